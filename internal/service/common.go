@@ -1,0 +1,107 @@
+package service
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"strconv"
+)
+
+// Common is what every process is told: where it is, and how to reach its
+// node's Consul agent.
+type Common struct {
+	// Node is the name of the node that the process runs on ("web-1").
+	Node string
+	// Datacenter is the Consul datacenter of the node ("dc1").
+	Datacenter string
+	// Address is where other nodes reach this one; mTLS listeners bind here.
+	Address netip.Addr
+	// Loopback is what only this node reaches; plain listeners bind here.
+	Loopback netip.Addr
+	// ConsulAddress is the node's own Consul agent, "host:port" or "unix://…".
+	ConsulAddress string
+	// TokenFile holds the process' Consul token; empty means none. A path, so
+	// that the token shows in no list of processes.
+	TokenFile string
+	// LogLevel is debug, info, warn or error.
+	LogLevel string
+	// LogFormat is json or text.
+	LogFormat string
+}
+
+// Bind declares the flags with their defaults.
+func (c *Common) Bind(fs *flag.FlagSet) {
+	fs.StringVar(&c.Node, "node", "", "`name` of the node that this process runs on")
+	fs.StringVar(&c.Datacenter, "datacenter", "dc1", "Consul datacenter of the node")
+	fs.TextVar(&c.Address, "address", netip.Addr{}, "`IP` where other nodes reach this node")
+	fs.TextVar(&c.Loopback, "loopback", netip.AddrFrom4([4]byte{127, 0, 0, 1}), "`IP` that only this node reaches")
+	fs.StringVar(&c.ConsulAddress, "consul", "127.0.0.1:8500", "`address` of the node's Consul agent, host:port or unix://path")
+	fs.StringVar(&c.TokenFile, "token-file", "", "`file` with the Consul token, readable by its owner only")
+	fs.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
+	fs.StringVar(&c.LogFormat, "log-format", "json", "json or text")
+}
+
+// Validate reports everything that is wrong with the values, as one usage
+// error.
+func (c *Common) Validate() error {
+	var problems []error
+	add := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if c.Node == "" {
+		add("-node is missing")
+	}
+	if c.Datacenter == "" {
+		add("-datacenter is empty")
+	}
+	if !c.Address.IsValid() {
+		add("-address is missing")
+	}
+	if !c.Loopback.IsLoopback() {
+		add("-loopback %s is not a loopback address: plain listeners would be reachable from other nodes", c.Loopback)
+	}
+	if c.ConsulAddress == "" {
+		add("-consul is empty")
+	}
+	if _, err := c.level(); err != nil {
+		add("-log-level %q: want debug, info, warn or error", c.LogLevel)
+	}
+	if c.LogFormat != "json" && c.LogFormat != "text" {
+		add("-log-format %q: want json or text", c.LogFormat)
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	return UsageError{errors.Join(problems...)}
+}
+
+// Logger returns the process' logger, which writes to w. Call it after Validate.
+func (c Common) Logger(w io.Writer) *slog.Logger {
+	level, _ := c.level()
+	options := &slog.HandlerOptions{Level: level}
+	var handler slog.Handler = slog.NewJSONHandler(w, options)
+	if c.LogFormat == "text" {
+		handler = slog.NewTextHandler(w, options)
+	}
+	return slog.New(handler).With("node", c.Node, "dc", c.Datacenter)
+}
+
+// Listen returns "host:port" on the address that other nodes reach.
+func (c Common) Listen(port int) string { return join(c.Address, port) }
+
+// ListenLoopback returns "host:port" on the node's loopback.
+func (c Common) ListenLoopback(port int) string { return join(c.Loopback, port) }
+
+func join(address netip.Addr, port int) string {
+	if address.Is6() {
+		return "[" + address.String() + "]:" + strconv.Itoa(port)
+	}
+	return address.String() + ":" + strconv.Itoa(port)
+}
+
+func (c Common) level() (slog.Level, error) {
+	var level slog.Level
+	err := level.UnmarshalText([]byte(c.LogLevel))
+	return level, err
+}
