@@ -1,0 +1,62 @@
+# Everything that a person types here is `make up` and `make test`; the rest is
+# what those two stand on. `make help` lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GO ?= go
+PROGRAMS := sluice web mongo-agent gateway
+VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+# Minutes that a package's tests may take, at most.
+TEST_TIMEOUT ?= 15m
+FUZZ_TIME ?= 10s
+
+.PHONY: help up down tools build test lint fuzz bench clean
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+
+up: tools build ## Install and build what is missing, start datacenter dc1, print URLs
+	@bin/sluice up $(ARGS)
+
+down: build ## Stop the lab
+	@bin/sluice down $(ARGS)
+
+tools: ## Get Consul and mongod into the user's cache folder
+	@tools/get
+
+build: ## Build bin/sluice, bin/web, bin/mongo-agent and bin/gateway
+	@command -v $(GO) >/dev/null || { echo 'Go is not installed, or not on PATH; install Go 1.26 or newer, see go.dev/doc/install' >&2; exit 4; }
+	@[ -x bin/sluice ] || echo 'building sluice (a minute or two, once)' >&2
+	@$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/sluice ./cmd/sluice
+	@$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/ ./web ./mongo-agent ./gateway
+
+test: tools build ## Run every test: unit, race, integration on real Consul and mongod, up to down in both engines
+	$(GO) vet ./...
+	$(GO) test -race -timeout $(TEST_TIMEOUT) -p 1 ./...
+
+lint: ## vet, staticcheck, gofumpt, the import rule and the budgets
+	$(GO) vet ./...
+	$(GO) tool -modfile=tools/lint/go.mod staticcheck ./...
+	@unformatted=$$($(GO) tool -modfile=tools/lint/go.mod gofumpt -l .); \
+	  [ -z "$$unformatted" ] || { echo "not formatted (run: make fmt):"; echo "$$unformatted"; exit 1; }
+	$(GO) test ./internal/imports
+
+fmt: ## Format every file
+	$(GO) tool -modfile=tools/lint/go.mod gofumpt -w .
+
+fuzz: ## Fuzz every parser for FUZZ_TIME each (default 10s)
+	@for package in $$($(GO) list ./...); do \
+	  dir=$$($(GO) list -f '{{.Dir}}' $$package); \
+	  for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$dir/*_test.go 2>/dev/null | sed 's/^func //'); do \
+	    echo "== $$package $$target"; \
+	    $(GO) test $$package -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_TIME); \
+	  done; \
+	done
+
+bench: tools build ## Measure; docs/benchmarks.md keeps the results
+	$(GO) test -run '^$$' -bench . -benchtime 2s -timeout 30m ./mesh ./consul
+	$(GO) test -run '^TestBench' -timeout 30m -v ./lab -bench-lab
+
+clean: ## Delete what was built here (the cache of Consul and mongod stays)
+	rm -rf bin
