@@ -1,11 +1,178 @@
 package engine
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/netip"
+	"os"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
-// OpenNetns takes over the namespaces that Isolate made.
+// netnsEngine makes nodes of network namespaces. The namespaces that it runs in
+// are the lab's root: the bridges live there, and it routes between them.
+type netnsEngine struct {
+	logger *slog.Logger
+
+	mu          sync.Mutex
+	datacenters map[string]*datacenter
+	nodes       []*netnsNode
+	ports       int // made so far, for their names
+	closed      bool
+}
+
+// datacenter is one bridge. Its address is the first of the subnet.
+type datacenter struct {
+	name   string
+	subnet netip.Prefix
+	router netip.Addr
+	bridge netlink.Link
+}
+
+// OpenNetns takes over the namespaces that Isolate made: it must run in PID 1 of
+// them, and refuses to touch anything else. It mounts a /proc that shows the lab's
+// processes alone, brings the loopback up and makes this namespace a router.
 func OpenNetns(logger *slog.Logger) (Engine, error) {
-	return nil, errors.New("not implemented")
+	if os.Getpid() != 1 {
+		return nil, errors.New("open netns engine: this process is not PID 1 of a lab: start it under Isolate")
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return nil, fmt.Errorf("make mounts private: %w", err)
+	}
+	const hardened = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	if err := unix.Mount("proc", "/proc", "proc", hardened, ""); err != nil {
+		return nil, fmt.Errorf("mount /proc: %w", err)
+	}
+	if err := disableIPv6("default"); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
+		return nil, fmt.Errorf("make the lab a router: %w", err)
+	}
+	loopback, err := netlink.LinkByName("lo")
+	if err != nil {
+		return nil, fmt.Errorf("find lo: %w", err)
+	}
+	if err := netlink.LinkSetUp(loopback); err != nil {
+		return nil, fmt.Errorf("bring up lo: %w", err)
+	}
+	return &netnsEngine{logger: logger, datacenters: map[string]*datacenter{}}, nil
+}
+
+// disableIPv6 keeps links made from now on in the caller's network namespace
+// without link-local addresses, which would be a second way to reach a node. The
+// loopback keeps ::1. A kernel without IPv6 has nothing to disable.
+func disableIPv6(scope string) error {
+	err := os.WriteFile("/proc/sys/net/ipv6/conf/"+scope+"/disable_ipv6", []byte("1"), 0)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("disable IPv6: %w", err)
+	}
+	return nil
+}
+
+func (e *netnsEngine) Kind() Kind      { return Netns }
+func (e *netnsEngine) Segmented() bool { return true }
+
+func (e *netnsEngine) Limits() []string {
+	return []string{
+		"Nodes share the host's files: only the network, the process IDs, the host name, /etc/hosts and /etc/resolv.conf are their own.",
+	}
+}
+
+func (e *netnsEngine) AddDatacenter(name string, subnet netip.Prefix) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return fmt.Errorf("add datacenter %s: the lab is closed", name)
+	}
+	if _, ok := e.datacenters[name]; ok {
+		return fmt.Errorf("add datacenter %s: it exists", name)
+	}
+	if !subnet.Addr().Is4() {
+		return fmt.Errorf("add datacenter %s: subnet %s is not IPv4", name, subnet)
+	}
+	router := subnet.Masked().Addr().Next()
+	bridge, err := addBridge(fmt.Sprintf("br%d", len(e.datacenters)), netip.PrefixFrom(router, subnet.Bits()))
+	if err != nil {
+		return fmt.Errorf("add datacenter %s: %w", name, err)
+	}
+	e.datacenters[name] = &datacenter{name: name, subnet: subnet.Masked(), router: router, bridge: bridge}
+	return nil
+}
+
+func (e *netnsEngine) AddNode(datacenterName string, spec NodeSpec) (Node, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil, fmt.Errorf("add node %s: the lab is closed", spec.Name)
+	}
+	dc, ok := e.datacenters[datacenterName]
+	if !ok {
+		return nil, fmt.Errorf("add node %s: no datacenter %q", spec.Name, datacenterName)
+	}
+	if !dc.subnet.Contains(spec.Address.Addr()) {
+		return nil, fmt.Errorf("add node %s: address %s is not in subnet %s", spec.Name, spec.Address.Addr(), dc.subnet)
+	}
+	for _, node := range e.nodes {
+		if node.spec.Name == spec.Name || node.spec.Address.Addr() == spec.Address.Addr() {
+			return nil, fmt.Errorf("add node %s at %s: taken by node %s at %s",
+				spec.Name, spec.Address.Addr(), node.spec.Name, node.spec.Address.Addr())
+		}
+	}
+	spec.Address = netip.PrefixFrom(spec.Address.Addr(), dc.subnet.Bits())
+	e.ports++
+	node, err := newNetnsNode(e.logger, spec, dc, fmt.Sprintf("port%d", e.ports))
+	if err != nil {
+		return nil, fmt.Errorf("add node %s: %w", spec.Name, err)
+	}
+	e.nodes = append(e.nodes, node)
+	return node, nil
+}
+
+// CutDatacenter partitions a datacenter from the others: the router drops what
+// comes from it and what goes to it, and tells nobody. Its nodes still reach each
+// other.
+func (e *netnsEngine) CutDatacenter(_ context.Context, name string) error {
+	return e.setPartition(name, true)
+}
+
+// HealDatacenter undoes CutDatacenter.
+func (e *netnsEngine) HealDatacenter(_ context.Context, name string) error {
+	return e.setPartition(name, false)
+}
+
+func (e *netnsEngine) setPartition(name string, cut bool) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	dc, ok := e.datacenters[name]
+	if !ok {
+		return fmt.Errorf("partition datacenter %q: there is none", name)
+	}
+	if err := partition(dc.bridge, netip.PrefixFrom(dc.router, dc.subnet.Bits()), cut); err != nil {
+		return fmt.Errorf("partition datacenter %s: %w", name, err)
+	}
+	return nil
+}
+
+func (e *netnsEngine) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil
+	}
+	e.closed = true
+	var errs []error
+	for _, node := range e.nodes {
+		errs = append(errs, node.close())
+	}
+	for _, dc := range e.datacenters {
+		if err := netlink.LinkDel(dc.bridge); err != nil {
+			errs = append(errs, fmt.Errorf("remove bridge of %s: %w", dc.name, err))
+		}
+	}
+	return errors.Join(errs...)
 }

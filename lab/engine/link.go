@@ -1,0 +1,145 @@
+package engine
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// States of a bridge port (linux/if_bridge.h).
+const (
+	portDisabled   = 0
+	portForwarding = 3
+)
+
+// hardwareAddress derives a stable, locally administered address, so that a
+// capture can be read without a table.
+func hardwareAddress(address netip.Addr) net.HardwareAddr {
+	a := address.As4()
+	return net.HardwareAddr{0x02, 0x00, a[0], a[1], a[2], a[3]}
+}
+
+func ipNet(prefix netip.Prefix) *net.IPNet {
+	return &net.IPNet{
+		IP:   prefix.Addr().AsSlice(),
+		Mask: net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen()),
+	}
+}
+
+// addBridge makes a bridge that is up and answers at address.
+func addBridge(name string, address netip.Prefix) (netlink.Link, error) {
+	snooping := false
+	bridge := &netlink.Bridge{
+		LinkAttrs:         netlink.LinkAttrs{Name: name, HardwareAddr: hardwareAddress(address.Addr()), TxQLen: -1},
+		MulticastSnooping: &snooping,
+	}
+	if err := netlink.LinkAdd(bridge); err != nil {
+		return nil, fmt.Errorf("add bridge %s: %w", name, err)
+	}
+	if err := netlink.AddrAdd(bridge, &netlink.Addr{IPNet: ipNet(address)}); err != nil {
+		return nil, fmt.Errorf("add address %s to bridge %s: %w", address, name, err)
+	}
+	if err := netlink.LinkSetUp(bridge); err != nil {
+		return nil, fmt.Errorf("bring up bridge %s: %w", name, err)
+	}
+	return bridge, nil
+}
+
+// addLink makes a link between the bridge and namespace: port on this side, eth0
+// with the node's address on the other. It returns the port.
+func addLink(port string, bridge netlink.Link, namespace netns.NsHandle, address netip.Addr) (netlink.Link, error) {
+	veth := &netlink.Veth{
+		LinkAttrs:        netlink.LinkAttrs{Name: port, MasterIndex: bridge.Attrs().Index, TxQLen: -1},
+		PeerName:         "eth0",
+		PeerHardwareAddr: hardwareAddress(address),
+		PeerNamespace:    netlink.NsFd(namespace),
+	}
+	if err := netlink.LinkAdd(veth); err != nil {
+		return nil, fmt.Errorf("add link %s: %w", port, err)
+	}
+	if err := netlink.LinkSetUp(veth); err != nil {
+		return nil, fmt.Errorf("bring up link %s: %w", port, err)
+	}
+	return veth, nil
+}
+
+// configureNode gives the inside of a node its addresses and its default route.
+func configureNode(namespace netns.NsHandle, spec NodeSpec, router netip.Addr) error {
+	handle, err := netlink.NewHandleAt(namespace, unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("open netlink in the node: %w", err)
+	}
+	defer handle.Close()
+	loopback, err := handle.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("find lo: %w", err)
+	}
+	for _, extra := range spec.Extra {
+		if err := handle.AddrAdd(loopback, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(extra, extra.BitLen()))}); err != nil {
+			return fmt.Errorf("add loopback address %s: %w", extra, err)
+		}
+	}
+	eth0, err := handle.LinkByName("eth0")
+	if err != nil {
+		return fmt.Errorf("find eth0: %w", err)
+	}
+	if err := handle.AddrAdd(eth0, &netlink.Addr{IPNet: ipNet(spec.Address)}); err != nil {
+		return fmt.Errorf("add address %s: %w", spec.Address, err)
+	}
+	if err := handle.LinkSetUp(eth0); err != nil {
+		return fmt.Errorf("bring up eth0: %w", err)
+	}
+	route := &netlink.Route{LinkIndex: eth0.Attrs().Index, Gw: router.AsSlice()}
+	if err := handle.RouteAdd(route); err != nil {
+		return fmt.Errorf("add default route via %s: %w", router, err)
+	}
+	return nil
+}
+
+// setPortState sets what a bridge does with a port's frames. A disabled port
+// drops them in both directions while both ends keep their carrier, so neither
+// end learns of it.
+func setPortState(port netlink.Link, state uint8) error {
+	request := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	message := nl.NewIfInfomsg(unix.AF_BRIDGE)
+	message.Index = int32(port.Attrs().Index)
+	request.AddData(message)
+	info := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
+	info.AddRtAttr(nl.IFLA_BRPORT_STATE, nl.Uint8Attr(state))
+	request.AddData(info)
+	if _, err := request.Execute(unix.NETLINK_ROUTE, 0); err != nil {
+		return fmt.Errorf("set state of bridge port %s: %w", port.Attrs().Name, err)
+	}
+	return nil
+}
+
+// partition makes the router drop silently what a bridge's nodes send elsewhere
+// and what others send to them, or undoes that.
+func partition(bridge netlink.Link, router netip.Prefix, cut bool) error {
+	forwarding := "1"
+	route := &netlink.Route{
+		Dst:       ipNet(router.Masked()),
+		LinkIndex: bridge.Attrs().Index,
+		Src:       router.Addr().AsSlice(),
+		Scope:     netlink.SCOPE_LINK,
+		Protocol:  unix.RTPROT_KERNEL,
+	}
+	if cut {
+		forwarding = "0"
+		route = &netlink.Route{Dst: ipNet(router.Masked()), Type: unix.RTN_BLACKHOLE}
+	}
+	if err := netlink.RouteReplace(route); err != nil {
+		return fmt.Errorf("replace route to %s: %w", router.Masked(), err)
+	}
+	file := "/proc/sys/net/ipv4/conf/" + bridge.Attrs().Name + "/forwarding"
+	if err := os.WriteFile(file, []byte(forwarding), 0); err != nil {
+		return fmt.Errorf("set forwarding: %w", err)
+	}
+	return nil
+}
