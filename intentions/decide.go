@@ -71,6 +71,21 @@ func (r Rule) Matches(source, destination string) bool {
 		(r.Destination == Wildcard || r.Destination == destination)
 }
 
+// allows reports what the rule does to a connection of a native service.
+func (r Rule) allows() bool { return r.Action == Allow && !r.L7 }
+
+// verb says in one word, or a few, what the rule does.
+func (r Rule) verb() string {
+	switch {
+	case r.L7:
+		return "deny (HTTP permissions)"
+	case r.Action == "":
+		return "deny (no action)"
+	default:
+		return string(r.Action)
+	}
+}
+
 // Edge returns "source -> destination".
 func (r Rule) Edge() string { return r.Source + " -> " + r.Destination }
 
@@ -82,7 +97,8 @@ type Set struct {
 }
 
 // NewSet returns the set of rules with the given default. Anything but Allow as
-// the default is Deny.
+// the default is Deny. The order of rules does not matter; of two rules for one
+// edge, which Consul never holds, the one that denies counts.
 func NewSet(rules []Rule, defaultAction Action) Set {
 	ordered := slices.Clone(rules)
 	slices.SortStableFunc(ordered, func(a, b Rule) int {
@@ -90,9 +106,22 @@ func NewSet(rules []Rule, defaultAction Action) Set {
 			cmp.Compare(b.Precedence(), a.Precedence()),
 			cmp.Compare(a.Destination, b.Destination),
 			cmp.Compare(a.Source, b.Source),
+			compareStrict(a, b),
 		)
 	})
 	return Set{rules: ordered, defaultAction: defaultAction}
+}
+
+// compareStrict orders a rule that denies before one that allows.
+func compareStrict(a, b Rule) int {
+	switch {
+	case a.allows() == b.allows():
+		return 0
+	case a.allows():
+		return 1
+	default:
+		return -1
+	}
 }
 
 // Rules returns the rules, most exact first. The caller owns the slice.
@@ -135,7 +164,7 @@ func (s Set) Decide(source, destination string) Decision {
 		if s.rules[i].Matches(source, destination) {
 			rule := s.rules[i]
 			d.Rule = &rule
-			d.Allowed = rule.Action == Allow && !rule.L7
+			d.Allowed = rule.allows()
 			break
 		}
 	}

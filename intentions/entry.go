@@ -11,4 +11,15 @@ type Entry struct {
 	// Version is Consul's ModifyIndex of the entry; 0 means that it is not in
 	// Consul. A compare-and-set write names it.
 	Version uint64 `json:"version,omitempty"`
+	// Position is where the entry's destination is named, if it is from a file.
+	Position Position `json:"position,omitzero"`
+}
+
+// Flatten returns the rules of all entries, as NewSet takes them.
+func Flatten(entries []Entry) []Rule {
+	var rules []Rule
+	for _, entry := range entries {
+		rules = append(rules, entry.Rules...)
+	}
+	return rules
 }
