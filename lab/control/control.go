@@ -1,27 +1,64 @@
 // Package control is how the sluice command talks to the supervisor of a lab: one
-// request for each connection over a Unix socket, newline-delimited JSON both
-// ways, open files passed along.
+// call for each connection over a Unix socket, newline-delimited JSON both ways,
+// open files passed along with the request.
+//
+//	client: {"op":"exec","args":{...}}   with up to 8 files
+//	client: {"signal":2}                 any number of times
+//	server: {"progress":...}             any number of times
+//	server: {"result":...} or {"error":{"message":...,"code":...,"hint":...}}
+//
+// The socket is the lab's only door for commands, so it is 0600 in a folder that
+// is 0700, and the server also asks the kernel who the peer is. A call ends when
+// its client goes away.
 package control
 
 import (
-	"context"
+	"bytes"
 	"encoding/json"
 	"errors"
-	"log/slog"
-	"net"
+	"fmt"
+	"io"
 	"os"
+	"syscall"
 )
 
-// ErrNotRunning means that no lab answers at the socket.
-var ErrNotRunning = errors.New("no lab is running")
+// Bounds of the protocol.
+const (
+	maxRequest = 1 << 20  // bytes of a line that the server reads
+	maxReply   = 16 << 20 // bytes of a line that the client reads
+	maxFiles   = 8
+	maxCalls   = 64 // at once
+)
 
-// ErrRunning means that a lab already answers at the socket.
-var ErrRunning = errors.New("a lab is already running")
+// Exit codes that the package itself assigns.
+const (
+	codeUsage = 2 // usage or tool error
+)
+
+// Errors of Dial and Listen.
+var (
+	// ErrNotRunning means that no lab answers at the socket.
+	ErrNotRunning = errors.New("no lab is running")
+	// ErrRunning means that a lab already answers at the socket.
+	ErrRunning = errors.New("a lab is already running")
+)
 
 // Request is the first line of a connection.
 type Request struct {
 	Op   string          `json:"op"`
 	Args json.RawMessage `json:"args,omitempty"`
+}
+
+// followUp is a later line of the client.
+type followUp struct {
+	Signal int `json:"signal"`
+}
+
+// reply is a line of the server. Exactly one field is set.
+type reply struct {
+	Progress json.RawMessage `json:"progress,omitempty"`
+	Result   json.RawMessage `json:"result,omitempty"`
+	Error    *Error          `json:"error,omitempty"`
 }
 
 // Error is how a call failed, for people and for the exit code.
@@ -36,54 +73,59 @@ func (e *Error) Error() string { return e.Message }
 // ExitCode returns Code.
 func (e *Error) ExitCode() int { return e.Code }
 
-// Handler answers one call. ctx ends when the client goes away. The error may
-// have ExitCode() int and Hint() string, which reach the client.
-type Handler func(ctx context.Context, call *Call) error
-
-// Call is one request on the server's side.
-type Call struct {
-	Request
-	Files   []*os.File       // passed by the client; closed when the handler returns
-	Signals <-chan os.Signal // forwarded by the client
+// describe makes an Error of what a handler returned.
+func describe(err error) *Error {
+	described := &Error{Message: err.Error(), Code: codeUsage}
+	var own *Error
+	if errors.As(err, &own) {
+		described.Code, described.Hint = own.Code, own.Hint
+	}
+	var coded interface{ ExitCode() int }
+	if errors.As(err, &coded) {
+		described.Code = coded.ExitCode()
+	}
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) {
+		described.Hint = hinted.Hint()
+	}
+	return described
 }
 
-// Decode reads the arguments into v and refuses unknown fields.
-func (c *Call) Decode(v any) error { return nil }
-
-// Progress sends an event to the client.
-func (c *Call) Progress(v any) error { return nil }
-
-// Result sends the final value.
-func (c *Call) Result(v any) error { return nil }
-
-// Listen makes the socket.
-func Listen(path string) (*net.UnixListener, error) { return nil, errors.New("not implemented") }
-
-// ListenerFromFile takes over an inherited listener.
-func ListenerFromFile(file *os.File) (*net.UnixListener, error) {
-	return nil, errors.New("not implemented")
+// decode reads exactly one JSON value into v and refuses unknown fields.
+func decode(data []byte, v any) error {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(v); err != nil {
+		return err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("more than one value")
+	}
+	return nil
 }
 
-// Serve answers calls until ctx ends.
-func Serve(ctx context.Context, l *net.UnixListener, handlers map[string]Handler, logger *slog.Logger) error {
-	return errors.New("not implemented")
+// parseRequest reads the first line of a connection.
+func parseRequest(line []byte) (Request, error) {
+	var request Request
+	if err := decode(line, &request); err != nil {
+		return Request{}, fmt.Errorf("parse request: %w", err)
+	}
+	if request.Op == "" {
+		return Request{}, errors.New("parse request: it names no operation")
+	}
+	return request, nil
 }
 
-// Client is one connection to a supervisor; it carries one call.
-type Client struct{}
-
-// Dial connects to the supervisor.
-func Dial(ctx context.Context, path string) (*Client, error) {
-	return nil, errors.New("not implemented")
+// parseFollowUp reads a later line of the client.
+func parseFollowUp(line []byte) (os.Signal, error) {
+	var message followUp
+	if err := decode(line, &message); err != nil {
+		return nil, fmt.Errorf("parse message: %w", err)
+	}
+	switch signal := syscall.Signal(message.Signal); signal {
+	case syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGWINCH, syscall.SIGTSTP, syscall.SIGCONT:
+		return signal, nil
+	default:
+		return nil, fmt.Errorf("parse message: signal %d is not one that is forwarded", message.Signal)
+	}
 }
-
-// Do sends a request and waits for its end.
-func (c *Client) Do(ctx context.Context, op string, args any, files []*os.File, onProgress func(json.RawMessage)) (json.RawMessage, error) {
-	return nil, errors.New("not implemented")
-}
-
-// Signal forwards a signal to the call in progress.
-func (c *Client) Signal(signal os.Signal) error { return nil }
-
-// Close ends the connection, and with it the call.
-func (c *Client) Close() error { return nil }

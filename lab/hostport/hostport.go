@@ -1,18 +1,55 @@
-// Package hostport opens the lab's doors on the host: listeners on 127.0.0.1 and
-// what carries their connections into a node.
+// Package hostport opens the lab's doors on the host: listeners on the host's
+// loopback and what carries their connections into a node.
 package hostport
 
 import (
-	"context"
 	"errors"
-	"log/slog"
+	"fmt"
 	"net"
+	"net/netip"
+	"syscall"
 )
 
-// Listen listens on addr. When the port is taken, the error names who holds it.
-func Listen(addr string) (net.Listener, error) { return nil, errors.New("not implemented") }
+// BusyError means that another process listens where we want to.
+type BusyError struct {
+	Address string // what we wanted
+	Process string // the holder's name; empty when we may not see it
+	PID     int    // the holder's process ID; 0 when we may not see it
+	UID     int    // the user who holds the address; -1 when not even that is known
+}
 
-// Forward carries each connection of l to one that dial makes, until ctx ends.
-func Forward(ctx context.Context, l net.Listener, dial func(context.Context) (net.Conn, error), logger *slog.Logger) error {
-	return errors.New("not implemented")
+func (e *BusyError) Error() string {
+	switch {
+	case e.PID != 0:
+		return fmt.Sprintf("%s is in use by %s (pid %d)", e.Address, e.Process, e.PID)
+	case e.UID >= 0:
+		return fmt.Sprintf("%s is in use by a process of user %d, which this user may not look at", e.Address, e.UID)
+	default:
+		return fmt.Sprintf("%s is in use by a process that is not visible from here", e.Address)
+	}
+}
+
+// Hint is what a person can do about it.
+func (e *BusyError) Hint() string {
+	return "stop that process, or start the lab on other ports: --port-offset 100"
+}
+
+// Unwrap returns EADDRINUSE.
+func (e *BusyError) Unwrap() error { return syscall.EADDRINUSE }
+
+// Listen listens on addr, a literal IP address and TCP port. When somebody else
+// does already, the error is a *BusyError.
+func Listen(addr string) (net.Listener, error) {
+	want, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen: address %q: want a literal IP address and port: %w", addr, err)
+	}
+	listener, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, whoHolds(want)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return listener, nil
 }

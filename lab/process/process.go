@@ -2,22 +2,40 @@
 // it running, what did it last say, how much memory is its own.
 //
 // Each process leads a process group of its own; signals go to the group, and
-// what is left of the group is killed when its leader has exited.
+// what is left of the group is killed when its leader has exited. One goroutine
+// waits for each process that runs; it ends when the process does.
 package process
 
 import (
 	"context"
 	"errors"
-	"log/slog"
+	"fmt"
 	"os"
 	"os/exec"
+	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bounds of what a process does after it was told to end, or after it ended.
+const (
+	killWait    = 10 * time.Second // for SIGKILL to take effect
+	outputWait  = time.Second      // for output that a daemonized grandchild still holds
+	restartStop = 10 * time.Second // the grace that Restart gives
 )
 
 // Starter starts a command somewhere: in a node, or right here.
 type Starter interface {
 	Start(cmd *exec.Cmd) error
 }
+
+// Here starts commands as they are, in the calling process's own surroundings.
+type Here struct{}
+
+// Start calls cmd.Start.
+func (Here) Start(cmd *exec.Cmd) error { return cmd.Start() }
 
 // Spec says what to run. Standard input is empty; standard output and error go to
 // LogFile.
@@ -27,7 +45,7 @@ type Spec struct {
 	Args    []string // without the program's own name
 	Env     []string // the whole environment, as in os/exec
 	Dir     string
-	LogFile string // appended to; moved to LogFile.1 at 10 MB; empty keeps only the tail in memory
+	LogFile string // appended to, 0600; moved to LogFile.1 at 10 MB; empty keeps only the tail in memory
 }
 
 // State is what became of a process so far.
@@ -43,39 +61,200 @@ type State struct {
 
 // Process is a supervised process. Its methods may be called by several
 // goroutines at once.
-type Process struct{}
+type Process struct {
+	spec    Spec
+	starter Starter
+	output  *output
 
-// Start starts spec through starter.
+	changing sync.Mutex // held while the process is stopped and started anew
+
+	mu    sync.Mutex
+	pid   int
+	state State
+	done  chan struct{}
+}
+
+// Start starts spec through starter. ctx bounds the start alone: the process runs
+// until it is stopped or exits.
 func Start(ctx context.Context, starter Starter, spec Spec) (*Process, error) {
-	return nil, errors.New("not implemented")
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", spec.Name, err)
+	}
+	out, err := openOutput(spec.LogFile)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", spec.Name, err)
+	}
+	p := &Process{spec: spec, starter: starter, output: out}
+	if err := p.start(); err != nil {
+		return nil, errors.Join(err, out.Close())
+	}
+	return p, nil
+}
+
+func (p *Process) start() error {
+	if err := p.output.open(); err != nil {
+		return fmt.Errorf("start %s: %w", p.spec.Name, err)
+	}
+	cmd := exec.Command(p.spec.Path, p.spec.Args...)
+	cmd.Env = p.spec.Env
+	cmd.Dir = p.spec.Dir
+	cmd.Stdout, cmd.Stderr = p.output, p.output
+	cmd.WaitDelay = outputWait
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := p.starter.Start(cmd); err != nil {
+		return fmt.Errorf("start %s: %w", p.spec.Name, err)
+	}
+	done := make(chan struct{})
+	p.mu.Lock()
+	p.pid = cmd.Process.Pid
+	p.done = done
+	p.state = State{Running: true, Started: time.Now(), Restarts: p.state.Restarts}
+	p.mu.Unlock()
+	go p.wait(cmd, done)
+	return nil
+}
+
+// wait waits for the process's end. The process is not reaped before the rest of
+// its group was killed: until then its ID cannot be given to anyone else.
+func (p *Process) wait(cmd *exec.Cmd, done chan<- struct{}) {
+	defer close(done)
+	pid := cmd.Process.Pid
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	p.mu.Lock()
+	_ = unix.Kill(-pid, unix.SIGKILL)
+	p.state.Running = false
+	p.state.Exited = time.Now()
+	p.mu.Unlock()
+	_ = cmd.Wait() // what it says is in ProcessState
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.state.ExitCode = -1
+	if cmd.ProcessState != nil {
+		p.state.ExitCode = cmd.ProcessState.ExitCode()
+		if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			p.state.Signal = unix.SignalName(status.Signal())
+		}
+	}
+	_ = p.output.Close()
 }
 
 // PID returns the process ID of the newest start.
-func (p *Process) PID() int { return 0 }
+func (p *Process) PID() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pid
+}
 
 // State returns the present state.
-func (p *Process) State() State { return State{} }
+func (p *Process) State() State {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	state := p.state
+	if state.Running {
+		state.Stopped = halted(p.pid)
+	}
+	return state
+}
 
-// Signal sends a signal to the process group.
-func (p *Process) Signal(signal os.Signal) error { return nil }
+// Done is closed when the newest start has exited and its state is known.
+func (p *Process) Done() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.done
+}
 
-// Stop sends SIGTERM, and SIGKILL when grace has passed.
-func (p *Process) Stop(ctx context.Context, grace time.Duration) error { return nil }
+// Signal sends a signal to the process group. The error is os.ErrProcessDone when
+// the process has exited.
+func (p *Process) Signal(signal os.Signal) error {
+	number, ok := signal.(syscall.Signal)
+	if !ok {
+		return fmt.Errorf("signal %s: %v is no signal of this system", p.spec.Name, signal)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.state.Running {
+		return fmt.Errorf("signal %s: %w", p.spec.Name, os.ErrProcessDone)
+	}
+	if err := unix.Kill(-p.pid, number); err != nil {
+		return fmt.Errorf("signal %s: %w", p.spec.Name, err)
+	}
+	return nil
+}
 
-// Kill sends SIGKILL and waits.
-func (p *Process) Kill(ctx context.Context) error { return nil }
+// Stop sends SIGTERM, and SIGKILL when grace has passed or ctx has ended. A halted
+// process is made to go on, so that it sees the signal. Stop returns when the
+// process has exited; stopping one that has exited is no error.
+func (p *Process) Stop(ctx context.Context, grace time.Duration) error {
+	p.changing.Lock()
+	defer p.changing.Unlock()
+	return p.stop(ctx, grace)
+}
 
-// Restart stops the process if it runs and starts it again.
-func (p *Process) Restart(ctx context.Context) error { return nil }
+func (p *Process) stop(ctx context.Context, grace time.Duration) error {
+	done := p.Done()
+	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGCONT} {
+		if err := p.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
+	}
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return nil
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return p.kill(context.WithoutCancel(ctx), done)
+}
 
-// Done is closed when the newest start has exited.
-func (p *Process) Done() <-chan struct{} { return nil }
+// Kill sends SIGKILL and returns when the process has exited, or ctx has ended.
+func (p *Process) Kill(ctx context.Context) error { return p.kill(ctx, p.Done()) }
 
-// Tail returns the last n lines that the process wrote.
-func (p *Process) Tail(n int) []string { return nil }
+func (p *Process) kill(ctx context.Context, done <-chan struct{}) error {
+	if err := p.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	timer := time.NewTimer(killWait)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("kill %s: %w", p.spec.Name, context.Cause(ctx))
+	case <-timer.C:
+		return fmt.Errorf("kill %s: pid %d is still there after %v", p.spec.Name, p.PID(), killWait)
+	}
+}
 
-// Memory returns the proportional set size in bytes.
-func (p *Process) Memory() (uint64, error) { return 0, nil }
+// Restart stops the process if it runs and starts it again. When ctx ends before
+// the process has stopped, it is killed and not started.
+func (p *Process) Restart(ctx context.Context) error {
+	p.changing.Lock()
+	defer p.changing.Unlock()
+	if err := p.stop(ctx, restartStop); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("restart %s: %w", p.spec.Name, err)
+	}
+	if err := p.start(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.state.Restarts++
+	p.mu.Unlock()
+	return nil
+}
 
-// Reap ends zombies that nobody waits for, until ctx ends. PID 1 needs it.
-func Reap(ctx context.Context, logger *slog.Logger) error { return nil }
+// Tail returns the last n lines that the process wrote, oldest first.
+func (p *Process) Tail(n int) []string { return p.output.tail(n) }
+
+// Memory returns the process's proportional set size in bytes: its own pages, and
+// its share of those that it shares.
+func (p *Process) Memory() (uint64, error) { return Memory(p.PID()) }
