@@ -114,17 +114,9 @@ func (a *Authorizer) admit(ctx context.Context, source, own identity.ID) (intent
 	return a.Authorize(ctx, source)
 }
 
-// rejudge decides again on a live connection. It does not ask the fallback and
-// knows no staleness: losing Consul must not cut what was allowed. false means
-// that there is nothing to judge by.
-func (a *Authorizer) rejudge(source identity.ID) (intentions.Decision, bool) {
-	policy, ok := a.policy()
-	if !ok {
-		return intentions.Decision{}, false
-	}
-	return policy.Set.Decide(source.Service(), a.cfg.Service), true
-}
-
+// policy returns the newest policy, however old its confirmation is. Live
+// connections are judged by it without regard to age: losing Consul must not cut
+// what was allowed.
 func (a *Authorizer) policy() (Policy, bool) {
 	if a.cfg.Policy == nil {
 		return Policy{}, false

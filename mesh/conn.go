@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -42,7 +41,7 @@ type Conn struct {
 	decision atomic.Pointer[intentions.Decision]
 	in, out  atomic.Uint64
 	reason   atomic.Pointer[string]
-	once     sync.Once
+	closed   atomic.Bool
 	expiry   *time.Timer
 }
 
@@ -52,6 +51,10 @@ func (c *Conn) register(now time.Time) {
 	c.since = now
 	c.expiry = time.AfterFunc(c.peer.NotAfter.Sub(now), func() { c.Cut("the peer's leaf has expired") })
 	c.table.add(c)
+	if c.closed.Load() {
+		// The clock was faster: what it removed was not there yet.
+		c.table.remove(c)
+	}
 }
 
 // Read reads application bytes. After a cut its error says why.
@@ -89,13 +92,14 @@ func (c *Conn) explain(err error) error {
 }
 
 // Close says goodbye to the peer (close_notify) and closes the connection. It
-// waits at most five seconds for a peer that does not take the goodbye.
+// waits at most five seconds for a peer that does not take the goodbye; a cut
+// ends that wait.
 func (c *Conn) Close() error {
-	err := net.ErrClosed
-	c.once.Do(func() {
-		err = c.tls.Close()
-		c.release()
-	})
+	if !c.closed.CompareAndSwap(false, true) {
+		return net.ErrClosed
+	}
+	err := c.tls.Close()
+	c.release()
 	return err
 }
 
@@ -114,20 +118,27 @@ func (c *Conn) CloseRead() error {
 // Reads and writes fail with reason from then on.
 func (c *Conn) Cut(reason string) { c.cut(reason) }
 
+// cut is Cut; it reports whether the connection was still open.
 func (c *Conn) cut(reason string) bool {
-	done := false
-	c.reason.CompareAndSwap(nil, &reason)
-	c.once.Do(func() {
-		reset(c.raw)
+	open := c.abort(reason)
+	if open {
 		c.table.count.cut.Add(1)
-		c.release()
-		done = true
-	})
-	if !done {
-		// Close may be waiting for a peer that does not read its goodbye.
-		reset(c.raw)
 	}
-	return done
+	return open
+}
+
+// abort is cut for an end that the peer or the other half of a splice has
+// caused, which is not counted as a cut.
+func (c *Conn) abort(reason string) bool {
+	c.reason.CompareAndSwap(nil, &reason)
+	open := c.closed.CompareAndSwap(false, true)
+	// Also when it is closed already: Close may be waiting for a peer that does
+	// not read its goodbye.
+	reset(c.raw)
+	if open {
+		c.release()
+	}
+	return open
 }
 
 func (c *Conn) release() {
@@ -143,7 +154,7 @@ func (c *Conn) release() {
 // reset closes a connection so that the peer gets a reset instead of an end.
 func reset(conn net.Conn) {
 	if c, ok := conn.(*Conn); ok {
-		c.Cut("the other side was reset")
+		c.abort("the other side was reset")
 		return
 	}
 	if tcp, ok := conn.(interface{ SetLinger(int) error }); ok {

@@ -83,8 +83,8 @@ func withTimeout(err error) error {
 
 // The TLS alerts that tell why a peer refused (RFC 8446, section 6.2).
 const (
-	alertBadCertificate  = tls.AlertError(42)
-	alertNoApplicationPr = tls.AlertError(120)
+	alertBadCertificate        = tls.AlertError(42)
+	alertNoApplicationProtocol = tls.AlertError(120)
 )
 
 // isRemoteAlert reports whether err is the given alert, sent by the peer.

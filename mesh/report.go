@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"encoding/json"
 	"net/http"
 	"time"
 
@@ -13,6 +14,9 @@ const (
 	SideDestination = "destination"
 	SideSource      = "source"
 )
+
+// chainOK is what IdentityReport.Chain says of a certificate that peers believe.
+const chainOK = "ok"
 
 // IdentityReport says who a process is and whether its certificate holds.
 type IdentityReport struct {
@@ -64,7 +68,71 @@ type ReportConfig struct {
 }
 
 // Report returns the state at this moment.
-func (c ReportConfig) Report() Report { return Report{} }
+func (c ReportConfig) Report() Report {
+	now := time.Now
+	if c.Now != nil {
+		now = c.Now
+	}
+	report := Report{Identities: []IdentityReport{}, Policies: []PolicyReport{}, Connections: []ConnectionInfo{}}
+	for _, source := range c.Credentials {
+		report.Identities = append(report.Identities, reportIdentity(source, now()))
+	}
+	for _, ref := range c.Policies {
+		report.Policies = append(report.Policies, reportPolicy(ref))
+	}
+	if c.Table != nil {
+		report.Connections = c.Table.Connections()
+		report.Counters = c.Table.Counters()
+	}
+	return report
+}
 
 // Handler serves the report as JSON to GET.
-func (c ReportConfig) Handler() http.Handler { return http.NotFoundHandler() }
+func (c ReportConfig) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, "use GET", http.StatusMethodNotAllowed)
+			return
+		}
+		body, err := json.MarshalIndent(c.Report(), "", "  ")
+		if err != nil {
+			http.Error(w, "encode report: "+err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		_, _ = w.Write(append(body, '\n'))
+	})
+}
+
+func reportIdentity(source CredentialSource, now time.Time) IdentityReport {
+	c, err := source.Credentials()
+	if err != nil {
+		return IdentityReport{Chain: err.Error()}
+	}
+	report := IdentityReport{ID: c.ID, Chain: chainOK}
+	if c.Certificate != nil && c.Certificate.Leaf != nil {
+		leaf := c.Certificate.Leaf
+		report.Serial, report.NotBefore, report.NotAfter = serial(leaf), leaf.NotBefore, leaf.NotAfter
+	}
+	if err := c.Verify(now); err != nil {
+		report.Chain = err.Error()
+	}
+	return report
+}
+
+func reportPolicy(ref PolicyRef) PolicyReport {
+	report := PolicyReport{Service: ref.Service, Side: ref.Side, Rules: []intentions.Rule{}}
+	if ref.Source == nil {
+		return report
+	}
+	policy, ok := ref.Source.Policy()
+	if !ok {
+		return report
+	}
+	report.Arrived, report.Index, report.Confirmed = true, policy.Index, policy.Confirmed
+	report.Default = policy.Set.Default()
+	report.Rules = append(report.Rules, policy.Set.Rules()...)
+	return report
+}

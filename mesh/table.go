@@ -85,7 +85,7 @@ func NewTable(now func() time.Time) *Table {
 	return &Table{
 		now:     now,
 		live:    make(map[*Conn]struct{}),
-		buffers: sync.Pool{New: func() any { return new([copyBufferSize]byte) }},
+		buffers: sync.Pool{New: newCopyBuffer},
 	}
 }
 
