@@ -199,7 +199,11 @@ func (m *Member) logTail() string {
 		return err.Error()
 	}
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return strings.Join(lines[max(0, len(lines)-25):], "\n")
+	lines = lines[max(0, len(lines)-12):]
+	for i, line := range lines {
+		lines[i] = line[:min(len(line), 400)]
+	}
+	return strings.Join(lines, "\n")
 }
 
 // WaitListening waits until mongod accepts connections.

@@ -1,0 +1,276 @@
+// Package replset brings a replica set into being, once: the first member is
+// initiated alone, which elects it at once, then the others are added one by
+// one. Asking all of them at the beginning would cost an election time-out.
+//
+// Any number of agents may try; a lock in Consul lets one work, and only the one
+// whose member is the first in the list does more than look. A set that was
+// completed once is left alone for ever, so that whoever changes its
+// configuration by hand is not overruled.
+package replset
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"sluice/mongo-agent/mongod"
+)
+
+const (
+	commandTimeout = 5 * time.Second
+	askTimeout     = 500 * time.Millisecond
+	pauseMin       = 20 * time.Millisecond
+	pauseMax       = time.Second
+)
+
+// Store is where agents agree on who works and on what was done.
+type Store interface {
+	// WithLock runs fn while it holds the lock; fn's context ends when the lock
+	// is lost.
+	WithLock(ctx context.Context, key string, fn func(ctx context.Context) error) error
+	KVGet(ctx context.Context, key string) (value []byte, found bool, err error)
+	KVPut(ctx context.Context, key string, value []byte) error
+}
+
+// Config describes the set.
+type Config struct {
+	// Set is the set's name.
+	Set string
+	// Mongod is where the own member is reached; its name in the set is
+	// Members[0].
+	Mongod string
+	// Members are the members' names, "host:port", the initiator's first.
+	Members []string
+	Key     mongod.Secret
+	Store   Store
+	Logger  *slog.Logger
+}
+
+// LockKey is the key of the lock, and DoneKey that of the mark which says that
+// the set was completed.
+func LockKey(set string) string { return "sluice/mongo/" + set + "/init" }
+
+// DoneKey is the key of the mark that the set was completed.
+func DoneKey(set string) string { return "sluice/mongo/" + set + "/initiated" }
+
+// Bring initiates and extends the set and returns when it is complete, was
+// complete before, or ctx has ended. It must run in the agent of the first
+// member only.
+func Bring(ctx context.Context, cfg Config) error {
+	last := ""
+	pause := pauseMin
+	for {
+		err := cfg.Store.WithLock(ctx, LockKey(cfg.Set), func(ctx context.Context) error { return bring(ctx, cfg) })
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err.Error() != last {
+			cfg.Logger.Warn("replica set is not complete yet", "set", cfg.Set, "err", err)
+			last = err.Error()
+		}
+		if err := sleep(ctx, &pause); err != nil {
+			return err
+		}
+	}
+}
+
+func bring(ctx context.Context, cfg Config) error {
+	own, err := mongod.System(cfg.Mongod, cfg.Key)
+	if err != nil {
+		return err
+	}
+	defer mongod.Close(own)
+	s, err := look(ctx, cfg, own)
+	if err != nil {
+		return err
+	}
+	what, err := decide(s)
+	if err != nil || what == leave {
+		return err
+	}
+	started := time.Now()
+	if what == initiate {
+		if err := start(ctx, cfg, own); err != nil {
+			return err
+		}
+	}
+	for _, address := range cfg.Members[1:] {
+		if err := cfg.add(ctx, own); err != nil {
+			return fmt.Errorf("extend the set up to %s: %w", address, err)
+		}
+	}
+	if err := cfg.Store.KVPut(ctx, DoneKey(cfg.Set), []byte("complete")); err != nil {
+		return fmt.Errorf("note that the set is complete: %w", err)
+	}
+	cfg.Logger.Info("replica set is complete", "set", cfg.Set, "members", len(cfg.Members), "took", time.Since(started))
+	return nil
+}
+
+func look(ctx context.Context, cfg Config, own *mongo.Client) (situation, error) {
+	var s situation
+	_, err := configuration(ctx, own)
+	switch {
+	case err == nil:
+		s.Configured = true
+	case !mongod.HasCode(err, mongod.CodeNotYetInitialized):
+		return s, err
+	}
+	if _, s.Finished, err = cfg.Store.KVGet(ctx, DoneKey(cfg.Set)); err != nil {
+		return s, fmt.Errorf("ask whether the set was completed before: %w", err)
+	}
+	if !s.Configured {
+		s.Peers = ask(ctx, cfg.Members[1:])
+	}
+	return s, nil
+}
+
+func ask(ctx context.Context, addresses []string) []peer {
+	peers := make([]peer, len(addresses))
+	var group sync.WaitGroup
+	for i, address := range addresses {
+		group.Go(func() {
+			peers[i].Address = address
+			peers[i].Set, peers[i].Err = membership(ctx, address)
+		})
+	}
+	group.Wait()
+	return peers
+}
+
+// membership returns the set that a member belongs to. A relay accepts for a
+// member that is away, so nothing but an answer counts.
+func membership(ctx context.Context, address string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	// The driver would wait out a refused port; a fresh set must not.
+	if err := mongod.Reachable(ctx, address); err != nil {
+		return "", err
+	}
+	client, err := mongod.Anonymous(address)
+	if err != nil {
+		return "", err
+	}
+	defer mongod.Close(client)
+	var reply struct {
+		Set string `bson:"setName"`
+	}
+	err = mongod.Admin(ctx, client, bson.D{{Key: "hello", Value: 1}}, &reply)
+	return reply.Set, err
+}
+
+func start(ctx context.Context, cfg Config, own *mongo.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	err := mongod.Admin(ctx, own, bson.D{{Key: "replSetInitiate", Value: first(cfg.Set, cfg.Members[0])}}, nil)
+	if err != nil && !mongod.HasCode(err, mongod.CodeAlreadyInitialized) {
+		return fmt.Errorf("initiate the set with %s: %w", cfg.Members[0], err)
+	}
+	return nil
+}
+
+// add adds one missing member, if there is any, and repeats until the set takes
+// it: right after an election or another reconfiguration it does not.
+func (cfg Config) add(ctx context.Context, own *mongo.Client) error {
+	pause := pauseMin
+	last := ""
+	for {
+		err := cfg.tryAdd(ctx, own)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return errors.Join(ctx.Err(), err)
+		}
+		if err.Error() != last {
+			cfg.Logger.Debug("member is not added yet", "set", cfg.Set, "err", err)
+			last = err.Error()
+		}
+		if err := sleep(ctx, &pause); err != nil {
+			return err
+		}
+	}
+}
+
+func (cfg Config) tryAdd(ctx context.Context, own *mongo.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	primary, release, err := cfg.primary(ctx, own)
+	if err != nil {
+		return err
+	}
+	defer release()
+	config, err := configuration(ctx, primary)
+	if err != nil {
+		return err
+	}
+	extended, address, err := next(config, cfg.Members)
+	if err != nil || address == "" {
+		return err
+	}
+	if _, err := membership(ctx, address); err != nil {
+		return fmt.Errorf("wait for member %s: %w", address, err)
+	}
+	if err := mongod.Admin(ctx, primary, bson.D{{Key: "replSetReconfig", Value: extended}}, nil); err != nil {
+		return fmt.Errorf("add member %s: %w", address, err)
+	}
+	cfg.Logger.Info("member added to the replica set", "set", cfg.Set, "member", address)
+	return nil
+}
+
+// primary returns a client of the set's primary, which need not be the own
+// member once there are others.
+func (cfg Config) primary(ctx context.Context, own *mongo.Client) (*mongo.Client, func(), error) {
+	var reply struct {
+		Writable bool   `bson:"isWritablePrimary"`
+		Primary  string `bson:"primary"`
+		Me       string `bson:"me"`
+	}
+	if err := mongod.Admin(ctx, own, bson.D{{Key: "hello", Value: 1}}, &reply); err != nil {
+		return nil, nil, err
+	}
+	switch {
+	case reply.Writable:
+		return own, func() {}, nil
+	case reply.Primary == "" || reply.Primary == reply.Me:
+		return nil, nil, errors.New("the set has no writable primary")
+	}
+	client, err := mongod.System(reply.Primary, cfg.Key)
+	if err != nil {
+		return nil, nil, err
+	}
+	return client, func() { mongod.Close(client) }, nil
+}
+
+func configuration(ctx context.Context, client *mongo.Client) (bson.D, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	var reply struct {
+		Config bson.D `bson:"config"`
+	}
+	if err := mongod.Admin(ctx, client, bson.D{{Key: "replSetGetConfig", Value: 1}}, &reply); err != nil {
+		return nil, fmt.Errorf("ask for the set's configuration: %w", err)
+	}
+	return reply.Config, nil
+}
+
+// sleep waits for *pause and doubles it, up to pauseMax.
+func sleep(ctx context.Context, pause *time.Duration) error {
+	timer := time.NewTimer(*pause)
+	defer timer.Stop()
+	*pause = min(2**pause, pauseMax)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
