@@ -1,0 +1,150 @@
+package consul
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/consul/api"
+
+	"sluice/intentions"
+)
+
+// Token is an ACL token with the one policy that it carries.
+type Token struct {
+	// Name is unique; the policy is named after it.
+	Name        string
+	Description string
+	// Secret is the token itself, a UUID.
+	Secret string
+	// NodeIdentity, when not empty, gives the token the node identity of that node
+	// in Datacenter, in place of Rules.
+	NodeIdentity string
+	Datacenter   string
+	// Rules is a policy in Consul's ACL language.
+	Rules string
+}
+
+// AwaitLeader fails until the agent's datacenter has a leader that takes this
+// client's token: a new server answers before its ACL system does.
+func (c *Client) AwaitLeader(ctx context.Context) error {
+	leader, err := c.brief.Status().LeaderWithQueryOptions((&api.QueryOptions{}).WithContext(ctx))
+	if err != nil {
+		return fmt.Errorf("ask for the leader: %w", err)
+	}
+	if leader == "" {
+		return errors.New("ask for the leader: none is elected yet")
+	}
+	if _, _, err := c.brief.ACL().TokenReadSelf((&api.QueryOptions{}).WithContext(ctx)); err != nil {
+		return fmt.Errorf("read the own ACL token: %w", err)
+	}
+	return nil
+}
+
+// PutToken makes a token and its policy what they should be, whether or not they
+// exist. It needs acl:write.
+func (c *Client) PutToken(ctx context.Context, token Token) error {
+	wanted := &api.ACLToken{SecretID: token.Secret, Description: token.Description}
+	if token.NodeIdentity != "" {
+		wanted.NodeIdentities = []*api.ACLNodeIdentity{{NodeName: token.NodeIdentity, Datacenter: token.Datacenter}}
+	} else {
+		id, err := c.putPolicy(ctx, token)
+		if err != nil {
+			return fmt.Errorf("write policy %s: %w", token.Name, err)
+		}
+		wanted.Policies = []*api.ACLTokenPolicyLink{{ID: id}}
+	}
+	if err := c.putToken(ctx, wanted); err != nil {
+		return fmt.Errorf("write token %s: %w", token.Name, err)
+	}
+	return nil
+}
+
+func (c *Client) putPolicy(ctx context.Context, token Token) (string, error) {
+	query := (&api.QueryOptions{}).WithContext(ctx)
+	write := (&api.WriteOptions{}).WithContext(ctx)
+	wanted := &api.ACLPolicy{Name: token.Name, Description: token.Description, Rules: token.Rules}
+	existing, _, err := c.brief.ACL().PolicyReadByName(token.Name, query)
+	if err == nil && existing != nil {
+		wanted.ID = existing.ID
+		if existing.Rules == wanted.Rules && existing.Description == wanted.Description {
+			return existing.ID, nil
+		}
+		_, _, err = c.brief.ACL().PolicyUpdate(wanted, write)
+		return wanted.ID, err
+	}
+	created, _, err := c.brief.ACL().PolicyCreate(wanted, write)
+	if err != nil {
+		return "", err
+	}
+	return created.ID, nil
+}
+
+// putToken finds the token by its own secret, which tells of nothing else.
+func (c *Client) putToken(ctx context.Context, wanted *api.ACLToken) error {
+	write := (&api.WriteOptions{}).WithContext(ctx)
+	self := (&api.QueryOptions{Token: wanted.SecretID}).WithContext(ctx)
+	if existing, _, err := c.brief.ACL().TokenReadSelf(self); err == nil && existing != nil {
+		wanted.AccessorID = existing.AccessorID
+		_, _, err = c.brief.ACL().TokenUpdate(wanted, write)
+		return err
+	}
+	_, _, err := c.brief.ACL().TokenCreate(wanted, write)
+	return err
+}
+
+// ReplaceIntentions makes Consul hold exactly these entries. It is for the
+// start of a lab, before anybody else writes; people use plan and apply.
+func (c *Client) ReplaceIntentions(ctx context.Context, entries []intentions.Entry) error {
+	live, err := c.ListIntentions(ctx)
+	if err != nil {
+		return err
+	}
+	versions := make(map[string]uint64, len(live))
+	for _, entry := range live {
+		versions[entry.Destination] = entry.Version
+	}
+	for _, entry := range entries {
+		entry.Version = versions[entry.Destination]
+		delete(versions, entry.Destination)
+		if err := c.ApplyEntry(ctx, entry); err != nil {
+			return err
+		}
+	}
+	for destination, version := range versions {
+		if err := c.DeleteEntry(ctx, destination, version); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RotateRoot makes the primary datacenter sign by a new root, with a fresh key.
+// Consul cross-signs it and goes on trusting the old root until its leaves have
+// gone (Consul documentation, "Certificate authority: root rotation"). It needs
+// operator:write.
+func (c *Client) RotateRoot(ctx context.Context) error {
+	config, _, err := c.brief.Connect().CAGetConfig((&api.QueryOptions{}).WithContext(ctx))
+	if err != nil {
+		return fmt.Errorf("read the certificate authority's configuration: %w", err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return fmt.Errorf("make a root key: %w", err)
+	}
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		return fmt.Errorf("encode a root key: %w", err)
+	}
+	config.Config["PrivateKey"] = string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}))
+	config.Config["RootCert"] = ""
+	if _, err := c.brief.Connect().CASetConfig(config, (&api.WriteOptions{}).WithContext(ctx)); err != nil {
+		return fmt.Errorf("rotate the root: %w", err)
+	}
+	return nil
+}

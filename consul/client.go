@@ -1,0 +1,170 @@
+package consul
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+)
+
+const (
+	// requestTimeout bounds every request that is not a blocking query.
+	requestTimeout = 5 * time.Second
+	// verdictTimeout bounds an authorize call: a peer is waiting in a handshake.
+	verdictTimeout = 2 * time.Second
+	dialTimeout    = 2 * time.Second
+)
+
+// Config says which agent to use and as whom.
+type Config struct {
+	// Address is the agent's HTTP API: "host:port", "http://host:port" or
+	// "unix:///path". Default 127.0.0.1:8500. The environment is not consulted.
+	Address string
+	// TokenFile holds the ACL token. It must be readable by its owner alone (0600
+	// or 0400) and is read once, at Open. Empty means the anonymous token.
+	TokenFile string
+	// Datacenter is the agent's datacenter. When set, an identity from another one
+	// is refused; it is not sent to Consul.
+	Datacenter string
+	// Primary is the datacenter that holds the intentions' config entries, for
+	// reading and writing them. Empty means the agent's own. Only a federation's
+	// secondary needs it: an entry's version there is not the primary's.
+	Primary string
+	// Logger receives what changes. Default: nothing is logged.
+	Logger *slog.Logger
+	// DialContext reaches the agent in place of net.Dialer, for a caller that is not
+	// on the agent's node.
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+	// Now tells the time for judging certificates. Default time.Now.
+	Now func() time.Time
+}
+
+// Client is a connection to one Consul agent, safe for concurrent use. It owns no
+// goroutine.
+type Client struct {
+	cfg   Config
+	token string
+	base  string
+	// long carries blocking queries: it has no overall timeout, each query brings
+	// its own deadline. brief carries everything else and never waits behind them.
+	long, brief         *api.Client
+	longHTTP, briefHTTP *http.Client
+	log                 *slog.Logger
+	now                 func() time.Time
+}
+
+// Open prepares a client. It reads the token file and checks the address, but
+// does not contact the agent.
+func Open(cfg Config) (*Client, error) {
+	c := &Client{cfg: cfg, log: cfg.Logger, now: cfg.Now}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	if c.now == nil {
+		c.now = time.Now
+	}
+	host, dial, err := parseAddress(cfg.Address)
+	if err != nil {
+		return nil, fmt.Errorf("open Consul client: %w", err)
+	}
+	if cfg.DialContext != nil {
+		dial = cfg.DialContext
+	}
+	c.base = "http://" + host
+	if cfg.TokenFile != "" {
+		if c.token, err = readToken(cfg.TokenFile); err != nil {
+			return nil, fmt.Errorf("open Consul client: %w", err)
+		}
+	}
+	c.longHTTP = &http.Client{Transport: c.transport(dial)}
+	c.briefHTTP = &http.Client{Transport: c.transport(dial), Timeout: 2 * requestTimeout}
+	if c.long, err = newAPI(host, c.longHTTP); err != nil {
+		return nil, fmt.Errorf("open Consul client: %w", err)
+	}
+	if c.brief, err = newAPI(host, c.briefHTTP); err != nil {
+		return nil, fmt.Errorf("open Consul client: %w", err)
+	}
+	return c, nil
+}
+
+// Close drops idle connections to the agent.
+func (c *Client) Close() {
+	c.longHTTP.CloseIdleConnections()
+	c.briefHTTP.CloseIdleConnections()
+}
+
+type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+// parseAddress splits the agent's address into the host for URLs and a way to
+// reach it.
+func parseAddress(address string) (host string, dial dialFunc, err error) {
+	dialer := &net.Dialer{Timeout: dialTimeout}
+	if path, ok := strings.CutPrefix(address, "unix://"); ok {
+		if path == "" {
+			return "", nil, errors.New("address unix:// has no path")
+		}
+		return "consul.sock", func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", path)
+		}, nil
+	}
+	address = strings.TrimPrefix(address, "http://")
+	if address == "" {
+		address = "127.0.0.1:8500"
+	}
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return "", nil, fmt.Errorf("address %q: %w; want host:port or unix:///path", address, err)
+	}
+	return address, dialer.DialContext, nil
+}
+
+func newAPI(host string, client *http.Client) (*api.Client, error) {
+	return api.NewClient(&api.Config{Address: host, Scheme: "http", HttpClient: client})
+}
+
+func (c *Client) transport(dial dialFunc) http.RoundTripper {
+	return &tokenTransport{token: c.token, next: &http.Transport{
+		DialContext: dial,
+		// The defaults keep two idle connections per host; a process with a dozen
+		// watches would open and close one for every answer.
+		MaxIdleConns:        256,
+		MaxIdleConnsPerHost: 256,
+		IdleConnTimeout:     90 * time.Second,
+	}}
+}
+
+// tokenTransport puts this client's token, or none, on every request. Without it
+// the api package would fall back to tokens and passwords in the environment,
+// which belong to the person at the terminal and not to this process.
+type tokenTransport struct {
+	token string
+	next  *http.Transport
+}
+
+func (t *tokenTransport) RoundTrip(request *http.Request) (*http.Response, error) {
+	request = request.Clone(request.Context())
+	request.Header.Del("Authorization")
+	request.Header.Del("X-Consul-Token")
+	if t.token != "" {
+		request.Header.Set("X-Consul-Token", t.token)
+	}
+	return t.next.RoundTrip(request)
+}
+
+// CloseIdleConnections lets http.Client.CloseIdleConnections reach the transport.
+func (t *tokenTransport) CloseIdleConnections() { t.next.CloseIdleConnections() }
+
+// query returns options for a read under ctx.
+func query(ctx context.Context) *api.QueryOptions {
+	return (&api.QueryOptions{}).WithContext(ctx)
+}
+
+// write returns options for a write under ctx.
+func write(ctx context.Context) *api.WriteOptions {
+	return (&api.WriteOptions{}).WithContext(ctx)
+}

@@ -1,0 +1,171 @@
+package consul
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/hashicorp/consul/agent/connect"
+	"github.com/hashicorp/consul/api"
+	sdk "github.com/hashicorp/consul/connect"
+	"golang.org/x/sync/errgroup"
+
+	"sluice/mesh"
+)
+
+// Resolver follows the passing instances of a fixed list of services. It
+// implements mesh.Resolver, and per service connect.Resolver (see Connect).
+//
+// When the agent or the servers are away, the last known instances stay.
+type Resolver struct {
+	client   *Client
+	roots    *Watch[rootFacts]
+	services map[string]*Watch[instanceList]
+}
+
+// Resolver returns a resolver of services. It does nothing until Run.
+func (c *Client) Resolver(services ...string) *Resolver {
+	r := &Resolver{client: c, roots: c.watchRoots(nil), services: make(map[string]*Watch[instanceList], len(services))}
+	for _, service := range services {
+		r.services[service] = c.watchInstances(service, r.roots, nil)
+	}
+	return r
+}
+
+// Run follows until ctx ends, and then returns nil.
+func (r *Resolver) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return r.roots.Run(ctx) })
+	for _, watch := range r.services {
+		group.Go(func() error { return watch.Run(ctx) })
+	}
+	return group.Wait()
+}
+
+// Instances returns the passing instances of service, waiting for a first answer
+// until ctx ends. The error is mesh.ErrNoInstance with the reason. The caller must
+// not change the slice.
+func (r *Resolver) Instances(ctx context.Context, service string) ([]mesh.Instance, error) {
+	watch, ok := r.services[service]
+	if !ok {
+		return nil, fmt.Errorf("resolve %s: %w: this resolver does not follow it", service, mesh.ErrNoInstance)
+	}
+	return awaitInstances(ctx, service, watch)
+}
+
+// Changed returns a channel that is closed when the instances of service become
+// others than now; nil for a service that is not followed.
+func (r *Resolver) Changed(service string) <-chan struct{} {
+	if watch, ok := r.services[service]; ok {
+		return watch.Changed()
+	}
+	return nil
+}
+
+// Connect returns the resolver of one service in the form that the Connect SDK
+// takes: a random passing instance and the identity that must answer there.
+func (r *Resolver) Connect(service string) sdk.Resolver {
+	return connectResolver{resolver: r, service: service}
+}
+
+type connectResolver struct {
+	resolver mesh.Resolver
+	service  string
+}
+
+// Resolve implements connect.Resolver.
+func (r connectResolver) Resolve(ctx context.Context) (string, connect.CertURI, error) {
+	instances, err := r.resolver.Instances(ctx, r.service)
+	if err != nil {
+		return "", nil, err
+	}
+	chosen := instances[rand.IntN(len(instances))]
+	uri, err := connect.ParseCertURIFromString(chosen.ID.String())
+	if err != nil {
+		return "", nil, fmt.Errorf("resolve %s: %w", r.service, err)
+	}
+	return chosen.Address, uri, nil
+}
+
+// watchInstances follows the passing instances of service. The trust domain of
+// their identities comes from roots, whose Run somebody else owns.
+func (c *Client) watchInstances(service string, roots *Watch[rootFacts], kick chan<- struct{}) *Watch[instanceList] {
+	return newWatch(watchConfig[instanceList]{
+		name: "instances of " + service, equal: instanceList.equal, kick: kick, logger: c.log,
+		query: func(ctx context.Context, options *api.QueryOptions) (instanceList, *api.QueryMeta, error) {
+			trustDomain, err := awaitTrustDomain(ctx, roots)
+			if err != nil {
+				return instanceList{}, nil, err
+			}
+			entries, meta, err := c.long.Health().Connect(service, "", true, options)
+			if err != nil {
+				return instanceList{}, nil, explain("find instances", serviceRule(service, "read"), err)
+			}
+			list := instanceList{instances: instancesOf(entries, service, trustDomain)}
+			list.hidden = len(entries) == 0 && meta.ResultsFilteredByACLs
+			return list, meta, nil
+		},
+	})
+}
+
+func awaitTrustDomain(ctx context.Context, roots *Watch[rootFacts]) (string, error) {
+	for {
+		round := roots.round()
+		state := roots.State()
+		if state.Known {
+			return state.Value.trustDomain, nil
+		}
+		if state.Err != nil {
+			return "", fmt.Errorf("the trust domain is not known: %w", state.Err)
+		}
+		select {
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		case <-round:
+		}
+	}
+}
+
+// awaitInstances waits for the first answer. A refusal by ACLs ends the wait: it
+// does not pass by itself.
+func awaitInstances(ctx context.Context, service string, watch *Watch[instanceList]) ([]mesh.Instance, error) {
+	for {
+		round := watch.round()
+		state := watch.State()
+		switch {
+		case state.Known:
+			return judgeInstances(service, state)
+		case errors.Is(state.Err, ErrForbidden):
+			return nil, fmt.Errorf("resolve %s: %w: %w", service, mesh.ErrNoInstance, state.Err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, unanswered(ctx, service, state.Err)
+		case <-round:
+		}
+	}
+}
+
+// unanswered says that ctx ended before the first answer, and why there is none.
+func unanswered(ctx context.Context, service string, cause error) error {
+	if cause == nil {
+		cause = errors.New("Consul has not answered yet")
+	}
+	return fmt.Errorf("resolve %s: %w: %w: %w", service, mesh.ErrNoInstance, context.Cause(ctx), cause)
+}
+
+func judgeInstances(service string, state State[instanceList]) ([]mesh.Instance, error) {
+	list := state.Value
+	switch {
+	case len(list.instances) > 0:
+		return list.instances, nil
+	case list.hidden:
+		return nil, fmt.Errorf(`resolve %s: %w: %w: Consul hides every instance, because the token may not read their nodes (no node:read); add to its policy: node_prefix "" { policy = "read" }`,
+			service, mesh.ErrNoInstance, ErrForbidden)
+	case state.Err != nil:
+		return nil, fmt.Errorf("resolve %s: %w when Consul last answered: %w", service, mesh.ErrNoInstance, state.Err)
+	default:
+		return nil, fmt.Errorf("resolve %s: %w", service, mesh.ErrNoInstance)
+	}
+}

@@ -1,0 +1,182 @@
+package consul
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/consul/api"
+
+	"sluice/mesh"
+)
+
+// ResolverAll follows every service that has a passing Connect instance with a
+// tag of a given prefix, as services come and go. It implements mesh.Resolver.
+type ResolverAll struct {
+	client *Client
+	prefix string
+	roots  *Watch[rootFacts]
+	names  *Watch[[]string]
+	kick   chan struct{}
+	snap   atomic.Pointer[servicesSnapshot]
+}
+
+// servicesSnapshot is what is known of all services at one moment.
+type servicesSnapshot struct {
+	services map[string][]mesh.Instance
+	watches  map[string]*Watch[instanceList]
+	// known says that the list of services has arrived.
+	known          bool
+	changed, round chan struct{}
+}
+
+// ResolverAll returns a resolver of every service with an instance that has a tag
+// beginning with tagPrefix. It does nothing until Run.
+func (c *Client) ResolverAll(tagPrefix string) *ResolverAll {
+	r := &ResolverAll{client: c, prefix: tagPrefix, kick: make(chan struct{}, 1)}
+	r.roots = c.watchRoots(nil)
+	r.snap.Store(&servicesSnapshot{changed: make(chan struct{}), round: make(chan struct{})})
+	r.names = newWatch(watchConfig[[]string]{
+		name: "services", equal: slices.Equal[[]string], kick: r.kick, logger: c.log,
+		query: func(_ context.Context, options *api.QueryOptions) ([]string, *api.QueryMeta, error) {
+			answer, meta, err := c.long.Catalog().Services(options)
+			if err != nil {
+				return nil, nil, explain("list services", `service_prefix "" { policy = "read" }`, err)
+			}
+			if len(answer) == 0 && meta.ResultsFilteredByACLs {
+				err := api.StatusError{Code: 403, Body: "every service is hidden from the token"}
+				return nil, nil, explain("list services", `service_prefix "" { policy = "read" } and node_prefix "" { policy = "read" }`, err)
+			}
+			return namesWithTag(answer, tagPrefix), meta, nil
+		},
+	})
+	return r
+}
+
+func namesWithTag(services map[string][]string, prefix string) []string {
+	var names []string
+	for name, tags := range services {
+		if hasPrefix(tags, prefix) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func hasPrefix(tags []string, prefix string) bool {
+	return slices.ContainsFunc(tags, func(tag string) bool { return strings.HasPrefix(tag, prefix) })
+}
+
+// Services returns the passing instances by service; a service without one is not
+// in it. The caller must not change the map.
+func (r *ResolverAll) Services() map[string][]mesh.Instance { return r.snap.Load().services }
+
+// Changed returns a channel that is closed when Services starts to return
+// something else than now.
+func (r *ResolverAll) Changed() <-chan struct{} { return r.snap.Load().changed }
+
+// Err returns why the list of services cannot be confirmed now; nil if it can.
+func (r *ResolverAll) Err() error { return r.names.State().Err }
+
+// Instances returns the passing instances of service. The error is
+// mesh.ErrNoInstance with the reason.
+func (r *ResolverAll) Instances(ctx context.Context, service string) ([]mesh.Instance, error) {
+	for {
+		snap := r.snap.Load()
+		if watch, ok := snap.watches[service]; ok {
+			return awaitInstances(ctx, service, watch)
+		}
+		if snap.known {
+			return nil, fmt.Errorf("resolve %s: %w with a tag %s*", service, mesh.ErrNoInstance, r.prefix)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, unanswered(ctx, service, r.Err())
+		case <-snap.round:
+		}
+	}
+}
+
+// Run follows until ctx ends, and then returns nil.
+func (r *ResolverAll) Run(ctx context.Context) error {
+	var group sync.WaitGroup
+	defer group.Wait()
+	group.Go(func() { _ = r.roots.Run(ctx) })
+	group.Go(func() { _ = r.names.Run(ctx) })
+	running := map[string]*followed{}
+	for {
+		if names := r.names.State(); names.Known {
+			r.reconcile(ctx, &group, running, names.Value)
+			r.publish(running)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.kick:
+		}
+	}
+}
+
+// followed is one running watch.
+type followed struct {
+	watch *Watch[instanceList]
+	stop  context.CancelFunc
+}
+
+// reconcile starts a watch for each new name and stops those that are gone.
+func (r *ResolverAll) reconcile(ctx context.Context, group *sync.WaitGroup, running map[string]*followed, names []string) {
+	for name, child := range running {
+		if !slices.Contains(names, name) {
+			child.stop()
+			delete(running, name)
+		}
+	}
+	for _, name := range names {
+		if running[name] != nil {
+			continue
+		}
+		childContext, stop := context.WithCancel(ctx)
+		child := &followed{watch: r.client.watchInstances(name, r.roots, r.kick), stop: stop}
+		running[name] = child
+		group.Go(func() { _ = child.watch.Run(childContext) })
+	}
+}
+
+func (r *ResolverAll) publish(running map[string]*followed) {
+	old := r.snap.Load()
+	next := &servicesSnapshot{
+		services: map[string][]mesh.Instance{}, watches: map[string]*Watch[instanceList]{},
+		known: true, changed: old.changed, round: make(chan struct{}),
+	}
+	for name, child := range running {
+		next.watches[name] = child.watch
+		if tagged := r.tagged(child.watch.State().Value.instances); len(tagged) > 0 {
+			next.services[name] = tagged
+		}
+	}
+	changed := !maps.EqualFunc(old.services, next.services, func(a, b []mesh.Instance) bool {
+		return slices.EqualFunc(a, b, sameInstance)
+	})
+	if changed {
+		next.changed = make(chan struct{})
+	}
+	r.snap.Store(next)
+	close(old.round)
+	if changed {
+		close(old.changed)
+	}
+}
+
+// tagged returns all instances if one of them has the tag: the tag says where the
+// service is mounted, not which instance may serve.
+func (r *ResolverAll) tagged(instances []mesh.Instance) []mesh.Instance {
+	if slices.ContainsFunc(instances, func(i mesh.Instance) bool { return hasPrefix(i.Tags, r.prefix) }) {
+		return instances
+	}
+	return nil
+}
