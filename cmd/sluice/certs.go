@@ -1,0 +1,130 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sluice/mesh"
+)
+
+// certificateRow is one certificate in use, in the JSON form.
+type certificateRow struct {
+	Node    string `json:"node"`
+	Process string `json:"process"`
+	mesh.IdentityReport
+}
+
+func newCerts(a *app) *cobra.Command {
+	command := &cobra.Command{
+		Use: "certs", Short: "Certificates in use, and a new root",
+		Example: "  sluice certs show\n  sluice certs rotate",
+	}
+	command.AddCommand(&cobra.Command{
+		Use: "show", Short: "Every leaf in use; exit code 1 when one is not in order", Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error { return a.showCertificates(command) },
+	}, &cobra.Command{
+		Use: "rotate", Short: "Make a new root and wait until every leaf is signed by it", Args: cobra.NoArgs,
+		Long: `Make a new root and wait until every process presents a leaf that it signed. The
+old root is trusted until its leaves have gone, so no connection is refused.`,
+		RunE: func(command *cobra.Command, _ []string) error { return a.rotate(command) },
+	})
+	return command
+}
+
+func (a *app) certificates(command *cobra.Command) ([]certificateRow, error) {
+	client, err := a.client()
+	if err != nil {
+		return nil, err
+	}
+	status, err := client.Status(command.Context())
+	if err != nil {
+		return nil, err
+	}
+	rows := []certificateRow{}
+	for _, node := range status.Nodes {
+		for _, process := range node.Processes {
+			if process.Mesh == nil {
+				continue
+			}
+			for _, id := range process.Mesh.Identities {
+				rows = append(rows, certificateRow{Node: node.Name, Process: process.Name, IdentityReport: id})
+			}
+		}
+	}
+	return rows, nil
+}
+
+func (a *app) showCertificates(command *cobra.Command) error {
+	rows, err := a.certificates(command)
+	if err != nil {
+		return err
+	}
+	if a.json() {
+		err = a.print(rows)
+	} else {
+		table := tabwriter.NewWriter(a.std.out, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(table, "NODE\tPROCESS\tSPIFFE ID\tSERIAL\tNOT AFTER\tREMAINING\tCHAIN")
+		for _, row := range rows {
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Node, row.Process, row.ID, shortSerial(row.Serial),
+				row.NotAfter.Local().Format(time.DateTime), time.Until(row.NotAfter).Round(time.Minute), row.Chain)
+		}
+		err = table.Flush()
+	}
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if row.Chain != "ok" {
+			return no()
+		}
+	}
+	return nil
+}
+
+func (a *app) rotate(command *cobra.Command) error {
+	ctx, cancel := a.bounded(command.Context(), time.Minute)
+	defer cancel()
+	before, err := a.certificates(command)
+	if err != nil {
+		return err
+	}
+	s, err := a.session("")
+	if err != nil {
+		return err
+	}
+	if err := s.consul.RotateRoot(ctx); err != nil {
+		return err
+	}
+	old := map[string]bool{}
+	for _, row := range before {
+		old[row.Serial] = true
+	}
+	a.say("a new root is active; waiting for new leaves")
+	ticker := time.NewTicker(200 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		rows, err := a.certificates(command)
+		if err != nil {
+			return err
+		}
+		left := 0
+		for _, row := range rows {
+			if old[row.Serial] || row.Chain != "ok" {
+				left++
+			}
+		}
+		if left == 0 && len(rows) >= len(before) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return &codeError{exitInconclusive, errors.Join(fmt.Errorf("%d leaves are still the old ones", left), ctx.Err())}
+		case <-ticker.C:
+		}
+	}
+	return a.showCertificates(command)
+}

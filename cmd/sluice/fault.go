@@ -1,0 +1,81 @@
+package main
+
+import (
+	"errors"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sluice/lab"
+)
+
+func newFault(a *app) *cobra.Command {
+	command := &cobra.Command{
+		Use:   "fault",
+		Short: "Break something on purpose, and heal it",
+		Example: `  sluice fault kill mongo-1/mongod
+  sluice fault stop web-1/consul       # SIGSTOP: alive, but silent
+  sluice fault cut mongo-2             # the node's link drops every frame
+  sluice fault heal --all`,
+	}
+	for _, fault := range []struct {
+		action lab.FaultAction
+		use    string
+		short  string
+	}{
+		{lab.FaultKill, "kill NODE[/PROCESS]", "SIGKILL; it stays dead until restart or heal"},
+		{lab.FaultStop, "stop NODE[/PROCESS]", "SIGSTOP: alive, but silent"},
+		{lab.FaultCont, "cont NODE[/PROCESS]", "SIGCONT after stop"},
+		{lab.FaultRestart, "restart NODE[/PROCESS]", "End it if it runs, then start it"},
+		{lab.FaultCut, "cut NODE|DATACENTER", "Drop every frame of a node, or of a datacenter, silently"},
+	} {
+		command.AddCommand(&cobra.Command{
+			Use: fault.use, Short: fault.short, Args: cobra.ExactArgs(1),
+			RunE: func(command *cobra.Command, args []string) error {
+				return a.fault(command, lab.FaultRequest{Action: fault.action, Target: args[0]})
+			},
+		})
+	}
+	var all bool
+	heal := &cobra.Command{
+		Use:   "heal [NODE|DATACENTER] [--all]",
+		Short: "Undo faults: links up, frozen processes on, dead ones started",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			if (len(args) == 0) != all {
+				return &codeError{exitFailed, errors.New("heal wants a node, a datacenter or --all")}
+			}
+			request := lab.FaultRequest{Action: lab.FaultHeal}
+			if !all {
+				request.Target = args[0]
+			}
+			return a.fault(command, request)
+		},
+	}
+	heal.Flags().BoolVar(&all, "all", false, "heal everything")
+	command.AddCommand(heal)
+	return command
+}
+
+func (a *app) fault(command *cobra.Command, request lab.FaultRequest) error {
+	ctx, cancel := a.bounded(command.Context(), time.Minute)
+	defer cancel()
+	client, err := a.client()
+	if err != nil {
+		return err
+	}
+	result, err := client.Fault(ctx, request)
+	if err != nil {
+		return err
+	}
+	if a.json() {
+		return a.print(result)
+	}
+	if len(result.Done) == 0 {
+		a.say("nothing to heal")
+	}
+	for _, line := range result.Done {
+		a.say("%s", line)
+	}
+	return nil
+}

@@ -1,0 +1,335 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sluice/consul"
+	"sluice/intentions"
+	"sluice/lab"
+)
+
+func newIntentions(a *app) *cobra.Command {
+	var dir string
+	command := &cobra.Command{
+		Use:     "intentions",
+		Aliases: []string{"intention"},
+		Short:   "Who may talk to whom",
+		Long: `Intentions say who may talk to whom. The files in intentions/ are what should
+hold; allow and deny change Consul at once, plan shows how far it has drifted from
+the files, apply brings it back.`,
+		Example: `  sluice intentions deny web mongo-primary
+  sluice intentions plan
+  sluice intentions apply
+  sluice intentions why gateway web`,
+	}
+	command.PersistentFlags().StringVar(&dir, "dir", "", "folder of the intention files (default: what `sluice up` used)")
+	command.AddCommand(
+		newList(a), newPlan(a, &dir), newApply(a, &dir),
+		newToggle(a, intentions.Allow), newToggle(a, intentions.Deny),
+		newCheck(a), newWhy(a, &dir),
+	)
+	return command
+}
+
+// session is a connection to the lab's Consul, as the operator.
+type session struct {
+	lab    *lab.Client
+	consul *consul.Client
+	dir    string
+}
+
+func (a *app) session(dir string) (*session, error) {
+	client, err := a.client()
+	if err != nil {
+		return nil, err
+	}
+	options, err := client.Options()
+	if err != nil {
+		return nil, err
+	}
+	if dir == "" {
+		dir = options.IntentionsDir
+	}
+	opened, err := client.Consul()
+	if err != nil {
+		return nil, err
+	}
+	return &session{lab: client, consul: opened, dir: dir}, nil
+}
+
+// files loads the files and refuses those that are wrong; warnings are shown.
+func (a *app) files(dir string) ([]intentions.Entry, error) {
+	entries, err := intentions.Load(dir)
+	if err != nil {
+		return nil, err
+	}
+	problems := intentions.Validate(entries, lab.ServiceNames())
+	if err := problems.Err(); err != nil {
+		return nil, err
+	}
+	for _, problem := range problems {
+		a.say("%s", problem)
+	}
+	return entries, nil
+}
+
+func newList(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "The intentions that Consul holds, most exact first", Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			ctx, cancel := a.bounded(command.Context(), 15*time.Second)
+			defer cancel()
+			s, err := a.session("")
+			if err != nil {
+				return err
+			}
+			live, err := s.consul.ListIntentions(ctx)
+			if err != nil {
+				return err
+			}
+			rules := intentions.NewSet(intentions.Flatten(live), intentions.Deny).Rules()
+			if a.json() {
+				return a.print(rules)
+			}
+			table := tabwriter.NewWriter(a.std.out, 0, 0, 2, ' ', 0)
+			fmt.Fprintln(table, "SOURCE\tDESTINATION\tACTION\tPRECEDENCE\tDESCRIPTION")
+			for _, rule := range rules {
+				action := string(rule.Action)
+				if rule.L7 {
+					action = "deny (HTTP permissions)"
+				}
+				fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\n", rule.Source, rule.Destination, action, rule.Precedence(), rule.Description)
+			}
+			fmt.Fprintln(table, "*\t*\tdeny\t0\tdefault policy")
+			return table.Flush()
+		},
+	}
+}
+
+func newPlan(a *app, dir *string) *cobra.Command {
+	return &cobra.Command{
+		Use: "plan", Short: "What apply would change; exit code 1 when there is drift", Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			ctx, cancel := a.bounded(command.Context(), 15*time.Second)
+			defer cancel()
+			plan, _, err := a.plan(ctx, *dir)
+			if err != nil {
+				return err
+			}
+			if err := a.showPlan(plan); err != nil {
+				return err
+			}
+			if plan.HasDrift() {
+				return no()
+			}
+			return nil
+		},
+	}
+}
+
+func (a *app) plan(ctx context.Context, dir string) (intentions.PlanResult, *session, error) {
+	s, err := a.session(dir)
+	if err != nil {
+		return intentions.PlanResult{}, nil, err
+	}
+	files, err := a.files(s.dir)
+	if err != nil {
+		return intentions.PlanResult{}, nil, err
+	}
+	live, err := s.consul.ListIntentions(ctx)
+	if err != nil {
+		return intentions.PlanResult{}, nil, err
+	}
+	return intentions.Plan(files, live), s, nil
+}
+
+func (a *app) showPlan(plan intentions.PlanResult) error {
+	if a.json() {
+		return a.print(plan)
+	}
+	return plan.Render(a.std.out, color(a.std.out))
+}
+
+func newApply(a *app, dir *string) *cobra.Command {
+	var dryRun bool
+	command := &cobra.Command{
+		Use: "apply", Short: "Make Consul hold what the files say",
+		Long: `Make Consul hold what the files say. Each write is a compare-and-set on what the
+plan was made from: a change that somebody else made meanwhile is never
+overwritten, the command stops and says so.`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			ctx, cancel := a.bounded(command.Context(), 30*time.Second)
+			defer cancel()
+			plan, s, err := a.plan(ctx, *dir)
+			if err != nil {
+				return err
+			}
+			if err := a.showPlan(plan); err != nil || dryRun || plan.IsEmpty() {
+				return err
+			}
+			if err := s.apply(ctx, plan); err != nil {
+				return err
+			}
+			a.say("applied")
+			return nil
+		},
+	}
+	command.Flags().BoolVar(&dryRun, "dry-run", false, "show the plan only")
+	return command
+}
+
+func (s *session) apply(ctx context.Context, plan intentions.PlanResult) error {
+	for _, change := range plan.Changes {
+		var err error
+		if change.Op == intentions.Delete {
+			err = s.consul.DeleteEntry(ctx, change.Destination, change.Entry.Version)
+		} else {
+			err = s.consul.ApplyEntry(ctx, change.Entry)
+		}
+		if errors.Is(err, consul.ErrConflict) {
+			return fmt.Errorf("apply %s: %w; nothing of it was overwritten, look with `sluice intentions plan` and apply again", change.Destination, err)
+		}
+		if err != nil {
+			return fmt.Errorf("apply %s: %w", change.Destination, err)
+		}
+	}
+	return s.awaitPlan(ctx, plan)
+}
+
+// awaitPlan waits until each changed edge is decided as the files say.
+func (s *session) awaitPlan(ctx context.Context, plan intentions.PlanResult) error {
+	live, err := s.consul.ListIntentions(ctx)
+	if err != nil {
+		return err
+	}
+	set := intentions.NewSet(intentions.Flatten(live), intentions.Deny)
+	for _, change := range plan.Changes {
+		for _, edge := range change.Edges {
+			rule := edge.After
+			if rule == nil {
+				rule = edge.Before
+			}
+			for _, pair := range pairs(rule.Source, rule.Destination) {
+				request := lab.EnforcedRequest{Source: pair[0], Destination: pair[1], Allowed: set.Decide(pair[0], pair[1]).Allowed}
+				if _, err := s.lab.AwaitEnforced(ctx, request); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// pairs are the edges between the lab's services that a rule speaks about.
+func pairs(source, destination string) [][2]string {
+	expand := func(name string) []string {
+		if name == intentions.Wildcard {
+			return lab.ServiceNames()
+		}
+		return []string{name}
+	}
+	var all [][2]string
+	for _, from := range expand(source) {
+		for _, to := range expand(destination) {
+			all = append(all, [2]string{from, to})
+		}
+	}
+	return all
+}
+
+func newToggle(a *app, action intentions.Action) *cobra.Command {
+	var dryRun bool
+	effect := "new connections are let in"
+	if action == intentions.Deny {
+		effect = "new connections are refused, open ones are cut"
+	}
+	command := &cobra.Command{
+		Use: string(action) + " SOURCE DESTINATION", Short: "At once: " + effect,
+		Long:    "Write one intention and wait until every process that it concerns enforces it. The files stay as they are: `plan` shows the difference, `apply` undoes it.",
+		Example: "  sluice intentions " + string(action) + " web mongo-primary",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(command *cobra.Command, args []string) error {
+			ctx, cancel := a.bounded(command.Context(), 20*time.Second)
+			defer cancel()
+			if err := knownServices(args); err != nil {
+				return err
+			}
+			rule := intentions.Rule{Source: args[0], Destination: args[1], Action: action, Description: "set by sluice intentions " + string(action)}
+			return a.toggle(ctx, rule, dryRun)
+		},
+		ValidArgsFunction: completeServices,
+	}
+	command.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be written")
+	return command
+}
+
+// toggleResult is the JSON form of allow and deny.
+type toggleResult struct {
+	Rule     intentions.Rule `json:"rule"`
+	DryRun   bool            `json:"dry_run"`
+	Enforced []string        `json:"enforced_by"`
+	Seconds  float64         `json:"seconds"`
+}
+
+func (a *app) toggle(ctx context.Context, rule intentions.Rule, dryRun bool) error {
+	s, err := a.session("")
+	if err != nil {
+		return err
+	}
+	result := toggleResult{Rule: rule, DryRun: dryRun}
+	if dryRun {
+		a.say("would write: %s %s", rule.Edge(), rule.Action)
+	} else {
+		began := time.Now()
+		if err := s.consul.SetIntention(ctx, rule); err != nil {
+			return err
+		}
+		for _, pair := range pairs(rule.Source, rule.Destination) {
+			live, err := s.consul.ListIntentions(ctx)
+			if err != nil {
+				return err
+			}
+			decision := intentions.NewSet(intentions.Flatten(live), intentions.Deny).Decide(pair[0], pair[1])
+			enforced, err := s.lab.AwaitEnforced(ctx, lab.EnforcedRequest{Source: pair[0], Destination: pair[1], Allowed: decision.Allowed})
+			if err != nil {
+				return err
+			}
+			result.Enforced = append(result.Enforced, enforced.Processes...)
+		}
+		slices.Sort(result.Enforced)
+		result.Enforced = slices.Compact(result.Enforced)
+		result.Seconds = time.Since(began).Seconds()
+		a.say("%s: %s, enforced by %s after %.0f ms", rule.Edge(), rule.Action, strings.Join(result.Enforced, ", "), result.Seconds*1000)
+	}
+	if a.json() {
+		return a.print(result)
+	}
+	return nil
+}
+
+// knownServices refuses names that nobody in the lab has: a typing error must
+// not look like a toggle that works.
+func knownServices(names []string) error {
+	for _, name := range names {
+		if name != intentions.Wildcard && !slices.Contains(lab.ServiceNames(), name) {
+			return fmt.Errorf("no service %q; there are %s, and * for all", name, strings.Join(lab.ServiceNames(), ", "))
+		}
+	}
+	return nil
+}
+
+func completeServices(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) >= 2 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return lab.ServiceNames(), cobra.ShellCompDirectiveNoFileComp
+}

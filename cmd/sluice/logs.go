@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"sluice/lab"
+)
+
+func newLogs(a *app) *cobra.Command {
+	var follow bool
+	var lines int
+	command := &cobra.Command{
+		Use:   "logs [NODE[/PROCESS]]",
+		Short: "What the processes wrote",
+		Example: `  sluice logs mongo-1/mongo-agent
+  sluice logs web-1 -f
+  sluice logs -n 5`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			target := strings.Join(args, "")
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			refs, err := client.Processes(command.Context())
+			if err != nil {
+				return err
+			}
+			chosen := choose(refs, target)
+			if len(chosen) == 0 {
+				return &codeError{exitFailed, fmt.Errorf("no process %q; `sluice status` lists them", target)}
+			}
+			return a.showLogs(command.Context(), chosen, lines, follow)
+		},
+	}
+	command.Flags().BoolVarP(&follow, "follow", "f", false, "go on as more is written, until interrupted")
+	command.Flags().IntVarP(&lines, "lines", "n", 50, "how many of the last lines of each process; 0 is all")
+	return command
+}
+
+func choose(refs []lab.ProcessRef, target string) []lab.ProcessRef {
+	var chosen []lab.ProcessRef
+	for _, ref := range refs {
+		if target == "" || target == ref.Node || target == ref.Node+"/"+ref.Process {
+			chosen = append(chosen, ref)
+		}
+	}
+	return chosen
+}
+
+func (a *app) showLogs(ctx context.Context, refs []lab.ProcessRef, lines int, follow bool) error {
+	var writing sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	offsets := make([]int64, len(refs))
+	for i, ref := range refs {
+		text, offset, err := lastLines(ref.Log, lines)
+		if err != nil {
+			return err
+		}
+		offsets[i] = offset
+		writeLines(a.std.out, &writing, prefix(refs, ref), text)
+	}
+	if !follow {
+		return nil
+	}
+	for i, ref := range refs {
+		group.Go(func() error {
+			return followFile(ctx, ref.Log, offsets[i], func(text string) {
+				writeLines(a.std.out, &writing, prefix(refs, ref), text)
+			})
+		})
+	}
+	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// prefix names the process where lines of several are mixed.
+func prefix(refs []lab.ProcessRef, ref lab.ProcessRef) string {
+	if len(refs) == 1 {
+		return ""
+	}
+	return ref.Node + "/" + ref.Process + " | "
+}
+
+func writeLines(w io.Writer, writing *sync.Mutex, prefix, text string) {
+	writing.Lock()
+	defer writing.Unlock()
+	scanner := bufio.NewScanner(strings.NewReader(text))
+	scanner.Buffer(nil, 1<<20)
+	for scanner.Scan() {
+		fmt.Fprintln(w, prefix+scanner.Text())
+	}
+}
+
+// lastLines returns the end of a file and its size. A log that does not exist
+// yet is empty.
+func lastLines(path string, lines int) (string, int64, error) {
+	content, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", 0, nil
+	}
+	if err != nil {
+		return "", 0, err
+	}
+	text := string(content)
+	if lines > 0 {
+		all := strings.SplitAfter(text, "\n")
+		text = strings.Join(all[max(0, len(all)-lines-1):], "")
+	}
+	return text, int64(len(content)), nil
+}
+
+// followFile reports what is appended, from offset on; a file that shrank was
+// rotated and is read from its start.
+func followFile(ctx context.Context, path string, offset int64, report func(string)) error {
+	ticker := time.NewTicker(200 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+		text, next, err := readFrom(path, offset)
+		if err != nil {
+			return err
+		}
+		if text != "" {
+			report(text)
+		}
+		offset = next
+	}
+}
+
+func readFrom(path string, offset int64) (string, int64, error) {
+	file, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", 0, nil
+	}
+	if err != nil {
+		return "", offset, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return "", offset, err
+	}
+	if info.Size() < offset {
+		offset = 0
+	}
+	content, err := io.ReadAll(io.NewSectionReader(file, offset, info.Size()-offset))
+	return string(content), offset + int64(len(content)), err
+}

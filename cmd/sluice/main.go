@@ -1,0 +1,54 @@
+// Command sluice starts, shows and breaks a service mesh lab made of real parts.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"sluice/lab"
+	"sluice/lab/engine"
+)
+
+// version is set by the build.
+var version = "unknown"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
+}
+
+// run is the whole program: it returns the exit code.
+func run(ctx context.Context, args []string, std streams) int {
+	if len(args) > 0 {
+		switch args[0] {
+		case lab.SuperviseCommand:
+			return hidden(std, supervise(ctx, args[1:], std))
+		case engine.ProbeCommand:
+			return hidden(std, engine.ProbeMain())
+		}
+	}
+	root := newRoot(std)
+	root.SetArgs(args)
+	return exitCode(ctx, std, root.ExecuteContext(ctx))
+}
+
+func supervise(ctx context.Context, args []string, std streams) error {
+	if len(args) != 1 {
+		return errors.New("supervise: want the state folder")
+	}
+	return lab.Supervise(ctx, args[0], std.err)
+}
+
+// hidden ends the commands that the program calls on itself.
+func hidden(std streams, err error) int {
+	if err != nil {
+		fmt.Fprintln(std.err, err)
+		return exitFailed
+	}
+	return exitOK
+}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"sluice/lab"
+	"sluice/lab/control"
+)
+
+// Exit codes, the same for every command.
+const (
+	exitOK           = 0
+	exitNo           = 1
+	exitFailed       = 2
+	exitInconclusive = 3
+	exitMissing      = 4
+	exitInterrupted  = 130
+	exitLeftBehind   = 131
+)
+
+// streams are the program's standard files. Data goes to out, progress and
+// errors to err.
+type streams struct{ in, out, err *os.File }
+
+// codeError ends the program with a code; a nil cause says nothing more.
+type codeError struct {
+	code  int
+	cause error
+}
+
+func (e *codeError) Error() string {
+	if e.cause == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.cause.Error()
+}
+func (e *codeError) Unwrap() error { return e.cause }
+
+// no is a verdict, not an error: exit code 1 and no message.
+func no() error { return &codeError{code: exitNo} }
+
+// app is what every command needs.
+type app struct {
+	std     streams
+	state   string
+	output  string
+	timeout time.Duration
+}
+
+const rootLong = `sluice runs a Consul Connect service mesh lab made of real parts: Consul, a
+MongoDB replica set, a blog in front of it and a gateway in front of that. Every
+edge is mTLS, and an intention decides who may talk to whom.
+
+Exit codes: 0 yes or done, 1 no (denied, drift), 2 usage or tool error,
+3 inconclusive, 4 something is missing on this machine, 130 interrupted with
+everything undone, 131 interrupted with something left.`
+
+const rootExample = `  sluice up
+  sluice intentions deny web mongo-primary
+  sluice status
+  sluice down`
+
+func newRoot(std streams) *cobra.Command {
+	a := &app{std: std}
+	root := &cobra.Command{
+		Use:               "sluice",
+		Short:             "A service mesh lab made of real parts",
+		Long:              rootLong,
+		Example:           rootExample,
+		Version:           version,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if a.output != "table" && a.output != "json" {
+				return fmt.Errorf("-o %s: want table or json", a.output)
+			}
+			return nil
+		},
+	}
+	root.SetIn(std.in)
+	root.SetOut(std.out)
+	root.SetErr(std.err)
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.state, "state", defaultState(), "the lab's state folder (environment: SLUICE_STATE)")
+	flags.StringVarP(&a.output, "output", "o", "table", "table or json")
+	flags.DurationVar(&a.timeout, "timeout", 0, "how long the command may take; 0 is the command's own default")
+	root.AddCommand(
+		newUp(a), newDown(a), newStatus(a), newExec(a), newLogs(a),
+		newIntentions(a), newFault(a), newCerts(a), newDoctor(a),
+	)
+	return root
+}
+
+func defaultState() string {
+	if state := os.Getenv("SLUICE_STATE"); state != "" {
+		return state
+	}
+	return ".sluice"
+}
+
+// bounded gives a command its deadline.
+func (a *app) bounded(ctx context.Context, otherwise time.Duration) (context.Context, context.CancelFunc) {
+	limit := a.timeout
+	if limit == 0 {
+		limit = otherwise
+	}
+	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("not within %s; give it longer with --timeout", limit))
+}
+
+// unbounded is for a command that people end themselves: --timeout still holds,
+// an interrupt does not cancel it but reaches what it runs.
+func (a *app) unbounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx = context.WithoutCancel(ctx)
+	if a.timeout > 0 {
+		return context.WithTimeout(ctx, a.timeout)
+	}
+	return context.WithCancel(ctx)
+}
+
+func (a *app) client() (*lab.Client, error) { return lab.NewClient(a.state) }
+
+// json reports whether the output is for programs.
+func (a *app) json() bool { return a.output == "json" }
+
+// print writes exactly one JSON document.
+func (a *app) print(value any) error {
+	encoder := json.NewEncoder(a.std.out)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(value)
+}
+
+// say tells a person how it goes.
+func (a *app) say(format string, args ...any) { fmt.Fprintf(a.std.err, format+"\n", args...) }
+
+// color reports whether escape sequences are welcome on the file.
+func color(file *os.File) bool {
+	return os.Getenv("NO_COLOR") == "" && os.Getenv("CI") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(file.Fd()))
+}
+
+// exitCode says what went wrong, once, and how the program ends.
+func exitCode(ctx context.Context, std streams, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	var coded *codeError
+	if errors.As(err, &coded) {
+		if coded.cause != nil {
+			explain(std.err, coded.cause)
+		}
+		return coded.code
+	}
+	var up *lab.UpError
+	if errors.As(err, &up) {
+		explainUp(std.err, up.Failure)
+		return exitFailed
+	}
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		fmt.Fprintln(std.err, "sluice: interrupted")
+		return exitInterrupted
+	}
+	explain(std.err, err)
+	var answered *control.Error
+	if errors.As(err, &answered) && answered.Code != 0 {
+		return answered.Code
+	}
+	return exitFailed
+}
+
+// explain prints what failed and, where one is known, the fix.
+func explain(w io.Writer, err error) {
+	fmt.Fprintln(w, "sluice:", err)
+	var answered *control.Error
+	switch {
+	case errors.As(err, &answered) && answered.Hint != "":
+		fmt.Fprintln(w, "  try:", answered.Hint)
+	case errors.Is(err, control.ErrNotRunning):
+		fmt.Fprintln(w, "  try: sluice up    (or name another lab with --state)")
+	case strings.HasPrefix(err.Error(), "unknown command"), strings.HasPrefix(err.Error(), "unknown flag"),
+		strings.Contains(err.Error(), "arg(s)"):
+		fmt.Fprintln(w, "  try: sluice --help")
+	}
+}
+
+func explainUp(w io.Writer, failure lab.StepFailure) {
+	fmt.Fprintf(w, "sluice: the lab did not come up\n  step:  %s\n  cause: %s\n", failure.Step, failure.Cause)
+	if failure.Process != "" {
+		fmt.Fprintf(w, "  last lines of %s:\n", failure.Process)
+		for _, line := range failure.Tail {
+			fmt.Fprintln(w, "    |", line)
+		}
+	}
+	if failure.Hint != "" {
+		fmt.Fprintln(w, "  try:", failure.Hint)
+	}
+}
+
+// relative shortens a path for people when it is below the working folder.
+func relative(path string) string {
+	if dir, err := os.Getwd(); err == nil {
+		if short, err := filepath.Rel(dir, path); err == nil && !strings.HasPrefix(short, "..") {
+			return short
+		}
+	}
+	return path
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sluice/lab"
+)
+
+func newStatus(a *app) *cobra.Command {
+	var watch bool
+	command := &cobra.Command{
+		Use:   "status",
+		Short: "Nodes, processes, roles, certificates, who may talk to whom",
+		Example: `  sluice status
+  sluice status -w
+  sluice status -o json | jq '.edges[] | select(.allowed)'`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			if watch {
+				return a.watchStatus(command.Context())
+			}
+			return a.status(command.Context())
+		},
+	}
+	command.Flags().BoolVarP(&watch, "watch", "w", false, "again every second, until interrupted")
+	return command
+}
+
+func (a *app) status(ctx context.Context) error {
+	ctx, cancel := a.bounded(ctx, 15*time.Second)
+	defer cancel()
+	client, err := a.client()
+	if err != nil {
+		return err
+	}
+	status, err := client.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if a.json() {
+		return a.print(status)
+	}
+	return printStatus(a.std.out, status)
+}
+
+func (a *app) watchStatus(ctx context.Context) error {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		if color(a.std.out) {
+			fmt.Fprint(a.std.out, "\x1b[H\x1b[2J")
+		}
+		if err := a.status(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+func printStatus(out io.Writer, status lab.Status) error {
+	fmt.Fprintf(out, "lab %s, engine %s, up for %s\n", status.State, status.Engine, (time.Duration(status.Uptime) * time.Second).String())
+	if !status.Segmented {
+		fmt.Fprintf(out, "NOT SEGMENTED: nodes share one loopback; around the mesh goes: %s\n", strings.Join(status.Unsegmented, ", "))
+	}
+	for _, limit := range status.Limits {
+		fmt.Fprintln(out, "  limit:", limit)
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "\nNODE\tADDRESS\tPROCESS\tSTATE\tHEALTH\tROLE\tMB\tPID")
+	for _, node := range status.Nodes {
+		name, address := node.Name, node.Address
+		if node.Cut {
+			address += " (cut)"
+		}
+		for _, process := range node.Processes {
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%.0f\t%d\n", name, address, process.Name, process.State, health(process), process.Role, process.MemoryMB, process.PID)
+			name, address = "", ""
+		}
+	}
+	fmt.Fprintln(table, "\nEDGE\tVERDICT\tOPEN\tWHY")
+	for _, edge := range status.Edges {
+		verdict := "deny"
+		if edge.Allowed {
+			verdict = "allow"
+		}
+		fmt.Fprintf(table, "%s -> %s\t%s\t%d\t%s\n", edge.Source, edge.Destination, verdict, edge.Open, edge.Reason)
+	}
+	printIdentities(table, status)
+	return table.Flush()
+}
+
+// printIdentities lists every certificate in use.
+func printIdentities(table io.Writer, status lab.Status) {
+	fmt.Fprintln(table, "\nCERTIFICATE\tNODE\tSERIAL\tEXPIRES IN\tCHAIN")
+	for _, node := range status.Nodes {
+		for _, process := range node.Processes {
+			if process.Mesh == nil {
+				continue
+			}
+			for _, id := range process.Mesh.Identities {
+				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", id.ID, node.Name, shortSerial(id.Serial), time.Until(id.NotAfter).Round(time.Minute), id.Chain)
+			}
+		}
+	}
+}
+
+func shortSerial(serial string) string {
+	if len(serial) > 17 {
+		return serial[:17] + "…"
+	}
+	return serial
+}
+
+func health(process lab.ProcessStatus) string {
+	switch {
+	case process.Healthy == nil:
+		return "-"
+	case *process.Healthy:
+		return "ok"
+	default:
+		return "failing: " + process.Health
+	}
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sluice/lab"
+)
+
+func newUp(a *app) *cobra.Command {
+	var config lab.UpConfig
+	var directory string
+	var secondDatacenter bool
+	command := &cobra.Command{
+		Use:   "up",
+		Short: "Start the lab and wait until a request has really crossed every edge",
+		Long: `Start the lab and wait until a request has really crossed every edge that the
+intentions allow. Says how long each step took, which pages can be opened and how
+much memory the lab uses. A lab that runs already is left alone.`,
+		Example: `  sluice up
+  sluice up --engine loopback
+  sluice up --port-offset 100      # a second lab beside one in another folder`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			if secondDatacenter {
+				return &codeError{exitFailed, errors.New("--dc2: the second datacenter is not part of this version")}
+			}
+			config.State, config.Timeout = a.state, a.timeout
+			if config.IntentionsDir == "" {
+				config.IntentionsDir = filepath.Join(directory, "intentions")
+			}
+			if len(config.Topology) == 0 {
+				config.Topology = []string{filepath.Join(directory, "datacenters", "dc1.hcl")}
+			}
+			return a.up(command.Context(), config)
+		},
+	}
+	flags := command.Flags()
+	flags.StringVar(&config.Engine, "engine", "auto", "where nodes run: auto, netns or loopback")
+	flags.IntVar(&config.PortOffset, "port-offset", 0, "added to every port on the host")
+	flags.StringVar(&directory, "dir", ".", "the project's folder: datacenters/ and intentions/ are below it")
+	flags.StringSliceVar(&config.Topology, "topology", nil, "datacenter files (default datacenters/dc1.hcl below --dir)")
+	flags.StringVar(&config.IntentionsDir, "intentions", "", "folder of intention files (default intentions below --dir)")
+	flags.BoolVar(&secondDatacenter, "dc2", false, "also start the second datacenter")
+	return command
+}
+
+func (a *app) up(ctx context.Context, config lab.UpConfig) error {
+	config.Notice = func(text string) { a.say("note: %s", text) }
+	config.OnEvent = a.progress()
+	started, err := lab.Up(ctx, config)
+	if err != nil {
+		return err
+	}
+	if a.json() {
+		return a.print(started)
+	}
+	if started.Already {
+		a.say("the lab is already running (since %s, engine %s)", started.Options.Started.Format(time.TimeOnly), started.Options.Engine)
+	}
+	a.printSummary(started)
+	return nil
+}
+
+// progress shows a line per step: on a terminal the running one is rewritten in
+// place.
+func (a *app) progress() func(lab.Event) {
+	inPlace := color(a.std.err)
+	return func(event lab.Event) {
+		switch event.State {
+		case lab.StepBegan:
+			if inPlace {
+				fmt.Fprintf(a.std.err, "  ... %s", event.Step)
+			}
+		case lab.StepEnded:
+			if inPlace {
+				fmt.Fprint(a.std.err, "\r\x1b[K")
+			}
+			fmt.Fprintf(a.std.err, "  ok  %-38s %5.1f s\n", event.Step, event.Seconds)
+		case lab.StepFailed, lab.LabReady:
+			if inPlace {
+				fmt.Fprintln(a.std.err)
+			}
+		}
+	}
+}
+
+func (a *app) printSummary(started lab.Started) {
+	summary := started.Summary
+	fmt.Fprintf(a.std.out, "\nThe lab is up: %.1f s, engine %s, %.0f MB of memory\n", summary.Seconds, started.Options.Engine, summary.MemoryMB)
+	for _, url := range summary.URLs {
+		fmt.Fprintf(a.std.out, "  %-14s %s\n", url.Name, url.URL)
+	}
+	fmt.Fprintf(a.std.out, "  %-14s in %s\n", "token for it", relative(summary.UIToken))
+	fmt.Fprint(a.std.out, `
+Try:
+  curl `+summary.URLs[0].URL+`
+  bin/sluice intentions deny web mongo-primary     then reload the page
+  bin/sluice intentions allow web mongo-primary
+  bin/sluice status
+`)
+}
+
+func newDown(a *app) *cobra.Command {
+	command := &cobra.Command{
+		Use:   "down",
+		Short: "Stop everything",
+		Long:  "Stop every process of the lab. What it wrote stays for the next `up`, unless --purge.",
+		Example: `  sluice down
+  sluice down --purge      # also delete data, keys, tokens and logs`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			ctx, cancel := a.bounded(command.Context(), time.Minute)
+			defer cancel()
+			running, err := lab.Down(ctx, a.state, purge)
+			if err != nil {
+				return &codeError{exitFailed, err}
+			}
+			if a.json() {
+				return a.print(map[string]bool{"was_running": running, "purged": purge})
+			}
+			switch {
+			case running && purge:
+				a.say("the lab is down, and its state is deleted")
+			case running:
+				a.say("the lab is down; its state is kept in %s", relative(a.state))
+			case purge:
+				a.say("no lab was running; its state is deleted")
+			default:
+				a.say("no lab was running")
+			}
+			return nil
+		},
+	}
+	command.Flags().BoolVar(&purge, "purge", false, "also delete the state folder")
+	return command
+}

@@ -1,0 +1,273 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"sluice/consul"
+	"sluice/intentions"
+	"sluice/lab/consulconfig"
+	"sluice/lab/process"
+)
+
+// step is one stage of the way up, with its own deadline.
+type step struct {
+	name    string
+	timeout time.Duration
+	run     func(context.Context) error
+	// hint is what to try when the step fails.
+	hint string
+}
+
+// blame ties an error to the process whose log explains it.
+type blame struct {
+	node    *node
+	process string
+	err     error
+}
+
+func (b *blame) Error() string { return b.node.node.Name + "/" + b.process + ": " + b.err.Error() }
+func (b *blame) Unwrap() error { return b.err }
+
+// tailLines is how much of a log a failure shows.
+const tailLines = 12
+
+func (s *Supervisor) steps() []step {
+	return []step{
+		{"keys and certificates", 10 * time.Second, s.makeSecrets, "check that the state folder can be written to"},
+		{"Consul server", 60 * time.Second, s.startServers, "see `sluice logs consul-1/consul`; an old state may not fit: `sluice down --purge`"},
+		{"access control", 30 * time.Second, s.writeAccessControl, "an old state may not fit: `sluice down --purge`"},
+		{"intentions", 20 * time.Second, s.applyIntentions, "check the files with `sluice intentions plan`"},
+		{"agents and mongod", 60 * time.Second, s.startAgents, "see `sluice logs NODE/consul` and `sluice logs NODE/mongod`"},
+		{"services", 60 * time.Second, s.startServices, "see `sluice logs NODE/PROCESS`; programs are built by `make build`"},
+		{"replica set", 90 * time.Second, s.awaitReplicaSet, "see `sluice logs mongo-1/mongo-agent`"},
+		{"a request across every allowed edge", 60 * time.Second, s.awaitEdges, "`sluice intentions plan` shows an edge that is denied; `sluice status` shows who is not well"},
+	}
+}
+
+// bringUp takes the steps in order and writes down how each went. A failure ends
+// the lab: half a lab teaches the wrong thing.
+func (s *Supervisor) bringUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.options.Timeout, fmt.Errorf("the whole took longer than %s (--timeout)", s.options.Timeout))
+	defer cancel()
+	began := time.Now()
+	var phases []Phase
+	for _, step := range s.steps() {
+		s.journal.add(Event{Step: step.name, State: StepBegan})
+		start := time.Now()
+		if err := s.take(ctx, step); err != nil {
+			s.log.Error("the lab did not come up", "step", step.name, "err", err)
+			s.journal.add(Event{Step: step.name, State: StepFailed, Failure: s.failure(step, err)})
+			return
+		}
+		seconds := time.Since(start).Seconds()
+		phases = append(phases, Phase{Name: step.name, Seconds: seconds})
+		s.journal.add(Event{Step: step.name, State: StepEnded, Seconds: seconds})
+	}
+	summary := s.summary(phases, time.Since(began))
+	s.log.Info("the lab is up", "seconds", summary.Seconds)
+	s.journal.add(Event{State: LabReady, Summary: &summary})
+}
+
+func (s *Supervisor) take(ctx context.Context, step step) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, step.timeout, fmt.Errorf("not within %s", step.timeout))
+	defer cancel()
+	return step.run(ctx)
+}
+
+func (s *Supervisor) failure(step step, err error) *StepFailure {
+	failure := &StepFailure{Step: step.name, Cause: err.Error(), Hint: step.hint}
+	var blamed *blame
+	if errors.As(err, &blamed) {
+		failure.Process = blamed.node.node.Name + "/" + blamed.process
+		if p := blamed.node.process(blamed.process); p != nil {
+			failure.Tail = p.Tail(tailLines)
+		}
+	}
+	return failure
+}
+
+func (s *Supervisor) makeSecrets(context.Context) error {
+	var err error
+	if s.secrets, err = loadSecrets(s.layout, s.topology); err != nil {
+		return err
+	}
+	if err := s.makeCertificates(time.Now()); err != nil {
+		return err
+	}
+	for _, n := range s.nodes {
+		if err := n.dataDirs(s.layout); err != nil {
+			return err
+		}
+		if err := s.writeAgentConfig(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dnsPort is 53 where the node's loopback is its own, 8600 where it is not.
+func (s *Supervisor) dnsPort() int {
+	if s.engine.Segmented() {
+		return 53
+	}
+	return 8600
+}
+
+func (s *Supervisor) writeAgentConfig(n *node) error {
+	primary, _ := s.topology.Primary()
+	agent := consulconfig.Agent{
+		Node: n.node.Name, Datacenter: n.datacenter.Name, PrimaryDatacenter: primary.Name,
+		Server: n.node.Server, Address: n.address, Loopback: n.loopback,
+		DNSPort: s.dnsPort(), DataDir: s.layout.Data(n.node.Name, processConsul),
+		Gossip: s.secrets.Gossip, AgentToken: s.secrets.Tokens[consulconfig.AgentToken(n.node.Name)],
+		ManagementToken: s.secrets.Tokens[managementToken],
+		CAFile:          s.caFile(), CertFile: s.certFile(n.node.Name), KeyFile: s.keyFile(n.node.Name),
+	}
+	for _, server := range s.servers() {
+		if server.datacenter.Name == n.datacenter.Name {
+			agent.Servers++
+			agent.Join = append(agent.Join, server.address)
+		}
+	}
+	config, err := agent.Config()
+	if err != nil {
+		return err
+	}
+	return writeSecret(s.layout.AgentConfig(n.node.Name), config)
+}
+
+// startServers starts the servers, and mongod beside them because it needs
+// nothing of Consul and is the slowest to open its files.
+func (s *Supervisor) startServers(ctx context.Context) error {
+	for _, n := range s.with("mongo") {
+		if err := n.start(ctx, s.planner.mongod(n.place)); err != nil {
+			return err
+		}
+	}
+	for _, n := range s.servers() {
+		if err := n.start(ctx, s.planner.consul(n.place)); err != nil {
+			return err
+		}
+	}
+	server := s.servers()[0]
+	admin, err := consul.Open(consul.Config{
+		Address: server.consulAddress(), TokenFile: s.layout.TokenFile(managementToken),
+		Logger: s.log, DialContext: server.machine.DialContext,
+	})
+	if err != nil {
+		return err
+	}
+	s.admin = admin
+	return s.await(ctx, server, processConsul, "Consul has a leader", admin.AwaitLeader)
+}
+
+// await waits for a condition that depends on one process, and gives up at once
+// when that process has ended.
+func (s *Supervisor) await(ctx context.Context, n *node, name, what string, condition func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	alive := func(ctx context.Context) error {
+		if p := n.process(name); p != nil && !p.State().Running {
+			cancel(fmt.Errorf("the process ended: %s", describeExit(p.State())))
+		}
+		return condition(ctx)
+	}
+	if err := waitFor(ctx, what, alive); err != nil {
+		return &blame{node: n, process: name, err: err}
+	}
+	return nil
+}
+
+func describeExit(state process.State) string {
+	if state.Signal != "" {
+		return "signal " + state.Signal
+	}
+	return fmt.Sprintf("exit code %d", state.ExitCode)
+}
+
+func (s *Supervisor) writeAccessControl(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(4)
+	write := func(token consulconfig.Token) {
+		group.Go(func() error {
+			return s.admin.PutToken(ctx, consul.Token{
+				Name: token.Name, Description: token.Description, Secret: s.secrets.Tokens[token.Name],
+				NodeIdentity: token.NodeIdentity, Datacenter: s.topology.Datacenters[0].Name, Rules: token.Rules,
+			})
+		})
+	}
+	for _, dc := range s.topology.Datacenters {
+		for _, token := range consulconfig.Tokens(dc) {
+			write(token)
+		}
+	}
+	write(consulconfig.Token{Name: operatorToken, Description: "sluice command line", Rules: consulconfig.OperatorRules})
+	write(consulconfig.Token{Name: uiToken, Description: "people who look at Consul's pages", Rules: consulconfig.UIRules})
+	return group.Wait()
+}
+
+// applyIntentions makes Consul hold exactly what the files say.
+func (s *Supervisor) applyIntentions(ctx context.Context) error {
+	files, err := intentions.Load(s.options.IntentionsDir)
+	if err != nil {
+		return err
+	}
+	return s.admin.ReplaceIntentions(ctx, files)
+}
+
+// startAgents starts the agents of all other nodes at once.
+func (s *Supervisor) startAgents(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, n := range s.nodes {
+		if n.node.Server {
+			continue
+		}
+		group.Go(func() error {
+			if err := n.start(ctx, s.planner.consul(n.place)); err != nil {
+				return err
+			}
+			return s.await(ctx, n, processConsul, "the agent of "+n.node.Name+" has joined", s.agentJoined(n))
+		})
+	}
+	for _, n := range s.with("mongo") {
+		group.Go(func() error {
+			return s.await(ctx, n, processMongod, "mongod accepts connections", func(ctx context.Context) error {
+				conn, err := n.machine.DialContext(ctx, "tcp", n.own().String())
+				if err == nil {
+					err = conn.Close()
+				}
+				return err
+			})
+		})
+	}
+	return group.Wait()
+}
+
+// agentJoined holds when the node's agent can ask the servers.
+func (s *Supervisor) agentJoined(n *node) func(context.Context) error {
+	client := n.httpClient()
+	token := s.secrets.Tokens[consulconfig.AgentToken(n.node.Name)]
+	return func(ctx context.Context) error {
+		return getOK(ctx, client, "http://"+n.consulAddress()+"/v1/catalog/nodes", http.Header{"X-Consul-Token": {token}})
+	}
+}
+
+func (s *Supervisor) startServices(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, n := range s.nodes {
+		for _, spec := range s.planner.services(n.place) {
+			if _, err := os.Stat(spec.Path); err != nil {
+				return fmt.Errorf("start %s: %w", spec.Name, err)
+			}
+			group.Go(func() error { return n.start(ctx, spec) })
+		}
+	}
+	return group.Wait()
+}

@@ -1,0 +1,126 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"sluice/consul"
+	"sluice/lab/control"
+)
+
+// Client talks to the supervisor of a running lab. It may be used by several
+// goroutines at once.
+type Client struct{ layout Layout }
+
+// NewClient returns a client for the lab of a state folder. Whether one is
+// running shows at the first call: control.ErrNotRunning.
+func NewClient(state string) (*Client, error) {
+	layout, err := NewLayout(state)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{layout: layout}, nil
+}
+
+func call[T any](ctx context.Context, c *Client, op string, args any, files []*os.File) (T, error) {
+	var result T
+	client, err := control.Dial(ctx, c.layout.Socket())
+	if err != nil {
+		return result, err
+	}
+	defer client.Close()
+	raw, err := client.Do(ctx, op, args, files, nil)
+	if err != nil {
+		return result, err
+	}
+	if err := json.Unmarshal(raw, &result); err != nil {
+		return result, fmt.Errorf("read the supervisor's answer: %w", err)
+	}
+	return result, nil
+}
+
+// Status returns the state of the lab at this moment.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	return call[Status](ctx, c, opStatus, nil, nil)
+}
+
+// Fault injects or heals a fault.
+func (c *Client) Fault(ctx context.Context, request FaultRequest) (FaultResult, error) {
+	return call[FaultResult](ctx, c, opFault, request, nil)
+}
+
+// AwaitEnforced waits until every process decides an edge as wanted.
+func (c *Client) AwaitEnforced(ctx context.Context, request EnforcedRequest) (EnforcedResult, error) {
+	return call[EnforcedResult](ctx, c, opEnforce, request, nil)
+}
+
+// Processes lists the lab's processes and their logs.
+func (c *Client) Processes(ctx context.Context) ([]ProcessRef, error) {
+	return call[[]ProcessRef](ctx, c, opProcess, nil, nil)
+}
+
+// Capture writes every frame on the node's link to file, in pcap format, until
+// ctx ends.
+func (c *Client) Capture(ctx context.Context, node string, file *os.File) error {
+	_, err := call[json.RawMessage](ctx, c, opCapture, CaptureRequest{Node: node}, []*os.File{file})
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// Exec runs a command inside a node on the given standard files, passes signals
+// on, and returns the command's exit code.
+func (c *Client) Exec(ctx context.Context, request ExecRequest, files [3]*os.File, signals <-chan os.Signal) (int, error) {
+	client, err := control.Dial(ctx, c.layout.Socket())
+	if err != nil {
+		return 0, err
+	}
+	defer client.Close()
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case received := <-signals:
+				_ = client.Signal(received)
+			}
+		}
+	}()
+	raw, err := client.Do(ctx, opExec, request, files[:], nil)
+	if err != nil {
+		return 0, err
+	}
+	var result ExecResult
+	if err := json.Unmarshal(raw, &result); err != nil {
+		return 0, fmt.Errorf("read the supervisor's answer: %w", err)
+	}
+	return result.ExitCode, nil
+}
+
+// Options returns how the lab was started.
+func (c *Client) Options() (Options, error) {
+	options, err := loadOptions(c.layout)
+	if err != nil {
+		return Options{}, control.ErrNotRunning
+	}
+	return options, nil
+}
+
+// Consul opens Consul as the operator, through the host's port.
+func (c *Client) Consul() (*consul.Client, error) {
+	options, err := c.Options()
+	if err != nil {
+		return nil, err
+	}
+	for _, host := range options.Hosts {
+		if host.Name == "consul" {
+			return consul.Open(consul.Config{Address: host.Address, TokenFile: c.layout.TokenFile(operatorToken)})
+		}
+	}
+	return nil, fmt.Errorf("open Consul: the lab has no port for it")
+}

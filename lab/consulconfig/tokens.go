@@ -1,0 +1,98 @@
+package consulconfig
+
+import (
+	"fmt"
+	"strings"
+
+	"sluice/datacenters"
+)
+
+// Token is an ACL token with the one policy that it carries.
+type Token struct {
+	// Name is unique in the lab; the file that holds the secret is named after it.
+	Name string
+	// Description is what people see in Consul's list of tokens.
+	Description string
+	// NodeIdentity, when not empty, makes it the token of that node's agent
+	// (Consul: ACL node identity: node:write on itself, service reads).
+	NodeIdentity string
+	// Rules is the policy in Consul's ACL language; empty with a NodeIdentity.
+	Rules string
+}
+
+// AgentToken is the name of the token of a node's Consul agent.
+func AgentToken(node string) string { return "agent-" + node }
+
+// ServiceToken is the name of the token of a service's process on a node.
+func ServiceToken(service, node string) string { return service + "-on-" + node }
+
+// Names of the services in Consul, by the process that serves them.
+const (
+	mongoPrimary   = "mongo-primary"
+	mongoSecondary = "mongo-secondary"
+	mongoRepl      = "mongo-repl"
+)
+
+// Tokens returns the tokens of a datacenter's agents and processes, each with
+// the least that its owner needs: write on the names it serves, read on the
+// names it dials, and node reads, without which Consul hides every instance.
+func Tokens(dc datacenters.Datacenter) []Token {
+	var tokens []Token
+	for _, node := range dc.Nodes {
+		tokens = append(tokens, Token{
+			Name:         AgentToken(node.Name),
+			Description:  "Consul agent of " + node.Name,
+			NodeIdentity: node.Name,
+		})
+		for _, service := range node.Services {
+			tokens = append(tokens, Token{
+				Name:        ServiceToken(service, node.Name),
+				Description: fmt.Sprintf("%s on %s", service, node.Name),
+				Rules:       serviceRules(service, node.Name),
+			})
+		}
+	}
+	return tokens
+}
+
+// OperatorRules is the policy of the command line: it may read everything that
+// `status` shows, write intentions, and rotate the certificate authority.
+const OperatorRules = `
+node_prefix ""    { policy = "read" }
+service_prefix "" { policy = "read" intentions = "write" }
+agent_prefix ""   { policy = "read" }
+operator = "write"
+`
+
+// UIRules is the policy of a person who looks at Consul's pages.
+const UIRules = `
+node_prefix ""    { policy = "read" }
+service_prefix "" { policy = "read" intentions = "read" }
+agent_prefix ""   { policy = "read" }
+key_prefix ""     { policy = "read" }
+operator = "read"
+`
+
+func serviceRules(service, node string) string {
+	var b strings.Builder
+	b.WriteString(`node_prefix "" { policy = "read" }` + "\n")
+	switch service {
+	case "gateway":
+		// Routes come from tags that any service may carry.
+		b.WriteString(`service "gateway" { policy = "write" }` + "\n")
+		b.WriteString(`service_prefix "" { policy = "read" }` + "\n")
+	case "web":
+		b.WriteString(`service "web" { policy = "write" }` + "\n")
+		for _, upstream := range []string{mongoPrimary, mongoSecondary} {
+			fmt.Fprintf(&b, "service %q { policy = \"read\" }\n", upstream)
+		}
+	case "mongo":
+		for _, name := range []string{mongoPrimary, mongoSecondary, mongoRepl} {
+			fmt.Fprintf(&b, "service %q { policy = \"write\" }\n", name)
+		}
+		// The replica set is initiated by whoever holds this lock.
+		b.WriteString(`key_prefix "sluice/mongo/" { policy = "write" }` + "\n")
+		fmt.Fprintf(&b, "session %q { policy = \"write\" }\n", node)
+	}
+	return b.String()
+}

@@ -1,0 +1,385 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"sluice/datacenters"
+	"sluice/internal/binaries"
+	"sluice/lab/control"
+	"sluice/lab/engine"
+	"sluice/lab/hostport"
+)
+
+// SuperviseCommand is the hidden first argument with which the program starts
+// itself as the supervisor.
+const SuperviseCommand = "__supervise"
+
+// UpConfig says how a lab is to be started. The zero value of a field means its
+// default.
+type UpConfig struct {
+	// State is the state folder, ".sluice" by default.
+	State string
+	// Topology are the files of the datacenters, "datacenters/dc1.hcl" by default.
+	Topology []string
+	// IntentionsDir is the folder of the intention files, "intentions" by default.
+	IntentionsDir string
+	// Engine is "auto", "netns" or "loopback".
+	Engine string
+	// PortOffset is added to every port on the host, so that two labs can run at
+	// once; 0 to 20,000.
+	PortOffset int
+	// Timeout bounds the whole way up; 5 minutes by default.
+	Timeout time.Duration
+	// Programs that are empty are looked for beside this program, in the cache and
+	// on PATH.
+	Programs Programs
+	// OnEvent is called for each event on the way up.
+	OnEvent func(Event)
+	// Notice is called with a sentence that people should read.
+	Notice func(string)
+}
+
+// Started is what became of Up.
+type Started struct {
+	// Already is true when a lab was running before; nothing was started then.
+	Already bool
+	Options Options
+	Summary Summary
+}
+
+// Up starts a lab and waits until a real request has crossed every allowed edge.
+// A lab that does not come up is ended again, and the error is a *control.Error
+// with the exit code (4: something is missing on this machine), or an *UpError.
+func Up(ctx context.Context, config UpConfig) (Started, error) {
+	config = config.withDefaults()
+	layout, err := NewLayout(config.State)
+	if err != nil {
+		return Started{}, err
+	}
+	if client, err := control.Dial(ctx, layout.Socket()); err == nil {
+		_ = client.Close()
+		return attach(ctx, layout, config, true)
+	} else if !errors.Is(err, control.ErrNotRunning) {
+		return Started{}, err
+	}
+	options, err := config.options(ctx, layout)
+	if err != nil {
+		return Started{}, err
+	}
+	if err := layout.Prepare(); err != nil {
+		return Started{}, err
+	}
+	if err := clearRemains(ctx, layout, config.Notice); err != nil {
+		return Started{}, err
+	}
+	if err := launch(layout, options); err != nil {
+		return Started{}, err
+	}
+	started, err := attach(ctx, layout, config, false)
+	if err != nil {
+		return started, errors.Join(err, endFailed(ctx, layout))
+	}
+	return started, nil
+}
+
+func (c UpConfig) withDefaults() UpConfig {
+	if c.State == "" {
+		c.State = ".sluice"
+	}
+	if len(c.Topology) == 0 {
+		c.Topology = []string{"datacenters/dc1.hcl"}
+	}
+	if c.IntentionsDir == "" {
+		c.IntentionsDir = "intentions"
+	}
+	if c.Engine == "" {
+		c.Engine = "auto"
+	}
+	if c.Timeout == 0 {
+		c.Timeout = 5 * time.Minute
+	}
+	if c.OnEvent == nil {
+		c.OnEvent = func(Event) {}
+	}
+	if c.Notice == nil {
+		c.Notice = func(string) {}
+	}
+	return c
+}
+
+// options settles everything that can be settled before anything is started.
+func (c UpConfig) options(ctx context.Context, layout Layout) (Options, error) {
+	if c.PortOffset < 0 || c.PortOffset > 20000 {
+		return Options{}, fail(2, "", "--port-offset %d: want 0 to 20000", c.PortOffset)
+	}
+	topology, err := datacenters.Load(c.Topology...)
+	if err != nil {
+		return Options{}, fail(2, "", "%v", err)
+	}
+	programs, err := c.Programs.find()
+	if err != nil {
+		return Options{}, fail(4, "make up", "%v", err)
+	}
+	kind, unprivileged, err := chooseEngine(ctx, c.Engine, c.Notice)
+	if err != nil {
+		return Options{}, err
+	}
+	files, err := absolute(append([]string{c.IntentionsDir}, c.Topology...)...)
+	if err != nil {
+		return Options{}, err
+	}
+	options := Options{
+		State: layout.Root(), Topology: files[1:], IntentionsDir: files[0],
+		Engine: kind, Unprivileged: unprivileged, Index: loopbackIndex(c.PortOffset),
+		Programs: programs, Timeout: c.Timeout, Started: time.Now(),
+	}
+	for _, dc := range topology.Datacenters {
+		for _, port := range []struct {
+			name   string
+			number int
+		}{{"gateway", dc.Ports.Gateway}, {"admin", dc.Ports.Admin}, {"consul", dc.Ports.Consul}} {
+			options.Hosts = append(options.Hosts, HostPort{
+				Name: port.name, Address: fmt.Sprintf("127.0.0.1:%d", port.number+c.PortOffset),
+			})
+		}
+	}
+	return options, nil
+}
+
+// loopbackIndex keeps two labs on one loopback apart by the second octet of
+// their addresses. Octet 0 is shared with the rest of the machine's 127.0.0.x,
+// which the lab does not use.
+func loopbackIndex(offset int) int { return offset % 251 }
+
+func absolute(paths ...string) ([]string, error) {
+	result := make([]string, len(paths))
+	for i, path := range paths {
+		var err error
+		if result[i], err = filepath.Abs(path); err != nil {
+			return nil, err
+		}
+	}
+	return result, nil
+}
+
+// find fills in what is empty.
+func (p Programs) find() (Programs, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return p, fmt.Errorf("find this program's folder: %w", err)
+	}
+	own := func(path *string, name string) error {
+		if *path == "" {
+			*path = filepath.Join(filepath.Dir(self), name)
+		}
+		if _, err := os.Stat(*path); err != nil {
+			return fmt.Errorf("%s is not beside sluice: %w", name, err)
+		}
+		return nil
+	}
+	if err := errors.Join(own(&p.Web, "web"), own(&p.MongoAgent, "mongo-agent"), own(&p.Gateway, "gateway")); err != nil {
+		return p, err
+	}
+	if p.Consul == "" {
+		if p.Consul, err = binaries.Consul(); err != nil {
+			return p, err
+		}
+	}
+	if p.Mongod == "" {
+		if p.Mongod, err = binaries.Mongod(); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+// chooseEngine takes the best engine that works here, or the one that was asked
+// for if it does.
+func chooseEngine(ctx context.Context, wanted string, notice func(string)) (engine.Kind, bool, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", false, err
+	}
+	if wanted == string(engine.Loopback) {
+		return engine.Loopback, false, nil
+	}
+	if wanted != "auto" && wanted != string(engine.Netns) {
+		return "", false, fail(2, "", "--engine %s: want auto, netns or loopback", wanted)
+	}
+	for _, capability := range engine.Probe(ctx, self) {
+		if capability.Kind != engine.Netns {
+			continue
+		}
+		if capability.OK {
+			return engine.Netns, capability.Unprivileged, nil
+		}
+		if wanted == string(engine.Netns) {
+			return "", false, fail(4, "sluice up --engine loopback", "the netns engine does not work here: %s", capability.Reason)
+		}
+		notice("using the loopback engine, which does not keep nodes apart: " + capability.Reason)
+	}
+	return engine.Loopback, false, nil
+}
+
+// launch starts the supervisor and hands it the control socket and the host's
+// listeners, which stay usable inside its own network namespace.
+func launch(layout Layout, options Options) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	socket, err := control.Listen(layout.Socket())
+	if err != nil {
+		return err
+	}
+	defer socket.Close()
+	socket.SetUnlinkOnClose(false)
+	files := make([]*os.File, 0, len(options.Hosts)+1)
+	defer func() {
+		for _, file := range files {
+			_ = file.Close()
+		}
+	}()
+	file, err := socket.File()
+	if err != nil {
+		return fmt.Errorf("hand over the control socket: %w", err)
+	}
+	files = append(files, file)
+	for _, host := range options.Hosts {
+		listener, err := hostport.Listen(host.Address)
+		if err != nil {
+			return fail(4, "sluice up --port-offset 100", "%v", err)
+		}
+		file, err := listener.(*net.TCPListener).File()
+		_ = listener.Close()
+		if err != nil {
+			return fmt.Errorf("hand over %s: %w", host.Address, err)
+		}
+		files = append(files, file)
+	}
+	if err := options.save(layout); err != nil {
+		return err
+	}
+	return startSupervisor(self, layout, options, files)
+}
+
+func startSupervisor(self string, layout Layout, options Options, files []*os.File) error {
+	log, err := os.OpenFile(layout.SupervisorLog(), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the supervisor's log: %w", err)
+	}
+	defer log.Close()
+	command := exec.Command(self, SuperviseCommand, layout.Root())
+	command.Stdout, command.Stderr, command.ExtraFiles = log, log, files
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if options.Engine == engine.Netns {
+		engine.Isolate(command, options.Unprivileged)
+	}
+	if err := command.Start(); err != nil {
+		return fmt.Errorf("start the supervisor: %w", err)
+	}
+	options.PID = command.Process.Pid
+	if err := options.save(layout); err != nil {
+		return err
+	}
+	return command.Process.Release()
+}
+
+// Supervise is what the hidden command runs: the supervisor, on the files that
+// launch passed.
+func Supervise(ctx context.Context, state string, logTo io.Writer) error {
+	layout, err := NewLayout(state)
+	if err != nil {
+		return err
+	}
+	options, err := loadOptions(layout)
+	if err != nil {
+		return err
+	}
+	lock, err := lockState(layout)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	log := slog.New(slog.NewTextHandler(logTo, nil))
+	socket, err := control.ListenerFromFile(os.NewFile(3, "control"))
+	if err != nil {
+		return err
+	}
+	doors := make([]net.Listener, 0, len(options.Hosts))
+	for i, host := range options.Hosts {
+		file := os.NewFile(uintptr(4+i), host.Address)
+		door, err := net.FileListener(file)
+		_ = file.Close()
+		if err != nil {
+			return fmt.Errorf("take over %s: %w", host.Address, err)
+		}
+		doors = append(doors, door)
+	}
+	supervisor, err := NewSupervisor(options, log)
+	if err != nil {
+		return err
+	}
+	err = supervisor.Run(ctx, socket, doors)
+	_ = os.Remove(layout.Socket())
+	return err
+}
+
+// lockState holds the state folder for as long as the file stays open.
+func lockState(layout Layout) (*os.File, error) {
+	file, err := os.OpenFile(layout.LockFile(), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the state folder: %w", err)
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("lock the state folder: another supervisor holds it: %w", err)
+	}
+	return file, nil
+}
+
+// attach follows a supervisor's way up.
+func attach(ctx context.Context, layout Layout, config UpConfig, already bool) (Started, error) {
+	options, err := loadOptions(layout)
+	if err != nil {
+		return Started{}, err
+	}
+	started := Started{Already: already, Options: options}
+	client, err := control.Dial(ctx, layout.Socket())
+	if err != nil {
+		return started, err
+	}
+	defer client.Close()
+	result, err := client.Do(ctx, opAwait, nil, nil, func(raw json.RawMessage) {
+		var event Event
+		if json.Unmarshal(raw, &event) == nil && !already {
+			config.OnEvent(event)
+		}
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			return started, ctx.Err()
+		}
+		return started, fmt.Errorf("the supervisor ended: %w; its log: %s", err, tailFile(layout.SupervisorLog(), 3))
+	}
+	var final Event
+	if err := json.Unmarshal(result, &final); err != nil {
+		return started, fmt.Errorf("read the supervisor's answer: %w", err)
+	}
+	if final.Failure != nil {
+		return started, &UpError{Failure: *final.Failure}
+	}
+	started.Summary = *final.Summary
+	return started, nil
+}

@@ -1,0 +1,99 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Layout names every file of one lab, all below one state folder. The folder
+// and all that is in it belong to the user alone (0700, files 0600).
+type Layout struct{ root string }
+
+// NewLayout returns the layout below the folder state, which need not exist yet.
+func NewLayout(state string) (Layout, error) {
+	root, err := filepath.Abs(state)
+	if err != nil {
+		return Layout{}, fmt.Errorf("find the state folder: %w", err)
+	}
+	return Layout{root: root}, nil
+}
+
+// Root is the state folder itself.
+func (l Layout) Root() string { return l.root }
+
+// Socket is the supervisor's control socket.
+func (l Layout) Socket() string { return filepath.Join(l.root, "control.sock") }
+
+// LockFile is held for as long as a supervisor lives, so that two of them can
+// never share a state folder.
+func (l Layout) LockFile() string { return filepath.Join(l.root, "lock") }
+
+// SupervisorLog is where the supervisor itself writes.
+func (l Layout) SupervisorLog() string { return filepath.Join(l.root, "logs", "supervisor.log") }
+
+// Secrets is the folder of keys and tokens.
+func (l Layout) Secrets() string { return filepath.Join(l.root, "secrets") }
+
+// TokenFile is where the ACL token of that name lies.
+func (l Layout) TokenFile(name string) string { return filepath.Join(l.Secrets(), name+".token") }
+
+// KeyFile is the replica set's key file.
+func (l Layout) KeyFile() string { return filepath.Join(l.Secrets(), "mongo.key") }
+
+// AppPasswordFile holds the password of web's database user.
+func (l Layout) AppPasswordFile() string { return filepath.Join(l.Secrets(), "web.password") }
+
+// TLS is the folder of the agents' own authority and certificates.
+func (l Layout) TLS() string { return filepath.Join(l.root, "tls") }
+
+// Data is the folder in which a process of a node keeps its data.
+func (l Layout) Data(node, process string) string {
+	return filepath.Join(l.root, "nodes", node, process)
+}
+
+// AgentConfig is the configuration file of a node's Consul agent.
+func (l Layout) AgentConfig(node string) string {
+	return filepath.Join(l.root, "nodes", node, "consul.json")
+}
+
+// Log is the log file of a process of a node.
+func (l Layout) Log(node, process string) string {
+	return filepath.Join(l.root, "logs", node, process+".log")
+}
+
+// Prepare makes the state folder, and refuses one that others can read.
+func (l Layout) Prepare() error {
+	for _, dir := range []string{l.root, l.Secrets(), l.TLS(), filepath.Join(l.root, "logs"), filepath.Join(l.root, "nodes")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make the state folder: %w", err)
+		}
+	}
+	if err := os.Chmod(l.root, 0o700); err != nil {
+		return fmt.Errorf("close the state folder to others: %w", err)
+	}
+	return nil
+}
+
+// writeSecret writes a file that only the user can read, whole or not at all.
+func writeSecret(path string, content []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	temporary, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	defer os.Remove(temporary.Name())
+	if _, err := temporary.Write(content); err != nil {
+		_ = temporary.Close()
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	if err := temporary.Close(); err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	if err := os.Rename(temporary.Name(), path); err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}

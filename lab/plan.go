@@ -1,0 +1,188 @@
+package lab
+
+import (
+	"net/netip"
+	"os"
+	"strconv"
+
+	"sluice/datacenters"
+	"sluice/lab/consulconfig"
+	"sluice/lab/process"
+)
+
+// Ports of the processes' own endpoints on their node's loopback.
+const (
+	webOpsPort       = 8001
+	mongoOpsPort     = 27021
+	gatewayPort      = 9999
+	gatewayAdminPort = 9998
+)
+
+// Names of the processes on a node.
+const (
+	processConsul     = "consul"
+	processMongod     = "mongod"
+	processMongoAgent = "mongo-agent"
+	processWeb        = "web"
+	processGateway    = "gateway"
+)
+
+// Programs are the paths of what the lab starts.
+type Programs struct {
+	Consul     string `json:"consul"`
+	Mongod     string `json:"mongod"`
+	Web        string `json:"web"`
+	MongoAgent string `json:"mongo_agent"`
+	Gateway    string `json:"gateway"`
+}
+
+// place is where one node's processes find things, in the engine's terms.
+type place struct {
+	datacenter datacenters.Datacenter
+	node       datacenters.Node
+	address    netip.Addr
+	loopback   netip.Addr
+	// members are the replica set's addresses as every node sees them.
+	members []member
+	// flat says that all nodes share one loopback, so mongod members reach each
+	// other without the mesh.
+	flat bool
+}
+
+// member is one member of the replica set.
+type member struct {
+	node    string
+	address netip.AddrPort
+}
+
+// consulAddress is the node's agent.
+func (p place) consulAddress() string {
+	return netip.AddrPortFrom(p.loopback, consulconfig.HTTPPort).String()
+}
+
+// ops is where a process serves its health, metrics and mesh report.
+func (p place) ops(process string) string {
+	port := map[string]uint16{
+		processWeb: webOpsPort, processMongoAgent: mongoOpsPort, processGateway: gatewayAdminPort,
+	}[process]
+	return netip.AddrPortFrom(p.loopback, port).String()
+}
+
+// own returns the node's own member address.
+func (p place) own() netip.AddrPort {
+	for _, m := range p.members {
+		if m.node == p.node.Name {
+			return m.address
+		}
+	}
+	return netip.AddrPort{}
+}
+
+// planner turns places into processes. It only decides; it starts nothing.
+type planner struct {
+	layout   Layout
+	programs Programs
+}
+
+// consul is the node's Consul agent.
+func (pl planner) consul(p place) process.Spec {
+	return pl.spec(p, processConsul, pl.programs.Consul,
+		"agent", "-config-file", pl.layout.AgentConfig(p.node.Name))
+}
+
+// services are the processes that need the agent, by the node's services.
+func (pl planner) services(p place) []process.Spec {
+	var specs []process.Spec
+	for _, service := range p.node.Services {
+		switch service {
+		case "web":
+			specs = append(specs, pl.web(p))
+		case "mongo":
+			specs = append(specs, pl.mongoAgent(p))
+		case "gateway":
+			specs = append(specs, pl.spec(p, processGateway, pl.programs.Gateway, pl.common(p, "gateway")...))
+		}
+	}
+	return specs
+}
+
+func (pl planner) web(p place) process.Spec {
+	return pl.spec(p, processWeb, pl.programs.Web, append(pl.common(p, "web"),
+		"-mongo-user", "web",
+		"-mongo-password-file", pl.layout.AppPasswordFile(),
+	)...)
+}
+
+func (pl planner) mongoAgent(p place) process.Spec {
+	args := append(pl.common(p, "mongo"),
+		"-mongod", p.own().String(),
+		"-replica-set", p.datacenter.ReplicaSet,
+		"-key-file", pl.layout.KeyFile(),
+		"-app-user", "web",
+		"-app-password-file", pl.layout.AppPasswordFile(),
+	)
+	for _, m := range p.members {
+		args = append(args, "-member", m.node+"="+m.address.String())
+	}
+	if p.flat {
+		args = append(args, "-flat")
+	}
+	return pl.spec(p, processMongoAgent, pl.programs.MongoAgent, args...)
+}
+
+// mongod binds its member address alone: nobody outside its own node reaches it.
+// The localhost exception is off because behind a relay every remote peer looks
+// local; zlib is off because this version's decompression leaks memory
+// (CVE-2025-14847); the journal is small because a lab writes little.
+func (pl planner) mongod(p place) process.Spec {
+	own := p.own()
+	return pl.spec(p, processMongod, pl.programs.Mongod,
+		"--replSet", p.datacenter.ReplicaSet,
+		"--bind_ip", own.Addr().String(),
+		"--port", strconv.Itoa(int(own.Port())),
+		"--dbpath", pl.layout.Data(p.node.Name, processMongod),
+		"--keyFile", pl.layout.KeyFile(),
+		"--nounixsocket",
+		"--networkMessageCompressors", "snappy",
+		"--setParameter", "enableLocalhostAuthBypass=0",
+		"--setParameter", "shutdownTimeoutMillisForSignaledShutdown=100",
+		"--setParameter", "diagnosticDataCollectionEnabled=false",
+		"--wiredTigerCacheSizeGB", "0.25",
+		"--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=8MB)",
+		"--oplogSize", "64",
+	)
+}
+
+func (pl planner) common(p place, service string) []string {
+	return []string{
+		"-node", p.node.Name,
+		"-datacenter", p.datacenter.Name,
+		"-address", p.address.String(),
+		"-loopback", p.loopback.String(),
+		"-consul", p.consulAddress(),
+		"-token-file", pl.layout.TokenFile(consulconfig.ServiceToken(service, p.node.Name)),
+		"-log-format", "json",
+	}
+}
+
+func (pl planner) spec(p place, name, path string, args ...string) process.Spec {
+	return process.Spec{
+		Name:    p.node.Name + "/" + name,
+		Path:    path,
+		Args:    args,
+		Env:     environment(name),
+		Dir:     pl.layout.Root(),
+		LogFile: pl.layout.Log(p.node.Name, name),
+	}
+}
+
+// environment is all that a process inherits: nothing of the user's own
+// variables, so that a lab does the same on every machine. Seven agents share
+// one machine here, so each collects its garbage twice as often as by default.
+func environment(name string) []string {
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "LANG=C.UTF-8"}
+	if name != processMongod {
+		env = append(env, "GOGC=50", "GOMAXPROCS=2")
+	}
+	return env
+}

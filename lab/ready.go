@@ -1,0 +1,182 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"sluice/intentions"
+	"sluice/mesh"
+)
+
+// page is what web answers to a program, as far as readiness reads it.
+type page struct {
+	Instance  string `json:"instance"`
+	IsPrimary bool   `json:"is_primary"`
+	Secondary struct {
+		IsSecondary bool   `json:"is_secondary"`
+		Error       string `json:"error"`
+	} `json:"secondary"`
+}
+
+// awaitReplicaSet holds when one member is primary and all others are secondary,
+// as each member's own agent says.
+func (s *Supervisor) awaitReplicaSet(ctx context.Context) error {
+	nodes := s.with("mongo")
+	group, ctx := errgroup.WithContext(ctx)
+	roles := make([]string, len(nodes))
+	for i, n := range nodes {
+		group.Go(func() error {
+			return s.await(ctx, n, processMongoAgent, n.node.Name+" has a role", func(ctx context.Context) error {
+				var role roleReport
+				if err := getJSON(ctx, n.httpClient(), "http://"+n.ops(processMongoAgent)+"/role", &role); err != nil {
+					return err
+				}
+				if role.Role != "primary" && role.Role != "secondary" {
+					return fmt.Errorf("its role is %s", role.Role)
+				}
+				roles[i] = role.Role
+				return nil
+			})
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if !slices.Contains(roles, "primary") {
+		return fmt.Errorf("no member is primary: %v", roles)
+	}
+	return nil
+}
+
+// probe shows that one edge works by something real that crosses it.
+type probe struct {
+	source, destination string
+	run                 func(context.Context) error
+}
+
+func (s *Supervisor) probes() []probe {
+	return []probe{
+		{"gateway", "web", s.probeWeb},
+		{"web", "mongo-primary", s.probePrimary},
+		{"web", "mongo-secondary", s.probeSecondary},
+		{"mongo-repl", "mongo-repl", s.probeReplication},
+	}
+}
+
+// awaitEdges sends something real across every edge that the intentions allow.
+// An edge that they deny is not waited for: the lab then shows a denied edge,
+// which may be just what somebody wants to see.
+func (s *Supervisor) awaitEdges(ctx context.Context) error {
+	entries, err := s.admin.ListIntentions(ctx)
+	if err != nil {
+		return err
+	}
+	set := intentions.NewSet(intentions.Flatten(entries), intentions.Deny)
+	group, ctx := errgroup.WithContext(ctx)
+	for _, probe := range s.probes() {
+		if !set.Decide(probe.source, probe.destination).Allowed {
+			s.log.Info("edge is denied, not probed", "source", probe.source, "destination", probe.destination)
+			continue
+		}
+		if probe.source != "gateway" && probe.source != "mongo-repl" && !set.Decide("gateway", probe.source).Allowed {
+			// Nothing can be sent into this edge from outside.
+			continue
+		}
+		group.Go(func() error {
+			return waitFor(ctx, probe.source+" -> "+probe.destination+" carries a request", probe.run)
+		})
+	}
+	return group.Wait()
+}
+
+// pages asks for the page through each gateway until every web of the datacenter
+// has answered once.
+func (s *Supervisor) pages(ctx context.Context) ([]page, error) {
+	var pages []page
+	for _, gateway := range s.with("gateway") {
+		url := "http://" + netip.AddrPortFrom(gateway.loopback, gatewayPort).String() + "/web"
+		want := map[string]bool{}
+		for _, n := range s.with("web") {
+			if n.datacenter.Name == gateway.datacenter.Name {
+				want["web-"+n.node.Name] = true
+			}
+		}
+		for range 4 * len(want) {
+			var p page
+			if err := getJSON(ctx, gateway.httpClient(), url, &p); err != nil {
+				return nil, err
+			}
+			pages = append(pages, p)
+			delete(want, p.Instance)
+			delete(want, "web-"+p.Instance)
+			if len(want) == 0 {
+				break
+			}
+		}
+		if len(want) > 0 {
+			return nil, fmt.Errorf("not every web has answered yet: %d missing", len(want))
+		}
+	}
+	return pages, nil
+}
+
+func (s *Supervisor) probeWeb(ctx context.Context) error {
+	_, err := s.pages(ctx)
+	return err
+}
+
+func (s *Supervisor) probePrimary(ctx context.Context) error {
+	pages, err := s.pages(ctx)
+	for _, p := range pages {
+		if !p.IsPrimary {
+			return fmt.Errorf("%s is not connected to a primary", p.Instance)
+		}
+	}
+	return err
+}
+
+func (s *Supervisor) probeSecondary(ctx context.Context) error {
+	pages, err := s.pages(ctx)
+	for _, p := range pages {
+		if !p.Secondary.IsSecondary {
+			return fmt.Errorf("%s is not connected to a secondary: %s", p.Instance, p.Secondary.Error)
+		}
+	}
+	return err
+}
+
+// probeReplication holds when every member's agent carries a connection from
+// each other member. In an engine whose nodes share one loopback, replication
+// does not go through the agents, and there is nothing to see.
+func (s *Supervisor) probeReplication(ctx context.Context) error {
+	if !s.engine.Segmented() {
+		return nil
+	}
+	members := s.with("mongo")
+	for _, n := range members {
+		var report mesh.Report
+		if err := getJSON(ctx, n.httpClient(), "http://"+n.ops(processMongoAgent)+"/mesh", &report); err != nil {
+			return err
+		}
+		missing := map[string]string{}
+		for _, other := range members {
+			if other != n {
+				missing[other.address.String()] = other.node.Name
+			}
+		}
+		for _, c := range report.Connections {
+			if host, _, err := net.SplitHostPort(c.Remote); err == nil && c.Inbound && c.Destination.Service() == "mongo-repl" {
+				delete(missing, host)
+			}
+		}
+		for _, other := range missing {
+			return fmt.Errorf("%s has no replication connection from %s", n.node.Name, other)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,257 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"sluice/intentions"
+	"sluice/mesh"
+)
+
+// Status is all that `sluice status` shows, and its JSON form.
+type Status struct {
+	State   string  `json:"state"`
+	Engine  string  `json:"engine"`
+	Uptime  float64 `json:"uptime_seconds"`
+	Summary Summary `json:"summary"`
+	// Segmented is false where nodes can reach each other around the mesh.
+	Segmented bool     `json:"segmented"`
+	Limits    []string `json:"limits,omitempty"`
+	// Unsegmented are the edges that mTLS does not guard here.
+	Unsegmented []string     `json:"unsegmented_edges,omitempty"`
+	Nodes       []NodeStatus `json:"nodes"`
+	Edges       []EdgeStatus `json:"edges"`
+}
+
+// NodeStatus is one node with its processes.
+type NodeStatus struct {
+	Name       string          `json:"name"`
+	Datacenter string          `json:"datacenter"`
+	Address    string          `json:"address"`
+	Cut        bool            `json:"cut"`
+	Processes  []ProcessStatus `json:"processes"`
+}
+
+// ProcessStatus is one process with what it says of itself.
+type ProcessStatus struct {
+	Name string `json:"name"`
+	PID  int    `json:"pid"`
+	// State is running, stopped (SIGSTOP) or ended, with how.
+	State    string  `json:"state"`
+	Restarts int     `json:"restarts"`
+	MemoryMB float64 `json:"memory_mb"`
+	// Healthy is nil where the process has no health endpoint.
+	Healthy *bool  `json:"healthy,omitempty"`
+	Health  string `json:"health,omitempty"`
+	// Role is the replica set role of a mongo-agent's mongod.
+	Role string       `json:"role,omitempty"`
+	Mesh *mesh.Report `json:"mesh,omitempty"`
+}
+
+// EdgeStatus is one edge of the mesh: what is decided about it, by what, and how
+// many connections are open on it now.
+type EdgeStatus struct {
+	intentions.Decision
+	Reason string `json:"reason"`
+	Open   int    `json:"open_connections"`
+}
+
+// statusTimeout bounds what is asked of one process: a frozen process must not
+// freeze the command that would show it.
+const statusTimeout = 1500 * time.Millisecond
+
+// status looks at every process at once.
+func (s *Supervisor) status(ctx context.Context) Status {
+	status := Status{
+		State: "starting", Engine: string(s.engine.Kind()), Uptime: time.Since(s.options.Started).Seconds(),
+		Segmented: s.engine.Segmented(), Limits: s.engine.Limits(),
+	}
+	if event, ok := s.journal.last(); ok {
+		switch event.State {
+		case LabReady:
+			status.State, status.Summary = "up", *event.Summary
+		case StepFailed:
+			status.State = "failed: " + event.Failure.Step
+		case StepBegan, StepEnded:
+		}
+	}
+	if !status.Segmented {
+		status.Unsegmented = []string{"mongo-repl -> mongo-repl"}
+	}
+	status.Nodes = make([]NodeStatus, len(s.nodes))
+	var wait sync.WaitGroup
+	for i, n := range s.nodes {
+		wait.Go(func() { status.Nodes[i] = n.status(ctx) })
+	}
+	wait.Wait()
+	status.Edges = s.edges(ctx, status.Nodes)
+	return status
+}
+
+func (n *node) status(ctx context.Context) NodeStatus {
+	status := NodeStatus{
+		Name: n.node.Name, Datacenter: n.datacenter.Name, Address: n.address.String(), Cut: n.machine.IsCut(),
+	}
+	names := n.names()
+	status.Processes = make([]ProcessStatus, len(names))
+	var wait sync.WaitGroup
+	for i, name := range names {
+		wait.Go(func() { status.Processes[i] = n.processStatus(ctx, name) })
+	}
+	wait.Wait()
+	return status
+}
+
+func (n *node) processStatus(ctx context.Context, name string) ProcessStatus {
+	p := n.process(name)
+	state := p.State()
+	status := ProcessStatus{Name: name, PID: p.PID(), Restarts: state.Restarts}
+	switch {
+	case state.Stopped:
+		status.State = "stopped"
+	case state.Running:
+		status.State = "running"
+	default:
+		status.State = "ended: " + describeExit(state)
+	}
+	if memory, err := p.Memory(); err == nil {
+		status.MemoryMB = float64(memory) / 1e6
+	}
+	if state.Running && !state.Stopped && hasOps(name) {
+		n.askProcess(ctx, name, &status)
+	}
+	return status
+}
+
+// hasOps says which processes are ours and answer about themselves.
+func hasOps(name string) bool {
+	return name == processWeb || name == processGateway || name == processMongoAgent
+}
+
+func (n *node) askProcess(ctx context.Context, name string, status *ProcessStatus) {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	client, base := n.httpClient(), "http://"+n.ops(name)
+	err := getOK(ctx, client, base+"/healthz", nil)
+	healthy := err == nil
+	status.Healthy = &healthy
+	if err != nil {
+		status.Health = err.Error()
+	}
+	var report mesh.Report
+	if getJSON(ctx, client, base+"/mesh", &report) == nil {
+		status.Mesh = &report
+	}
+	if name == processMongoAgent {
+		var role roleReport
+		if getJSON(ctx, client, base+"/role", &role) == nil {
+			status.Role = role.Role
+		}
+	}
+}
+
+// roleReport is what mongo-agent says of its mongod, as far as the lab reads it.
+type roleReport struct {
+	Role string `json:"role"`
+}
+
+// edges are the edges that the topology can have, judged by the intentions that
+// Consul holds now.
+func (s *Supervisor) edges(ctx context.Context, nodes []NodeStatus) []EdgeStatus {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	if s.admin == nil {
+		return nil
+	}
+	entries, err := s.admin.ListIntentions(ctx)
+	if err != nil {
+		s.log.Warn("cannot list intentions", "err", err)
+		return nil
+	}
+	set := intentions.NewSet(intentions.Flatten(entries), intentions.Deny)
+	open := map[string]int{}
+	for _, n := range nodes {
+		for _, p := range n.Processes {
+			if p.Mesh == nil {
+				continue
+			}
+			for _, c := range p.Mesh.Connections {
+				if c.Inbound {
+					open[c.Source.Service()+" -> "+c.Destination.Service()]++
+				}
+			}
+		}
+	}
+	var edges []EdgeStatus
+	for _, source := range ServiceNames() {
+		for _, destination := range ServiceNames() {
+			decision := set.Decide(source, destination)
+			name := source + " -> " + destination
+			if !decision.Allowed && decision.Rule == nil && open[name] == 0 {
+				continue
+			}
+			edges = append(edges, EdgeStatus{Decision: decision, Reason: decision.String(), Open: open[name]})
+		}
+	}
+	return edges
+}
+
+// ServiceNames are the names that the lab's processes have in Consul.
+func ServiceNames() []string {
+	return []string{"gateway", "web", "mongo-primary", "mongo-secondary", "mongo-repl"}
+}
+
+// Summary is what `up` ends with.
+type Summary struct {
+	Seconds float64 `json:"seconds"`
+	Phases  []Phase `json:"phases"`
+	// MemoryMB is the proportional set size of every process of the lab together.
+	MemoryMB float64         `json:"memory_mb"`
+	Memory   []ProcessMemory `json:"memory"`
+	URLs     []URL           `json:"urls"`
+	UIToken  string          `json:"ui_token_file"`
+}
+
+// Phase is one step of the way up.
+type Phase struct {
+	Name    string  `json:"name"`
+	Seconds float64 `json:"seconds"`
+}
+
+// ProcessMemory is the proportional set size of all processes of one name.
+type ProcessMemory struct {
+	Name  string  `json:"name"`
+	Count int     `json:"count"`
+	MB    float64 `json:"mb"`
+}
+
+// URL is one page that people can open.
+type URL struct {
+	Name string `json:"name"`
+	URL  string `json:"url"`
+}
+
+func (s *Supervisor) summary(phases []Phase, took time.Duration) Summary {
+	summary := Summary{Seconds: took.Seconds(), Phases: phases, UIToken: s.layout.TokenFile(uiToken)}
+	for _, name := range []string{processConsul, processMongod, processMongoAgent, processWeb, processGateway} {
+		entry := ProcessMemory{Name: name}
+		for _, n := range s.nodes {
+			if p := n.process(name); p != nil {
+				if memory, err := p.Memory(); err == nil {
+					entry.Count++
+					entry.MB += float64(memory) / 1e6
+				}
+			}
+		}
+		summary.Memory = append(summary.Memory, entry)
+		summary.MemoryMB += entry.MB
+	}
+	for _, host := range s.options.Hosts {
+		path := map[string]string{"gateway": "/web", "admin": "/", "consul": "/ui/"}[host.Name]
+		title := map[string]string{"gateway": "blog", "admin": "gateway admin", "consul": "Consul UI"}[host.Name]
+		summary.URLs = append(summary.URLs, URL{Name: title, URL: fmt.Sprintf("http://%s%s", host.Address, path)})
+	}
+	return summary
+}

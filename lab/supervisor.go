@@ -1,0 +1,294 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"sluice/consul"
+	"sluice/datacenters"
+	"sluice/lab/control"
+	"sluice/lab/engine"
+	"sluice/lab/hostport"
+	"sluice/lab/process"
+)
+
+// Options are what the launcher hands to the supervisor. They hold no secret:
+// they are kept in the state folder for `status` and for the next `up`.
+type Options struct {
+	State         string      `json:"state"`
+	Topology      []string    `json:"topology"`
+	IntentionsDir string      `json:"intentions_dir"`
+	Engine        engine.Kind `json:"engine"`
+	Unprivileged  bool        `json:"unprivileged"`
+	// Index is the second octet of the loopback engine's addresses.
+	Index    int      `json:"index"`
+	Programs Programs `json:"programs"`
+	// Hosts are the host's addresses by name (gateway, admin, consul), in the
+	// order in which their listeners are inherited.
+	Hosts []HostPort `json:"hosts"`
+	// Timeout bounds the way up.
+	Timeout time.Duration `json:"timeout"`
+	// PID is the supervisor as the host sees it, and Started when it began.
+	PID     int       `json:"pid"`
+	Started time.Time `json:"started"`
+}
+
+// HostPort is one of the host's doors into the lab.
+type HostPort struct {
+	Name    string `json:"name"`
+	Address string `json:"address"`
+}
+
+// Supervisor owns a running lab: the engine, the nodes and their processes. When
+// its process ends, for whatever reason, the lab ends.
+type Supervisor struct {
+	options  Options
+	layout   Layout
+	topology datacenters.Topology
+	planner  planner
+	secrets  secrets
+	log      *slog.Logger
+	journal  *journal
+
+	engine engine.Engine
+	nodes  []*node
+	admin  *consul.Client
+
+	stopOnce sync.Once
+	stop     chan struct{}
+}
+
+// NewSupervisor prepares a supervisor. Nothing is started before Run.
+func NewSupervisor(options Options, log *slog.Logger) (*Supervisor, error) {
+	layout, err := NewLayout(options.State)
+	if err != nil {
+		return nil, err
+	}
+	topology, err := datacenters.Load(options.Topology...)
+	if err != nil {
+		return nil, err
+	}
+	return &Supervisor{
+		options:  options,
+		layout:   layout,
+		topology: topology,
+		planner:  planner{layout: layout, programs: options.Programs},
+		log:      log,
+		journal:  newJournal(),
+		stop:     make(chan struct{}),
+	}, nil
+}
+
+// Run brings the lab up, serves the control socket and the host's ports, and
+// returns when it has been told to stop or ctx ends, with everything ended.
+func (s *Supervisor) Run(ctx context.Context, socket *net.UnixListener, doors []net.Listener) error {
+	if len(doors) != len(s.options.Hosts) {
+		return fmt.Errorf("run the supervisor: %d listeners inherited, want %d", len(doors), len(s.options.Hosts))
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := s.open(); err != nil {
+		return err
+	}
+	group, groupCtx := errgroup.WithContext(ctx)
+	if s.options.Engine == engine.Netns {
+		group.Go(func() error { return ignoreCancel(process.Reap(groupCtx, s.log)) })
+	}
+	group.Go(func() error { return ignoreCancel(control.Serve(groupCtx, socket, s.handlers(), s.log)) })
+	for i, door := range doors {
+		group.Go(func() error {
+			dial := func(ctx context.Context) (net.Conn, error) { return s.dialDoor(ctx, s.options.Hosts[i].Name) }
+			return ignoreCancel(hostport.Forward(groupCtx, door, dial, s.log))
+		})
+	}
+	group.Go(func() error {
+		s.bringUp(groupCtx)
+		return nil
+	})
+	select {
+	case <-s.stop:
+	case <-groupCtx.Done():
+	}
+	err := s.tearDown(context.WithoutCancel(ctx))
+	cancel()
+	return errors.Join(err, group.Wait())
+}
+
+// Stop tells Run to end. It may be called more than once.
+func (s *Supervisor) Stop() { s.stopOnce.Do(func() { close(s.stop) }) }
+
+func ignoreCancel(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// open makes the machines of the topology; no process runs yet.
+func (s *Supervisor) open() error {
+	var err error
+	switch s.options.Engine {
+	case engine.Netns:
+		s.engine, err = engine.OpenNetns(s.log)
+	case engine.Loopback:
+		s.engine, err = engine.OpenLoopback(s.options.Index)
+	default:
+		err = fmt.Errorf("unknown engine %q", s.options.Engine)
+	}
+	if err != nil {
+		return fmt.Errorf("open the engine: %w", err)
+	}
+	for _, dc := range s.topology.Datacenters {
+		if err := s.engine.AddDatacenter(dc.Name, dc.Subnet); err != nil {
+			return fmt.Errorf("open datacenter %s: %w", dc.Name, err)
+		}
+		members := s.members(dc)
+		for _, spec := range dc.Nodes {
+			machine, err := s.engine.AddNode(dc.Name, engine.NodeSpec{
+				Name:    spec.Name,
+				Address: netip.PrefixFrom(spec.Address, dc.Subnet.Bits()),
+			})
+			if err != nil {
+				return fmt.Errorf("open node %s: %w", spec.Name, err)
+			}
+			s.nodes = append(s.nodes, &node{
+				place: place{
+					datacenter: dc, node: spec, members: members,
+					address: machine.Address(), loopback: machine.Loopback(), flat: !s.engine.Segmented(),
+				},
+				machine:   machine,
+				processes: map[string]*process.Process{},
+			})
+		}
+	}
+	return nil
+}
+
+// members are the replica set's addresses. Where all labs of a machine share one
+// loopback, the second octet keeps two labs apart.
+func (s *Supervisor) members(dc datacenters.Datacenter) []member {
+	var members []member
+	for _, spec := range dc.Nodes {
+		if !spec.Member.IsValid() {
+			continue
+		}
+		address := spec.Member
+		if s.options.Engine == engine.Loopback {
+			octets := address.Addr().As4()
+			octets[1] = byte(s.options.Index)
+			address = netip.AddrPortFrom(netip.AddrFrom4(octets), address.Port())
+		}
+		members = append(members, member{node: spec.Name, address: address})
+	}
+	return members
+}
+
+// tearDown ends every process, newest nodes first, within a bound; what is left
+// after that dies with the supervisor.
+func (s *Supervisor) tearDown(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	var failed []error
+	for _, wave := range s.stopWaves() {
+		var group errgroup.Group
+		for _, n := range wave {
+			group.Go(func() error { return n.stop(ctx) })
+		}
+		failed = append(failed, group.Wait())
+	}
+	if s.engine != nil {
+		failed = append(failed, s.engine.Close())
+	}
+	return errors.Join(failed...)
+}
+
+// stopWaves puts the Consul servers last: everything else says goodbye to them.
+func (s *Supervisor) stopWaves() [][]*node {
+	var clients, servers []*node
+	for _, n := range s.nodes {
+		if n.node.Server {
+			servers = append(servers, n)
+		} else {
+			clients = append(clients, n)
+		}
+	}
+	return [][]*node{clients, servers}
+}
+
+// find returns a node by name, or an error that lists those that exist.
+func (s *Supervisor) find(name string) (*node, error) {
+	known := make([]string, 0, len(s.nodes))
+	for _, n := range s.nodes {
+		if n.node.Name == name {
+			return n, nil
+		}
+		known = append(known, n.node.Name)
+	}
+	return nil, fail(2, "nodes: "+joinWords(known), "no node %q", name)
+}
+
+// with returns the nodes that run a service of the topology.
+func (s *Supervisor) with(service string) []*node {
+	var found []*node
+	for _, n := range s.nodes {
+		for _, name := range n.node.Services {
+			if name == service {
+				found = append(found, n)
+			}
+		}
+	}
+	return found
+}
+
+// servers returns the nodes that run a Consul server.
+func (s *Supervisor) servers() []*node { return s.stopWaves()[1] }
+
+// dialDoor connects a client of one of the host's ports to its place in the lab.
+func (s *Supervisor) dialDoor(ctx context.Context, name string) (net.Conn, error) {
+	switch name {
+	case "gateway", "admin":
+		port := map[string]uint16{"gateway": gatewayPort, "admin": gatewayAdminPort}[name]
+		gateways := s.with("gateway")
+		if len(gateways) == 0 {
+			return nil, errors.New("no node runs a gateway")
+		}
+		return gateways[0].machine.DialContext(ctx, "tcp", netip.AddrPortFrom(gateways[0].loopback, port).String())
+	case "consul":
+		server := s.servers()[0]
+		return server.machine.DialContext(ctx, "tcp", server.consulAddress())
+	default:
+		return nil, fmt.Errorf("unknown door %q", name)
+	}
+}
+
+// save writes the options down for later commands.
+func (o Options) save(layout Layout) error {
+	encoded, err := json.MarshalIndent(o, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode the lab's options: %w", err)
+	}
+	return writeSecret(layout.root+"/lab.json", encoded)
+}
+
+// loadOptions reads what save wrote; a missing file is os.ErrNotExist.
+func loadOptions(layout Layout) (Options, error) {
+	content, err := os.ReadFile(layout.root + "/lab.json")
+	if err != nil {
+		return Options{}, err
+	}
+	var options Options
+	if err := json.Unmarshal(content, &options); err != nil {
+		return Options{}, fmt.Errorf("read %s/lab.json: %w; `sluice down --purge` starts anew", layout.root, err)
+	}
+	return options, nil
+}
