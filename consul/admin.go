@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -49,7 +50,7 @@ func (c *Client) AwaitLeader(ctx context.Context) error {
 // PutToken makes a token and its policy what they should be, whether or not they
 // exist. It needs acl:write.
 func (c *Client) PutToken(ctx context.Context, token Token) error {
-	wanted := &api.ACLToken{SecretID: token.Secret, Description: token.Description}
+	wanted := &api.ACLToken{AccessorID: accessor(token.Name), SecretID: token.Secret, Description: token.Description}
 	if token.NodeIdentity != "" {
 		wanted.NodeIdentities = []*api.ACLNodeIdentity{{NodeName: token.NodeIdentity, Datacenter: token.Datacenter}}
 	} else {
@@ -85,17 +86,23 @@ func (c *Client) putPolicy(ctx context.Context, token Token) (string, error) {
 	return created.ID, nil
 }
 
-// putToken finds the token by its own secret, which tells of nothing else.
 func (c *Client) putToken(ctx context.Context, wanted *api.ACLToken) error {
+	query := (&api.QueryOptions{}).WithContext(ctx)
 	write := (&api.WriteOptions{}).WithContext(ctx)
-	self := (&api.QueryOptions{Token: wanted.SecretID}).WithContext(ctx)
-	if existing, _, err := c.brief.ACL().TokenReadSelf(self); err == nil && existing != nil {
-		wanted.AccessorID = existing.AccessorID
+	if existing, _, err := c.brief.ACL().TokenRead(wanted.AccessorID, query); err == nil && existing != nil {
 		_, _, err = c.brief.ACL().TokenUpdate(wanted, write)
 		return err
 	}
 	_, _, err := c.brief.ACL().TokenCreate(wanted, write)
 	return err
+}
+
+// accessor is the token's public name in Consul, always the same for a token's
+// own name, so that a second write finds the first. It is no secret.
+func accessor(name string) string {
+	sum := sha256.Sum256([]byte("sluice token " + name))
+	sum[6], sum[8] = sum[6]&0x0f|0x80, sum[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[0:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
 }
 
 // ReplaceIntentions makes Consul hold exactly these entries. It is for the

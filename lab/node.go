@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -77,9 +78,13 @@ func (n *node) stop(ctx context.Context) error {
 
 // dataDirs makes the folders that the node's processes write to.
 func (n *node) dataDirs(layout Layout) error {
-	for _, name := range []string{processConsul, processMongod} {
-		if err := os.MkdirAll(layout.Data(n.node.Name, name), 0o700); err != nil {
-			return fmt.Errorf("make the data folder of %s: %w", n.node.Name, err)
+	dirs := []string{
+		layout.Data(n.node.Name, processConsul), layout.Data(n.node.Name, processMongod),
+		filepath.Dir(layout.Log(n.node.Name, processConsul)),
+	}
+	for _, dir := range dirs {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make the folders of %s: %w", n.node.Name, err)
 		}
 	}
 	return nil

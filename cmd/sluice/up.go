@@ -107,6 +107,7 @@ Try:
 }
 
 func newDown(a *app) *cobra.Command {
+	var purge bool
 	command := &cobra.Command{
 		Use:   "down",
 		Short: "Stop everything",
