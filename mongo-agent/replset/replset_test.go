@@ -91,9 +91,9 @@ func (f fixture) config(t *testing.T, address string) (version int64, hosts []st
 			Config struct {
 				Version int64 `bson:"version"`
 				Members []struct {
-					Host       string  `bson:"host"`
-					Votes      int     `bson:"votes"`
-					Priority   float64 `bson:"priority"`
+					Host     string  `bson:"host"`
+					Votes    int     `bson:"votes"`
+					Priority float64 `bson:"priority"`
 				} `bson:"members"`
 			} `bson:"config"`
 		}

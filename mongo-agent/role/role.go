@@ -88,6 +88,8 @@ const (
 	// Ended: the connection ended or was refused, or the member says that it
 	// shuts down.
 	Ended
+	// Distrusted: it answers, but nobody may be let through to it.
+	Distrusted
 )
 
 // Do is one kind of action.
@@ -163,11 +165,7 @@ func (m *Machine) Snapshot() Snapshot { return m.now }
 // until it answers again.
 func (m *Machine) Failed(now time.Time, loss Loss, reason string) []Action {
 	m.failed = now
-	state := Unknown
-	if loss == Ended {
-		state = Dead
-	}
-	m.enter(now, state)
+	m.enter(now, map[Loss]State{Silent: Unknown, Ended: Dead, Distrusted: Other}[loss])
 	m.now.Primary, m.now.Reason = "", reason
 	return m.cut(nil)
 }

@@ -112,6 +112,10 @@ func TestRoleChangesGiveTheirActionsInOrder(t *testing.T) {
 			lost(role.Silent, "[cut primary]", role.Unknown),
 			heard(primary(1, 1), "[accept primary 1 register primary 1]", role.Primary),
 		},
+		"distrust cuts": {
+			heard(primary(1, 1), "[accept primary 1 register primary 1]", role.Primary),
+			lost(role.Distrusted, "[cut primary]", role.Other),
+		},
 		"another set's member has no role": {
 			heard(reply(func(r *role.Reply) { r.Set, r.Writable = "other", true }), nothing, role.Other),
 		},
@@ -217,7 +221,7 @@ func FuzzNeverTwoRolesAndAlwaysCutAcceptRegister(f *testing.F) {
 			var actions []role.Action
 			failed := kind >= 250
 			if failed {
-				actions = m.Failed(now, role.Loss(kind&1), "fuzz")
+				actions = m.Failed(now, role.Loss(kind%3), "fuzz")
 			} else {
 				actions = m.Heard(now, fuzzReply(kind, value, now))
 			}

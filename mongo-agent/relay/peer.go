@@ -1,0 +1,136 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/mesh"
+)
+
+// acceptPause is the pause after a failure to accept, for example for want of a
+// free descriptor.
+const acceptPause = 50 * time.Millisecond
+
+// PeerConfig says which member is behind a listener.
+type PeerConfig struct {
+	// Node is the node of the member.
+	Node string
+	// Address is the member's name in the replica set, "host:port" on this
+	// node's loopback, where the own mongod looks for it.
+	Address string
+	// Service is what members offer each other.
+	Service  string
+	Resolver mesh.Resolver
+	Dialer   *mesh.Dialer
+	// Timeout bounds the way to the member; after it the own mongod's connection
+	// is reset.
+	Timeout time.Duration
+	Logger  *slog.Logger
+}
+
+// Peer is another member, as the own mongod sees it: a plain listener on
+// loopback whose connections end at that member's Door.
+type Peer struct {
+	cfg    PeerConfig
+	socket net.Listener
+	last   atomic.Pointer[string]
+}
+
+// ListenPeer binds the listener. From then on connections are taken, and handled
+// once Run runs.
+func ListenPeer(cfg PeerConfig) (*Peer, error) {
+	socket, err := net.Listen("tcp", cfg.Address)
+	if err != nil {
+		return nil, fmt.Errorf("listen for member %s: %w", cfg.Node, err)
+	}
+	return &Peer{cfg: cfg, socket: socket}, nil
+}
+
+// Addr returns where the peer listens.
+func (p *Peer) Addr() net.Addr { return p.socket.Addr() }
+
+// Err returns why the member could not be reached the last time, or nil.
+func (p *Peer) Err() error {
+	if text := p.last.Load(); text != nil && *text != "" {
+		return errors.New(*text)
+	}
+	return nil
+}
+
+// Run carries connections until ctx ends, and resets them then.
+func (p *Peer) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = p.socket.Close() })
+	defer stop()
+	var group sync.WaitGroup
+	defer group.Wait()
+	for {
+		conn, err := p.socket.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				reset(conn)
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return err
+		case err != nil:
+			p.cfg.Logger.Warn("cannot accept from mongod", "member", p.cfg.Node, "err", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(acceptPause):
+			}
+		default:
+			group.Go(func() { p.carry(ctx, conn) })
+		}
+	}
+}
+
+// carry takes one connection of the own mongod to the member. If there is no
+// way, it is reset at once: to mongod a refusal is news and silence costs a
+// time-out.
+func (p *Peer) carry(ctx context.Context, local net.Conn) {
+	remote, err := p.dial(ctx)
+	p.note(ctx, err)
+	if err != nil {
+		reset(local)
+		return
+	}
+	_ = mesh.Splice(ctx, local, remote)
+}
+
+func (p *Peer) dial(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
+	defer cancel()
+	instances, err := p.cfg.Resolver.Instances(ctx, p.cfg.Service)
+	if err != nil {
+		return nil, err
+	}
+	for _, instance := range instances {
+		if instance.Node == p.cfg.Node {
+			return p.cfg.Dialer.DialInstance(ctx, instance)
+		}
+	}
+	return nil, fmt.Errorf("%s on node %s: %w", p.cfg.Service, p.cfg.Node, mesh.ErrNoInstance)
+}
+
+// note logs the first of equal failures and the recovery.
+func (p *Peer) note(ctx context.Context, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	before := p.last.Swap(&text)
+	switch {
+	case ctx.Err() != nil || (before != nil && *before == text):
+	case err != nil:
+		p.cfg.Logger.Warn("member cannot be reached", "member", p.cfg.Node, "err", err)
+	case before != nil:
+		p.cfg.Logger.Info("member can be reached again", "member", p.cfg.Node)
+	}
+}

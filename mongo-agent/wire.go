@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"sluice/consul"
+	"sluice/internal/service"
+	"sluice/mesh"
+	"sluice/mongo-agent/mongod"
+)
+
+// run is the whole process.
+func run(ctx context.Context, args []string, _ func(string) string, stdout, stderr io.Writer) error {
+	o, err := parseOptions(args, stdout)
+	if err != nil {
+		return err
+	}
+	key, err := mongod.ReadKey(o.KeyFile)
+	if err != nil {
+		return err
+	}
+	var password mongod.Secret
+	if o.AppUser != "" {
+		if password, err = mongod.ReadPassword(o.AppPasswordFile); err != nil {
+			return err
+		}
+	}
+	logger := o.Logger(stderr)
+	client, err := consul.Open(consul.Config{
+		Address: o.ConsulAddress, TokenFile: o.TokenFile, Datacenter: o.Datacenter, Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	group := &service.Group{Logger: logger}
+	n, registrar := connect(client, group, o.Flat)
+	return assemble(ctx, assembly{o, key, password, n, logger, group, registrar})
+}
+
+// connect makes the Consul side of the agent and adds its watches to group. The
+// registrar is added last of all, by assemble: a stop begins with taking back
+// what was announced.
+func connect(client *consul.Client, group *service.Group, flat bool) (network, *consul.Registrar) {
+	n := network{
+		Credentials: map[string]mesh.CredentialSource{},
+		Policies:    map[string]mesh.PolicySource{},
+		Verdicts:    client.Verdicts(),
+		Store:       client,
+	}
+	services := []string{primaryService, secondaryService}
+	if !flat {
+		services = append(services, replService)
+		source := client.SourcePolicy(replService)
+		group.Add("intentions of "+replService, source.Run)
+		n.ReplSource = source
+		resolver := client.Resolver(replService)
+		group.Add("resolver", resolver.Run)
+		n.Resolver = resolver
+	}
+	for _, name := range services {
+		identity := client.Identity(name)
+		group.Add("identity "+name, identity.Run)
+		n.Credentials[name] = identity
+		policy := client.DestinationPolicy(name)
+		group.Add("intentions for "+name, policy.Run)
+		n.Policies[name] = policy
+	}
+	registrar := client.Registrar()
+	n.Registrar = registrar
+	return n, registrar
+}
+
+// assembly is what a process is put together from.
+type assembly struct {
+	options   options
+	key       mongod.Secret
+	password  mongod.Secret
+	network   network
+	logger    *slog.Logger
+	group     *service.Group
+	registrar interface{ Run(context.Context) error }
+}
+
+// assemble constructs the agent, adds its parts to the group and runs it.
+func assemble(ctx context.Context, s assembly) error {
+	a, err := newAgent(s.options, s.key, s.network, s.logger)
+	if err != nil {
+		return err
+	}
+	ops, err := service.ListenOps(s.options.ListenLoopback(opsPort), s.logger)
+	if err != nil {
+		return err
+	}
+	a.reports(ops)
+	s.group.Add("operations", ops.Run)
+	if a.dialer != nil {
+		s.group.Add("dialer", a.dialer.Run)
+	}
+	for _, peer := range a.peers {
+		s.group.Add("member "+peer.Addr().String(), peer.Run)
+	}
+	s.group.Add("role", a.follow)
+	if s.options.initiates() {
+		s.group.Add("initiation", a.initiate)
+	}
+	if s.options.AppUser != "" {
+		s.group.Add("application user", func(ctx context.Context) error { return a.keepUser(ctx, s.password) })
+	}
+	s.group.Add("registrar", s.registrar.Run)
+	return s.group.Run(ctx)
+}
