@@ -102,6 +102,34 @@ func configureNode(namespace netns.NsHandle, spec NodeSpec, router netip.Addr) e
 	return nil
 }
 
+// introduce tells a node (or, with netns.None, the lab's root) which hardware
+// address a neighbour has, for good. With nothing left to ask for on the link, a
+// node that is cut looks to others like silence, however long they wait; without
+// this they would hear "no route to host" after three seconds.
+func introduce(namespace netns.NsHandle, link string, neighbours ...netip.Addr) error {
+	handle, err := netlink.NewHandleAt(namespace, unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("open netlink in the node: %w", err)
+	}
+	defer handle.Close()
+	device, err := handle.LinkByName(link)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", link, err)
+	}
+	for _, neighbour := range neighbours {
+		entry := &netlink.Neigh{
+			LinkIndex:    device.Attrs().Index,
+			State:        netlink.NUD_PERMANENT,
+			IP:           neighbour.AsSlice(),
+			HardwareAddr: hardwareAddress(neighbour),
+		}
+		if err := handle.NeighSet(entry); err != nil {
+			return fmt.Errorf("add neighbour %s: %w", neighbour, err)
+		}
+	}
+	return nil
+}
+
 // setPortState sets what a bridge does with a port's frames. A disabled port
 // drops them in both directions while both ends keep their carrier, so neither
 // end learns of it.

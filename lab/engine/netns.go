@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -129,8 +130,30 @@ func (e *netnsEngine) AddNode(datacenterName string, spec NodeSpec) (Node, error
 	if err != nil {
 		return nil, fmt.Errorf("add node %s: %w", spec.Name, err)
 	}
+	if err := e.introduceAll(node, dc); err != nil {
+		return nil, errors.Join(fmt.Errorf("add node %s: %w", spec.Name, err), node.close())
+	}
 	e.nodes = append(e.nodes, node)
 	return node, nil
+}
+
+// introduceAll makes a new node and its datacenter known to each other.
+func (e *netnsEngine) introduceAll(node *netnsNode, dc *datacenter) error {
+	own := node.spec.Address.Addr()
+	if err := introduce(netns.None(), dc.bridge.Attrs().Name, own); err != nil {
+		return err
+	}
+	neighbours := []netip.Addr{dc.router}
+	for _, other := range e.nodes {
+		if !dc.subnet.Contains(other.spec.Address.Addr()) {
+			continue
+		}
+		neighbours = append(neighbours, other.spec.Address.Addr())
+		if err := introduce(other.namespace, "eth0", own); err != nil {
+			return err
+		}
+	}
+	return introduce(node.namespace, "eth0", neighbours...)
 }
 
 // CutDatacenter partitions a datacenter from the others: the router drops what
