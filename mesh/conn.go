@@ -141,6 +141,14 @@ func (c *Conn) abort(reason string) bool {
 	return open
 }
 
+// withdraw takes c out of its table without ending it: it is not to be used, but
+// its peer must still be told why. The caller closes it.
+func (c *Conn) withdraw() {
+	if c.closed.CompareAndSwap(false, true) {
+		c.release()
+	}
+}
+
 func (c *Conn) release() {
 	if c.expiry != nil {
 		c.expiry.Stop()

@@ -153,10 +153,11 @@ func (l *Listener) admit(session *tls.Conn, raw net.Conn, found *admission) *Con
 	}
 	switch {
 	case !allowed:
-		l.logDenied(found.source, conn.Decision().String())
+		conn.withdraw()
 		l.cfg.Table.count.denied.Add(1)
+		l.logDenied(found.source, conn.Decision().String())
 		linger(raw)
-		conn.abort(reasonDenied)
+		_ = raw.Close()
 		return nil
 	case err != nil:
 		if conn.abort("the peer left") {

@@ -37,11 +37,11 @@ func TestAnAllowedServiceSpeaksAndBothSidesKnowEachOther(t *testing.T) {
 		t.Errorf("decision does not carry its rule: %+v", d)
 	}
 	for name, table := range map[string]*mesh.Table{"server": server.table, "client": table} {
-		live := table.Connections()
-		if len(live) != 1 || live[0].Source != w.id("web") || live[0].Destination != w.id("mongo-primary") ||
-			live[0].BytesIn != 5 || live[0].BytesOut != 5 || live[0].PeerSerial == "" {
-			t.Errorf("%s table: %+v", name, live)
-		}
+		eventually(t, name+" table shows the connection and its bytes", func() bool {
+			live := table.Connections()
+			return len(live) == 1 && live[0].Source == w.id("web") && live[0].Destination == w.id("mongo-primary") &&
+				live[0].BytesIn == 5 && live[0].BytesOut == 5 && live[0].PeerSerial != ""
+		})
 	}
 	if err := conn.Close(); err != nil {
 		t.Fatal(err)

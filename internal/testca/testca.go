@@ -240,3 +240,11 @@ func orTime(t, other time.Time) time.Time {
 	}
 	return t
 }
+
+// SignedBy mints a leaf that another leaf has signed, which no verifier may
+// believe. The chain is complete otherwise.
+func SignedBy(tb testing.TB, signer *tls.Certificate, ca *CA, leaf Leaf) *tls.Certificate {
+	tb.Helper()
+	forger := &CA{Certificate: signer.Leaf, TrustDomain: ca.TrustDomain, key: signer.PrivateKey.(*ecdsa.PrivateKey), parent: ca}
+	return forger.Leaf(tb, leaf)
+}
