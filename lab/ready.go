@@ -24,31 +24,40 @@ type page struct {
 }
 
 // awaitReplicaSet holds when one member is primary and all others are secondary,
-// as each member's own agent says.
+// as each member's own agent says at the same look.
 func (s *Supervisor) awaitReplicaSet(ctx context.Context) error {
-	nodes := s.with("mongo")
-	group, ctx := errgroup.WithContext(ctx)
-	roles := make([]string, len(nodes))
-	for i, n := range nodes {
-		group.Go(func() error {
-			return s.await(ctx, n, processMongoAgent, n.node.Name+" has a role", func(ctx context.Context) error {
-				var role roleReport
-				if err := getJSON(ctx, n.httpClient(), "http://"+n.ops(processMongoAgent)+"/role", &role); err != nil {
-					return err
-				}
-				if role.Role != "primary" && role.Role != "secondary" {
-					return fmt.Errorf("its role is %s", role.Role)
-				}
-				roles[i] = role.Role
-				return nil
-			})
-		})
+	members := s.with("mongo")
+	if len(members) == 0 {
+		return nil
 	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	if !slices.Contains(roles, "primary") {
-		return fmt.Errorf("no member is primary: %v", roles)
+	// The last member that was not ready is the one whose log explains a failure.
+	late := members[0]
+	err := waitFor(ctx, "the replica set has a primary and its secondaries", func(ctx context.Context) error {
+		primaries := 0
+		for _, n := range members {
+			late = n
+			if p := n.process(processMongoAgent); !p.State().Running {
+				return fmt.Errorf("%s/mongo-agent ended: %s", n.node.Name, describeExit(p.State()))
+			}
+			var role roleReport
+			if err := getJSON(ctx, n.httpClient(), "http://"+n.ops(processMongoAgent)+"/role", &role); err != nil {
+				return err
+			}
+			switch role.Role {
+			case "primary":
+				primaries++
+			case "secondary":
+			default:
+				return fmt.Errorf("%s is %s", n.node.Name, role.Role)
+			}
+		}
+		if primaries != 1 {
+			return fmt.Errorf("%d members say that they are primary", primaries)
+		}
+		return nil
+	})
+	if err != nil {
+		return &blame{node: late, process: processMongoAgent, err: err}
 	}
 	return nil
 }
