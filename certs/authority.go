@@ -16,7 +16,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
-	"net"
 	"net/netip"
 	"time"
 )
@@ -126,12 +125,11 @@ func (a *Authority) issue(subject Subject, role string, now time.Time, lifetime 
 	}
 	name := role + "." + subject.Datacenter + "." + Domain
 	template := &x509.Certificate{
-		Subject:     pkix.Name{CommonName: subject.Node + "." + name},
-		DNSNames:    []string{name, subject.Node, "localhost"},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore:   now.Add(-Backdate),
-		NotAfter:    now.Add(lifetime),
-		KeyUsage:    x509.KeyUsageDigitalSignature,
+		Subject:   pkix.Name{CommonName: subject.Node + "." + name},
+		DNSNames:  []string{name, subject.Node, "localhost"},
+		NotBefore: now.Add(-Backdate),
+		NotAfter:  now.Add(lifetime),
+		KeyUsage:  x509.KeyUsageDigitalSignature,
 		// A server also dials other servers; a client is dialled by nobody.
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,
@@ -139,11 +137,12 @@ func (a *Authority) issue(subject Subject, role string, now time.Time, lifetime 
 	if role == "server" {
 		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
 	}
-	for _, address := range subject.Addresses {
+	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	for _, address := range append([]netip.Addr{loopback}, subject.Addresses...) {
 		if !address.IsValid() {
 			return Pair{}, fmt.Errorf("issue %s certificate for %q: an address is empty", role, subject.Node)
 		}
-		template.IPAddresses = append(template.IPAddresses, net.IP(address.AsSlice()))
+		template.IPAddresses = append(template.IPAddresses, address.AsSlice())
 	}
 	pair, err := issue(template, a)
 	if err != nil {
