@@ -170,8 +170,36 @@ func (a *Agent) start(path string) {
 
 func (a *Agent) logFile() string { return filepath.Join(a.dir, "consul.log") }
 
-// Stop freezes the agent (SIGSTOP): connections stay open, nothing answers.
-func (a *Agent) Stop() { a.signal(syscall.SIGSTOP) }
+// Stop freezes the agent (SIGSTOP) and waits until it is frozen: connections stay
+// open, nothing answers.
+func (a *Agent) Stop() {
+	a.t.Helper()
+	a.signal(syscall.SIGSTOP)
+	Await(a.t, 5*time.Second, "the agent is frozen", func() error {
+		return threadsStopped(a.process.Process.Pid)
+	})
+}
+
+// threadsStopped reports whether every thread of a process is stopped: the signal
+// reaches them one after the other.
+func threadsStopped(pid int) error {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(files) == 0 {
+		return errors.Join(err, errors.New("no threads found"))
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		// "pid (name) state ...", and the name may hold anything.
+		_, rest, _ := bytes.Cut(data[bytes.LastIndexByte(data, ')')+1:], []byte(" "))
+		if len(rest) == 0 || rest[0] != 'T' {
+			return fmt.Errorf("%s: %.40s", file, data)
+		}
+	}
+	return nil
+}
 
 // Continue lets a stopped agent run again.
 func (a *Agent) Continue() { a.signal(syscall.SIGCONT) }
@@ -223,7 +251,7 @@ func (a *Agent) AwaitWorking() {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	for {
-		err := a.try(ctx, http.MethodGet, "/v1/agent/connect/ca/leaf/consultest", nil, nil)
+		err := a.working(ctx)
 		if err == nil {
 			return
 		}
@@ -235,6 +263,19 @@ func (a *Agent) AwaitWorking() {
 		case <-time.After(pollEvery):
 		}
 	}
+}
+
+// working first asks for the leader, which needs no token: a new server that is
+// asked too early for more backs off for seconds.
+func (a *Agent) working(ctx context.Context) error {
+	var leader string
+	if err := a.try(ctx, http.MethodGet, "/v1/status/leader", nil, &leader); err != nil {
+		return err
+	}
+	if leader == "" {
+		return errors.New("no leader yet")
+	}
+	return a.try(ctx, http.MethodGet, "/v1/agent/connect/ca/leaf/consultest", nil, nil)
 }
 
 // Log returns the last lines that the agent wrote.
