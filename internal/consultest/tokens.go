@@ -57,3 +57,6 @@ func (a *Agent) tokenFile(name, token string) string {
 	}
 	return path
 }
+
+// Management returns the token with every right.
+func (a *Agent) Management() string { return a.management }
