@@ -36,7 +36,10 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 	}
 	group := &service.Group{Logger: logger}
 	n, registrar := connect(client, group, o.Flat)
-	return assemble(ctx, assembly{o, key, password, n, logger, group, registrar})
+	return assemble(ctx, assembly{
+		options: o, key: key, password: password, network: n,
+		logger: logger, group: group, registrar: registrar,
+	})
 }
 
 // connect makes the Consul side of the agent and adds its watches to group. The
@@ -81,6 +84,8 @@ type assembly struct {
 	logger    *slog.Logger
 	group     *service.Group
 	registrar interface{ Run(context.Context) error }
+	// built is told of the agent before it runs; may be nil.
+	built func(*agent)
 }
 
 // assemble constructs the agent, adds its parts to the group and runs it.
@@ -109,5 +114,8 @@ func assemble(ctx context.Context, s assembly) error {
 		s.group.Add("application user", func(ctx context.Context) error { return a.keepUser(ctx, s.password) })
 	}
 	s.group.Add("registrar", s.registrar.Run)
+	if s.built != nil {
+		s.built(a)
+	}
 	return s.group.Run(ctx)
 }

@@ -180,13 +180,17 @@ func (f *Follower) probe(ctx context.Context, client *mongo.Client, events chan<
 
 // ask sends one hello, emits its answer and returns its topologyVersion.
 func (f *Follower) ask(ctx context.Context, client *mongo.Client, command bson.D, timeout time.Duration, events chan<- Event) (topologyVersion, error) {
-	bounded, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+	// Not a deadline: the driver would hand it to mongod as maxTimeMS, and then
+	// the end of an uneventful wait is an error instead of an answer.
+	bounded, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(timeout, func() { cancel(context.DeadlineExceeded) })
+	defer timer.Stop()
 	asked := f.cfg.Now()
 	var a answer
 	if err := mongod.Admin(bounded, client, command, &a); err != nil {
-		if bounded.Err() != nil {
-			return topologyVersion{}, fmt.Errorf("no answer within %v: %w", timeout, bounded.Err())
+		if cause := context.Cause(bounded); cause != nil {
+			return topologyVersion{}, fmt.Errorf("no answer within %v: %w", timeout, cause)
 		}
 		return topologyVersion{}, err
 	}

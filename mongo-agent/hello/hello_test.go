@@ -22,15 +22,17 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // follow runs a follower and a machine behind it; wait blocks until the machine
-// is in a state.
-func follow(t *testing.T, address string) (wait func(role.State) role.Snapshot) {
+// is in a state, quiet fails the test if the state changes within a time.
+func follow(t *testing.T, address string) (wait func(role.State) role.Snapshot, quiet func(time.Duration)) {
 	t.Helper()
+	// Waits that end without news must be no news, so they are short here.
+	const await = 300 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	events := make(chan hello.Event)
 	states := make(chan role.Snapshot, 1000)
 	var group sync.WaitGroup
 	group.Go(func() {
-		_ = hello.New(hello.Config{Address: address, Logger: slog.New(slog.DiscardHandler)}).Run(ctx, events)
+		_ = hello.New(hello.Config{Address: address, Await: await, Logger: slog.New(slog.DiscardHandler)}).Run(ctx, events)
 	})
 	group.Go(func() {
 		machine := role.New(role.Config{Set: "consuldemo"}, time.Now())
@@ -53,7 +55,15 @@ func follow(t *testing.T, address string) (wait func(role.State) role.Snapshot) 
 		}
 	})
 	t.Cleanup(func() { cancel(); group.Wait() })
-	return func(want role.State) role.Snapshot {
+	quiet = func(within time.Duration) {
+		t.Helper()
+		select {
+		case s := <-states:
+			t.Errorf("%v (%s) although nothing happened", s.State, s.Reason)
+		case <-time.After(within):
+		}
+	}
+	wait = func(want role.State) role.Snapshot {
 		t.Helper()
 		deadline := time.After(15 * time.Second)
 		var seen []string
@@ -69,6 +79,7 @@ func follow(t *testing.T, address string) (wait func(role.State) role.Snapshot) 
 			}
 		}
 	}
+	return wait, quiet
 }
 
 func initiated(t *testing.T) (*mongotest.Set, func(command bson.D) error) {
@@ -102,7 +113,7 @@ func config(address string) bson.D {
 func TestRoleIsFollowedThroughAMembersWholeLife(t *testing.T) {
 	set, admin := initiated(t)
 	member := set.Members[0]
-	wait := follow(t, member.Address)
+	wait, quiet := follow(t, member.Address)
 
 	if s := wait(role.Other); !strings.Contains(s.Reason, "replica set config") {
 		t.Errorf("reason before initiation: %q", s.Reason)
@@ -111,6 +122,7 @@ func TestRoleIsFollowedThroughAMembersWholeLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := wait(role.Primary)
+	quiet(1500 * time.Millisecond)
 	if first.Term < 1 || first.Me != member.Address || first.Set != "consuldemo" || first.Primary != member.Address {
 		t.Errorf("as primary: %+v", first)
 	}
@@ -145,7 +157,7 @@ func TestRoleIsFollowedThroughAMembersWholeLife(t *testing.T) {
 }
 
 func TestNobodyAtTheAddressIsDeadAtOnce(t *testing.T) {
-	wait := follow(t, mongotest.FreeAddress(t, "127.0.0.1"))
+	wait, _ := follow(t, mongotest.FreeAddress(t, "127.0.0.1"))
 	if s := wait(role.Dead); !strings.Contains(s.Reason, "refused") {
 		t.Errorf("reason %q, want refused", s.Reason)
 	}

@@ -108,6 +108,9 @@ func bring(ctx context.Context, cfg Config) error {
 			return fmt.Errorf("extend the set up to %s: %w", address, err)
 		}
 	}
+	if err := cfg.voting(ctx, own); err != nil {
+		return err
+	}
 	if err := cfg.Store.KVPut(ctx, DoneKey(cfg.Set), []byte("complete")); err != nil {
 		return fmt.Errorf("note that the set is complete: %w", err)
 	}
@@ -180,10 +183,35 @@ func start(ctx context.Context, cfg Config, own *mongo.Client) error {
 // add adds one missing member, if there is any, and repeats until the set takes
 // it: right after an election or another reconfiguration it does not.
 func (cfg Config) add(ctx context.Context, own *mongo.Client) error {
+	return cfg.repeat(ctx, "member is not added yet", func() error { return cfg.tryAdd(ctx, own) })
+}
+
+// voting waits until every member votes. A new member does not until it has
+// copied the data; before, the set survives less than it seems to.
+func (cfg Config) voting(ctx context.Context, own *mongo.Client) error {
+	return cfg.repeat(ctx, "not every member votes yet", func() error {
+		ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+		defer cancel()
+		var status struct {
+			Voting int `bson:"votingMembersCount"`
+		}
+		if err := mongod.Admin(ctx, own, bson.D{{Key: "replSetGetStatus", Value: 1}}, &status); err != nil {
+			return err
+		}
+		if status.Voting < len(cfg.Members) {
+			return fmt.Errorf("%d of %d members vote", status.Voting, len(cfg.Members))
+		}
+		return nil
+	})
+}
+
+// repeat does something until it succeeds or ctx ends, and logs each new reason
+// why it did not.
+func (cfg Config) repeat(ctx context.Context, message string, try func() error) error {
 	pause := pauseMin
 	last := ""
 	for {
-		err := cfg.tryAdd(ctx, own)
+		err := try()
 		if err == nil {
 			return nil
 		}
@@ -191,7 +219,7 @@ func (cfg Config) add(ctx context.Context, own *mongo.Client) error {
 			return errors.Join(ctx.Err(), err)
 		}
 		if err.Error() != last {
-			cfg.Logger.Debug("member is not added yet", "set", cfg.Set, "err", err)
+			cfg.Logger.Debug(message, "set", cfg.Set, "err", err)
 			last = err.Error()
 		}
 		if err := sleep(ctx, &pause); err != nil {
