@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"sync"
 	"testing"
@@ -27,7 +28,15 @@ import (
 	"sluice/mongo-agent/role"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// processVariable makes the test binary be mongo-agent itself.
+const processVariable = "MONGO_AGENT_TEST_PROCESS"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(processVariable) != "" {
+		main()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // subnet returns a function that gives node numbers their addresses, in a part
 // of 127/8 that other tests hardly hit.
