@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/gateway/route"
 	"sluice/identity"
@@ -71,12 +72,12 @@ func instance(t *testing.T, service, node string, tags ...string) mesh.Instance 
 }
 
 func table(t *testing.T) *route.Table {
-	return route.New(route.DefaultPrefix, map[string][]mesh.Instance{
+	return route.New(route.Config{Services: map[string][]mesh.Instance{
 		"web":   {instance(t, "web", "web-2", "urlprefix-/web", "urlprefix-/web"), instance(t, "web", "web-1", "urlprefix-/web", "v1")},
 		"admin": {instance(t, "admin", "a-1", "urlprefix-/web/admin", "urlprefix-admin.example/", "urlprefix-bad")},
 		"shop":  {instance(t, "shop", "s-1", "urlprefix-example.com/shop", "urlprefix-example.com:8443/shop/tls")},
 		"also":  {instance(t, "also", "b-1", "urlprefix-/web")},
-	})
+	}})
 }
 
 func TestLookup(t *testing.T) {
@@ -103,7 +104,7 @@ func TestLookup(t *testing.T) {
 		r, ok := table.Lookup(test.host, test.path)
 		got := ""
 		if ok {
-			got = strings.Join(r.Services(), " ")
+			got = strings.Join(r.Services, " ")
 		}
 		if got != test.want {
 			t.Errorf("Lookup(%q, %q) = %q, want %q", test.host, test.path, got, test.want)
@@ -139,6 +140,25 @@ func TestEmptyTableRoutesNothing(t *testing.T) {
 	}
 }
 
+func TestRouteWithoutHealthyInstanceIsKeptForAWhileAndShadowsShorterOnes(t *testing.T) {
+	start := time.Unix(1000, 0)
+	full := table(t)
+	without := func(previous *route.Table, now time.Time) *route.Table {
+		return route.New(route.Config{
+			Services: map[string][]mesh.Instance{"web": {instance(t, "web", "web-1", "urlprefix-/web")}},
+			Previous: previous, Now: now, Keep: time.Minute,
+		})
+	}
+	gone := without(without(full, start), start.Add(59*time.Second))
+	r, ok := gone.Lookup("", "/web/admin")
+	if !ok || len(r.Instances) != 0 || strings.Join(r.Services, " ") != "admin" || !r.Gone.Equal(start) {
+		t.Fatalf("within the time: %+v, want the route of admin without instances, gone since %v", r, start)
+	}
+	if r, _ := without(gone, start.Add(time.Minute)).Lookup("", "/web/admin"); r == nil || strings.Join(r.Services, " ") != "web" {
+		t.Fatalf("after the time: %+v, want the route of web", r)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{"urlprefix-/web", "urlprefix-h:80/p proto=http", "urlprefix-*/", "urlprefix-/a/../b", "x"} {
 		f.Add(seed, "example.com", "/web/x")
@@ -149,7 +169,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, tag, host, path string) {
 		key, err := route.Parse(route.DefaultPrefix, tag)
-		table := route.New(route.DefaultPrefix, map[string][]mesh.Instance{"web": {{Node: "n", ID: id, Tags: []string{tag}}}})
+		table := route.New(route.Config{Services: map[string][]mesh.Instance{"web": {{Node: "n", ID: id, Tags: []string{tag}}}}})
 		r, ok := table.Lookup(host, path)
 		if err != nil {
 			if ok {

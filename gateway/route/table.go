@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"sluice/mesh"
 )
@@ -14,17 +15,12 @@ import (
 // More than one service may declare the same route; they share it.
 type Route struct {
 	Key
+	// Services are the names of the services behind the route, sorted.
+	Services []string `json:"services"`
+	// Instances is empty while no instance is healthy.
 	Instances []mesh.Instance `json:"instances"`
-}
-
-// Services returns the names of the services behind the route, sorted.
-func (r *Route) Services() []string {
-	var names []string
-	for _, instance := range r.Instances {
-		names = append(names, instance.ID.Service())
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	// Gone is when the last healthy instance went; zero while there is one.
+	Gone time.Time `json:"gone,omitzero"`
 }
 
 // Problem is a tag that was ignored, and why.
@@ -41,18 +37,37 @@ type Table struct {
 	problems []Problem
 }
 
-// New builds the table from the healthy instances of each service. A malformed
-// tag loses that one route, never another.
-func New(prefix string, services map[string][]mesh.Instance) *Table {
+// Config is what a table is built from.
+type Config struct {
+	// Prefix marks a tag as a route; "" is DefaultPrefix.
+	Prefix string
+	// Services are the healthy instances of each service.
+	Services map[string][]mesh.Instance
+	// Previous is the table that this one replaces; may be nil. A route of it
+	// that has no healthy instance now is kept without instances for Keep, so
+	// that a caller learns "not healthy" instead of "no such thing" and no
+	// shorter route takes its requests meanwhile.
+	Previous *Table
+	Keep     time.Duration
+	// Now is the moment for which the table is built.
+	Now time.Time
+}
+
+// New builds a table. A malformed tag loses that one route, never another.
+func New(cfg Config) *Table {
+	prefix := cmp.Or(cfg.Prefix, DefaultPrefix)
 	t := &Table{hosts: map[string][]*Route{}}
 	routes := map[Key]*Route{}
-	for _, instances := range services {
+	for _, instances := range cfg.Services {
 		for _, instance := range instances {
 			t.add(prefix, instance, routes)
 		}
 	}
+	if cfg.Previous != nil {
+		keepGone(routes, cfg)
+	}
 	for key, r := range routes {
-		slices.SortFunc(r.Instances, compareInstances)
+		r.finish()
 		t.hosts[key.Host] = append(t.hosts[key.Host], r)
 	}
 	for _, rows := range t.hosts {
@@ -88,6 +103,31 @@ func (t *Table) add(prefix string, instance mesh.Instance, routes map[Key]*Route
 		}
 		routes[key].Instances = append(routes[key].Instances, instance)
 	}
+}
+
+// keepGone adds the routes of the previous table that nobody serves now.
+func keepGone(routes map[Key]*Route, cfg Config) {
+	for _, old := range cfg.Previous.Routes() {
+		gone := old.Gone
+		if gone.IsZero() {
+			gone = cfg.Now
+		}
+		if routes[old.Key] == nil && cfg.Now.Sub(gone) < cfg.Keep {
+			routes[old.Key] = &Route{Key: old.Key, Services: old.Services, Gone: gone}
+		}
+	}
+}
+
+// finish puts the instances into their order and derives the services.
+func (r *Route) finish() {
+	if len(r.Instances) == 0 {
+		return
+	}
+	slices.SortFunc(r.Instances, compareInstances)
+	for _, instance := range r.Instances {
+		r.Services = append(r.Services, instance.ID.Service())
+	}
+	r.Services = slices.Compact(r.Services)
 }
 
 func compareInstances(a, b mesh.Instance) int {

@@ -1,0 +1,224 @@
+package proxy
+
+import (
+	"bytes"
+	"crypto/sha256"
+	_ "embed" // the page and its style
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"net/http"
+	"strings"
+
+	"sluice/identity"
+	"sluice/mesh"
+)
+
+//go:embed page.html
+var pageHTML string
+
+//go:embed page.css
+var pageCSS string
+
+// page is an answer of the gateway itself, in words. It renders as HTML, JSON
+// or plain text, whichever the client asks for.
+type page struct {
+	Status  int    `json:"status"`
+	Title   string `json:"title"`
+	Reason  string `json:"reason"`
+	Facts   []fact `json:"facts,omitempty"`
+	Hint    string `json:"hint,omitempty"`
+	Command string `json:"command,omitempty"`
+	// RequestID finds the request in the logs of the gateway and of the service.
+	RequestID string `json:"request_id,omitempty"`
+}
+
+type fact struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+func pageBadRequest(r *http.Request) page {
+	return page{
+		Status: http.StatusBadRequest, Title: "Bad request",
+		Reason: fmt.Sprintf("The gateway does not carry %s requests for %.200q.", method(r), r.URL.Path),
+		Hint:   "The path must start with / and must not hold the segments . or .., and CONNECT is not supported.",
+	}
+}
+
+func pageNoRoute(r *http.Request, prefix string) page {
+	return page{
+		Status: http.StatusNotFound, Title: "No route",
+		Reason: fmt.Sprintf("No service takes the path %.200q.", r.URL.Path),
+		Facts:  []fact{{"host", fmt.Sprintf("%.200s", r.Host)}},
+		Hint: "A route exists while a healthy Connect instance in Consul carries a tag like " +
+			prefix + "/path or " + prefix + "host/path.",
+	}
+}
+
+// pageFor says why a request that has a route got no answer.
+func (p *Proxy) pageFor(x *exchange, err error) page {
+	services := strings.Join(x.services, ", ")
+	instance := services
+	if x.answered != nil {
+		instance = fmt.Sprintf("%s (%s on %s)", x.answered.service(), x.answered.instance.ServiceID, x.answered.instance.Node)
+	}
+	var denied *mesh.DeniedError
+	var wrong *mesh.WrongIdentityError
+	var result page
+	switch {
+	case errors.As(err, &denied):
+		result = pageDenied(denied)
+	case errors.As(err, &wrong):
+		result = page{
+			Status: http.StatusBadGateway, Title: "Somebody else answered",
+			Reason: fmt.Sprintf("At the address of %s another identity answered, so nothing was sent.", instance),
+			Facts:  []fact{{"expected", wrong.Want.String()}, {"answered", nobody(wrong.Got)}},
+		}
+	case errors.Is(err, mesh.ErrNoInstance):
+		result = page{
+			Status: http.StatusServiceUnavailable, Title: "No healthy instance",
+			Reason: fmt.Sprintf("No healthy instance of %s.", services),
+			Hint:   "The route is known, but Consul holds every instance for unhealthy or gone. See:", Command: "sluice status",
+		}
+	case errors.Is(err, mesh.ErrNotReady):
+		result = page{
+			Status: http.StatusServiceUnavailable, Title: "The gateway has no identity",
+			Reason: "The gateway holds no valid certificate at this moment, so it calls nobody.",
+			Hint:   "It gets one from its Consul agent. See:", Command: "sluice certs show",
+		}
+	case isTimeout(err):
+		result = page{
+			Status: http.StatusGatewayTimeout, Title: "No answer in time",
+			Reason: fmt.Sprintf("%s did not answer in time.", instance),
+			Hint:   "Whether it has carried out the request is not known.",
+		}
+	default:
+		result = page{
+			Status: http.StatusBadGateway, Title: "The instance failed",
+			Reason: fmt.Sprintf("%s failed: %s.", instance, describe(err)),
+			Hint:   "Consul takes it out as soon as its health check fails. See:", Command: "sluice status",
+		}
+	}
+	result.RequestID = x.id
+	return result
+}
+
+func pageDenied(denied *mesh.DeniedError) page {
+	d := denied.Decision
+	rule := "the default policy: no intention matches"
+	switch {
+	case d.Rule != nil && d.Rule.L7:
+		rule = fmt.Sprintf("%s, which carries HTTP permissions (precedence %d)", d.Rule.Edge(), d.Rule.Precedence())
+	case d.Rule != nil:
+		rule = fmt.Sprintf("%s, %s (precedence %d)", d.Rule.Edge(), d.Rule.Action, d.Rule.Precedence())
+	case denied.By == mesh.ByDestination:
+		rule = "the intentions that the destination holds"
+	}
+	return page{
+		Status: http.StatusForbidden, Title: "Denied",
+		Reason: denied.Error(),
+		Facts: []fact{
+			{"source", d.Source}, {"destination", d.Destination},
+			{"decided by", rule}, {"refused by", refusedBy(denied)},
+		},
+		Hint:    "To allow it:",
+		Command: fmt.Sprintf("sluice intentions allow %s %s", d.Source, d.Destination),
+	}
+}
+
+func refusedBy(denied *mesh.DeniedError) string {
+	if denied.By == mesh.ByDestination {
+		return denied.Decision.Destination + ", when it was called"
+	}
+	return denied.Decision.Source + ", before it called"
+}
+
+// describe puts an error into words that tell a stranger nothing about the
+// inside; the log has the rest.
+func describe(err error) string {
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "connection refused"):
+		return "it refused the connection"
+	case strings.Contains(text, "connection reset"), strings.Contains(text, "broken pipe"), strings.Contains(text, "connection cut"), strings.HasSuffix(text, "EOF"):
+		return "the connection broke before it answered"
+	case strings.Contains(text, "no route to host"), strings.Contains(text, "unreachable"):
+		return "it cannot be reached"
+	case unsent(err):
+		return "no connection could be made"
+	}
+	return "it gave no valid answer"
+}
+
+func nobody(id identity.ID) string {
+	if id.IsZero() {
+		return "nobody known"
+	}
+	return id.String()
+}
+
+func method(r *http.Request) string { return fmt.Sprintf("%.20s", r.Method) }
+
+// writePage writes the page in the form that the client accepts: HTML to a
+// browser, JSON to a program that asks for it, plain text to a terminal.
+func writePage(w http.ResponseWriter, r *http.Request, content page) {
+	content.RequestID = w.Header().Get("X-Request-Id")
+	header := w.Header()
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	var body bytes.Buffer
+	accept := r.Header.Get("Accept")
+	switch {
+	case strings.Contains(accept, "text/html"):
+		header.Set("Content-Type", "text/html; charset=utf-8")
+		header.Set("Content-Security-Policy", "default-src 'none'; style-src '"+styleHash()+"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+		content.html(&body)
+	case strings.Contains(accept, "application/json"):
+		header.Set("Content-Type", "application/json")
+		_ = json.NewEncoder(&body).Encode(content)
+	default:
+		header.Set("Content-Type", "text/plain; charset=utf-8")
+		content.text(&body)
+	}
+	w.WriteHeader(content.Status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body.Bytes())
+	}
+}
+
+func (content page) html(body *bytes.Buffer) {
+	t := template.Must(template.New("page").Parse(pageHTML))
+	_ = t.Execute(body, struct {
+		page
+		Style  template.CSS
+		Reason template.HTML
+	}{content, template.CSS(pageCSS), escape(content.Reason)})
+}
+
+// escape escapes text for the inside of an element. It leaves ">" alone, which
+// is harmless there, so that "web -> mongo" reads the same in the source.
+func escape(text string) template.HTML {
+	return template.HTML(strings.ReplaceAll(template.HTMLEscapeString(text), "&gt;", ">"))
+}
+
+func styleHash() string {
+	sum := sha256.Sum256([]byte(pageCSS))
+	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
+}
+
+func (content page) text(body *bytes.Buffer) {
+	fmt.Fprintf(body, "%d %s\n\n%s\n", content.Status, content.Title, content.Reason)
+	for _, f := range content.Facts {
+		fmt.Fprintf(body, "  %-12s %s\n", f.Name+":", f.Value)
+	}
+	if content.Hint != "" {
+		fmt.Fprintf(body, "\n%s\n", content.Hint)
+	}
+	if content.Command != "" {
+		fmt.Fprintf(body, "  %s\n", content.Command)
+	}
+	fmt.Fprintf(body, "\nrequest %s\n", content.RequestID)
+}
