@@ -19,10 +19,10 @@ type certificateRow struct {
 }
 
 func newCerts(a *app) *cobra.Command {
-	command := &cobra.Command{
+	command := group(&cobra.Command{
 		Use: "certs", Short: "Certificates in use, and a new root",
 		Example: "  sluice certs show\n  sluice certs rotate",
-	}
+	})
 	command.AddCommand(&cobra.Command{
 		Use: "show", Short: "Every leaf in use; exit code 1 when one is not in order", Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error { return a.showCertificates(command) },

@@ -10,14 +10,14 @@ import (
 )
 
 func newFault(a *app) *cobra.Command {
-	command := &cobra.Command{
+	command := group(&cobra.Command{
 		Use:   "fault",
 		Short: "Break something on purpose, and heal it",
 		Example: `  sluice fault kill mongo-1/mongod
   sluice fault stop web-1/consul       # SIGSTOP: alive, but silent
   sluice fault cut mongo-2             # the node's link drops every frame
   sluice fault heal --all`,
-	}
+	})
 	for _, fault := range []struct {
 		action lab.FaultAction
 		use    string
@@ -40,11 +40,13 @@ func newFault(a *app) *cobra.Command {
 	heal := &cobra.Command{
 		Use:   "heal [NODE|DATACENTER] [--all]",
 		Short: "Undo faults: links up, frozen processes on, dead ones started",
-		Args:  cobra.MaximumNArgs(1),
-		RunE: func(command *cobra.Command, args []string) error {
-			if (len(args) == 0) != all {
-				return &codeError{exitFailed, errors.New("heal wants a node, a datacenter or --all")}
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 || (len(args) == 0) != all {
+				return errors.New("heal wants a node, a datacenter or --all")
 			}
+			return nil
+		},
+		RunE: func(command *cobra.Command, args []string) error {
 			request := lab.FaultRequest{Action: lab.FaultHeal}
 			if !all {
 				request.Target = args[0]

@@ -18,7 +18,7 @@ import (
 
 func newIntentions(a *app) *cobra.Command {
 	var dir string
-	command := &cobra.Command{
+	command := group(&cobra.Command{
 		Use:     "intentions",
 		Aliases: []string{"intention"},
 		Short:   "Who may talk to whom",
@@ -29,8 +29,8 @@ the files, apply brings it back.`,
   sluice intentions plan
   sluice intentions apply
   sluice intentions why gateway web`,
-	}
-	command.PersistentFlags().StringVar(&dir, "dir", "", "folder of the intention files (default: what `sluice up` used)")
+	})
+	command.PersistentFlags().StringVar(&dir, "dir", "", "`folder` of the intention files (default: the one that the lab came up with)")
 	command.AddCommand(
 		newList(a), newPlan(a, &dir), newApply(a, &dir),
 		newToggle(a, intentions.Allow), newToggle(a, intentions.Deny),
@@ -263,7 +263,7 @@ func newToggle(a *app, action intentions.Action) *cobra.Command {
 			if err := knownServices(args); err != nil {
 				return err
 			}
-			rule := intentions.Rule{Source: args[0], Destination: args[1], Action: action, Description: "set by sluice intentions " + string(action)}
+			rule := intentions.Rule{Source: args[0], Destination: args[1], Action: action}
 			return a.toggle(ctx, rule, dryRun)
 		},
 		ValidArgsFunction: completeServices,
@@ -285,25 +285,23 @@ func (a *app) toggle(ctx context.Context, rule intentions.Rule, dryRun bool) err
 	if err != nil {
 		return err
 	}
+	live, err := s.consul.ListIntentions(ctx)
+	if err != nil {
+		return err
+	}
+	// The description says what the edge is for; a toggle does not change that.
+	for _, old := range intentions.Flatten(live) {
+		if old.Edge() == rule.Edge() {
+			rule.Description = old.Description
+		}
+	}
 	result := toggleResult{Rule: rule, DryRun: dryRun}
 	if dryRun {
 		a.say("would write: %s %s", rule.Edge(), rule.Action)
 	} else {
 		began := time.Now()
-		if err := s.consul.SetIntention(ctx, rule); err != nil {
+		if result.Enforced, err = s.enforce(ctx, rule); err != nil {
 			return err
-		}
-		for _, pair := range pairs(rule.Source, rule.Destination) {
-			live, err := s.consul.ListIntentions(ctx)
-			if err != nil {
-				return err
-			}
-			decision := intentions.NewSet(intentions.Flatten(live), intentions.Deny).Decide(pair[0], pair[1])
-			enforced, err := s.lab.AwaitEnforced(ctx, lab.EnforcedRequest{Source: pair[0], Destination: pair[1], Allowed: decision.Allowed})
-			if err != nil {
-				return err
-			}
-			result.Enforced = append(result.Enforced, enforced.Processes...)
 		}
 		slices.Sort(result.Enforced)
 		result.Enforced = slices.Compact(result.Enforced)
@@ -314,6 +312,28 @@ func (a *app) toggle(ctx context.Context, rule intentions.Rule, dryRun bool) err
 		return a.print(result)
 	}
 	return nil
+}
+
+// enforce writes the rule and returns who enforces what follows from it.
+func (s *session) enforce(ctx context.Context, rule intentions.Rule) ([]string, error) {
+	if err := s.consul.SetIntention(ctx, rule); err != nil {
+		return nil, err
+	}
+	live, err := s.consul.ListIntentions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	set := intentions.NewSet(intentions.Flatten(live), intentions.Deny)
+	var processes []string
+	for _, pair := range pairs(rule.Source, rule.Destination) {
+		request := lab.EnforcedRequest{Source: pair[0], Destination: pair[1], Allowed: set.Decide(pair[0], pair[1]).Allowed}
+		enforced, err := s.lab.AwaitEnforced(ctx, request)
+		if err != nil {
+			return nil, err
+		}
+		processes = append(processes, enforced.Processes...)
+	}
+	return processes, nil
 }
 
 // knownServices refuses names that nobody in the lab has: a typing error must

@@ -32,9 +32,14 @@ func run(ctx context.Context, args []string, std streams) int {
 			return hidden(std, engine.ProbeMain())
 		}
 	}
-	root := newRoot(std)
+	a := &app{std: std}
+	root := newRoot(a)
 	root.SetArgs(args)
-	return exitCode(ctx, std, root.ExecuteContext(ctx))
+	command, err := root.ExecuteContextC(ctx)
+	if err != nil && !a.began {
+		err = &usageError{command: command.CommandPath(), cause: err}
+	}
+	return exitCode(ctx, std, err)
 }
 
 func supervise(ctx context.Context, args []string, std streams) error {

@@ -47,6 +47,16 @@ func (e *codeError) Error() string {
 }
 func (e *codeError) Unwrap() error { return e.cause }
 
+// usageError is a command line that was refused before anything was done.
+type usageError struct {
+	// command is the nearest command that exists, whose help says what it takes.
+	command string
+	cause   error
+}
+
+func (e *usageError) Error() string { return e.cause.Error() }
+func (e *usageError) Unwrap() error { return e.cause }
+
 // no is a verdict, not an error: exit code 1 and no message.
 func no() error { return &codeError{code: exitNo} }
 
@@ -56,6 +66,8 @@ type app struct {
 	state   string
 	output  string
 	timeout time.Duration
+	// began is set once the command line was accepted.
+	began bool
 }
 
 const rootLong = `sluice runs a Consul Connect service mesh lab made of real parts: Consul, a
@@ -71,8 +83,7 @@ const rootExample = `  sluice up
   sluice status
   sluice down`
 
-func newRoot(std streams) *cobra.Command {
-	a := &app{std: std}
+func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:               "sluice",
 		Short:             "A service mesh lab made of real parts",
@@ -86,12 +97,13 @@ func newRoot(std streams) *cobra.Command {
 			if a.output != "table" && a.output != "json" {
 				return fmt.Errorf("-o %s: want table or json", a.output)
 			}
+			a.began = true
 			return nil
 		},
 	}
-	root.SetIn(std.in)
-	root.SetOut(std.out)
-	root.SetErr(std.err)
+	root.SetIn(a.std.in)
+	root.SetOut(a.std.out)
+	root.SetErr(a.std.err)
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.state, "state", defaultState(), "the lab's state folder (environment: SLUICE_STATE)")
 	flags.StringVarP(&a.output, "output", "o", "table", "table or json")
@@ -101,6 +113,24 @@ func newRoot(std streams) *cobra.Command {
 		newIntentions(a), newFault(a), newCerts(a), newDoctor(a),
 	)
 	return root
+}
+
+// group makes a command that only holds others: alone it shows its help, and a
+// name that it does not hold is an error.
+func group(command *cobra.Command) *cobra.Command {
+	command.Args = func(command *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		text := fmt.Sprintf("unknown command %q for %q", args[0], command.CommandPath())
+		if near := command.SuggestionsFor(args[0]); len(near) > 0 {
+			text += "; did you mean " + strings.Join(near, " or ") + "?"
+		}
+		return errors.New(text)
+	}
+	command.RunE = func(command *cobra.Command, _ []string) error { return command.Help() }
+	command.SuggestionsMinimumDistance = 2
+	return command
 }
 
 func defaultState() string {
@@ -180,16 +210,16 @@ func exitCode(ctx context.Context, std streams, err error) int {
 
 // explain prints what failed and, where one is known, the fix.
 func explain(w io.Writer, err error) {
-	fmt.Fprintln(w, "sluice:", err)
+	fmt.Fprintln(w, "sluice:", strings.TrimSpace(err.Error()))
 	var answered *control.Error
+	var usage *usageError
 	switch {
+	case errors.As(err, &usage):
+		fmt.Fprintf(w, "  try: %s --help\n", usage.command)
 	case errors.As(err, &answered) && answered.Hint != "":
 		fmt.Fprintln(w, "  try:", answered.Hint)
 	case errors.Is(err, control.ErrNotRunning):
 		fmt.Fprintln(w, "  try: sluice up    (or name another lab with --state)")
-	case strings.HasPrefix(err.Error(), "unknown command"), strings.HasPrefix(err.Error(), "unknown flag"),
-		strings.Contains(err.Error(), "arg(s)"):
-		fmt.Fprintln(w, "  try: sluice --help")
 	}
 }
 

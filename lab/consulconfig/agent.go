@@ -69,16 +69,7 @@ func (a Agent) Config() ([]byte, error) {
 		"encrypt":                 a.Gossip,
 		"encrypt_verify_incoming": true,
 		"encrypt_verify_outgoing": true,
-		"tls": object{
-			"defaults": object{
-				"ca_file":         a.CAFile,
-				"cert_file":       a.CertFile,
-				"key_file":        a.KeyFile,
-				"verify_incoming": true,
-				"verify_outgoing": true,
-			},
-			"internal_rpc": object{"verify_server_hostname": true},
-		},
+		"tls":                     a.tls(),
 		"acl": object{
 			"enabled":        true,
 			"default_policy": "deny",
@@ -114,6 +105,19 @@ func (a Agent) Config() ([]byte, error) {
 		return nil, fmt.Errorf("encode the configuration of %s: %w", a.Node, err)
 	}
 	return encoded, nil
+}
+
+func (a Agent) tls() object {
+	return object{
+		"defaults": object{
+			"ca_file":         a.CAFile,
+			"cert_file":       a.CertFile,
+			"key_file":        a.KeyFile,
+			"verify_incoming": true,
+			"verify_outgoing": true,
+		},
+		"internal_rpc": object{"verify_server_hostname": true},
+	}
 }
 
 func (a Agent) ports() object {
