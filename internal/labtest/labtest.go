@@ -197,6 +197,14 @@ func copyFiles(from, to string) error {
 	return nil
 }
 
+// For returns the same lab for a subtest: what goes wrong is that test's failure.
+// The lab still ends with the test that made it.
+func (l *Lab) For(t testing.TB) *Lab {
+	other := *l
+	other.t = t
+	return &other
+}
+
 // Result is how a run of the program ended.
 type Result struct {
 	Code           int
