@@ -9,16 +9,12 @@ import (
 	"time"
 )
 
-// evictionGrace is how long a handshake may take before another one may have its
-// place.
-const evictionGrace = time.Second
-
 // handshake is one inbound connection before it is accepted.
 type handshake struct {
 	raw   net.Conn
 	start time.Time
-	// greeted says that a ClientHello has arrived: those that have sent none go
-	// first.
+	// greeted says that a ClientHello has arrived. Such a peer may merely wait for
+	// a busy processor, theirs or ours, and gets twice the grace.
 	greeted atomic.Bool
 	evicted atomic.Bool
 
@@ -32,6 +28,7 @@ type handshake struct {
 // had its grace makes room; until there is one, nobody enters.
 type gate struct {
 	max   int
+	grace time.Duration
 	freed chan struct{}
 
 	mu    sync.Mutex
@@ -40,8 +37,8 @@ type gate struct {
 	waiting *list.List
 }
 
-func newGate(limit int) *gate {
-	return &gate{max: limit, freed: make(chan struct{}, 1), waiting: list.New()}
+func newGate(limit int, grace time.Duration) *gate {
+	return &gate{max: limit, grace: grace, freed: make(chan struct{}, 1), waiting: list.New()}
 }
 
 // enter waits for a place for h, until ctx ends. It returns the handshake that
@@ -87,25 +84,26 @@ func (g *gate) tryEnter(h *handshake) (victim *handshake, entered bool, wait tim
 	return victim, true, 0
 }
 
-// victim returns who has to go, or how long it takes until somebody may have to.
+// victim returns who has to go, or how long it takes until somebody may have to:
+// the oldest that has not even greeted, else the oldest.
 func (g *gate) victim(now time.Time) (*handshake, time.Duration) {
 	var oldest *handshake
+	wait := g.grace
 	for e := g.waiting.Front(); e != nil; e = e.Next() {
 		h := e.Value.(*handshake)
-		if age := now.Sub(h.start); age < evictionGrace {
-			if oldest == nil {
-				return nil, evictionGrace - age
-			}
-			break
-		}
-		if !h.greeted.Load() {
+		age := now.Sub(h.start)
+		switch {
+		case age < g.grace:
+			return oldest, min(wait, g.grace-age)
+		case !h.greeted.Load():
 			return h, 0
-		}
-		if oldest == nil {
+		case age < 2*g.grace:
+			wait = min(wait, 2*g.grace-age)
+		case oldest == nil:
 			oldest = h
 		}
 	}
-	return oldest, evictionGrace
+	return oldest, wait
 }
 
 // settle ends h's risk of eviction: the handshake is over. It keeps its place

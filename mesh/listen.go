@@ -16,6 +16,7 @@ const (
 	DefaultHandshakeTimeout = 5 * time.Second
 	DefaultMaxHandshakes    = 512
 	DefaultDrainTimeout     = 3 * time.Second
+	DefaultEvictionGrace    = time.Second
 )
 
 // Bounds of the pause after a failure to accept, for example for want of a free
@@ -39,9 +40,12 @@ type ListenConfig struct {
 	// HandshakeTimeout bounds one handshake, authorization included; default 5 s.
 	HandshakeTimeout time.Duration
 	// MaxHandshakes bounds the handshakes in flight; default 512. When so many
-	// are, the oldest that is older than a second makes room for the next; until
-	// one is, further connections wait in the kernel.
+	// are, the oldest that has had its grace makes room for the next; until one
+	// has, further connections wait in the kernel.
 	MaxHandshakes int
+	// EvictionGrace is how long a handshake may take before it may have to make
+	// room, twice that once the client has spoken; default 1 s.
+	EvictionGrace time.Duration
 	// DrainTimeout is how long Run waits for live connections once it stops,
 	// before it cuts them; default 3 s, below 0 is not at all.
 	DrainTimeout time.Duration
@@ -95,12 +99,15 @@ func NewListener(socket net.Listener, cfg ListenConfig) (*Listener, error) {
 	if cfg.DrainTimeout == 0 {
 		cfg.DrainTimeout = DefaultDrainTimeout
 	}
+	if cfg.EvictionGrace <= 0 {
+		cfg.EvictionGrace = DefaultEvictionGrace
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
 	return &Listener{
 		cfg: cfg, net: socket,
-		gate:   newGate(cfg.MaxHandshakes),
+		gate:   newGate(cfg.MaxHandshakes, cfg.EvictionGrace),
 		ready:  make(chan *Conn, cfg.MaxHandshakes),
 		closed: make(chan struct{}),
 	}, nil
