@@ -251,7 +251,7 @@ func (a *agent) act(ctx context.Context, detected time.Time, before role.Snapsho
 			registered = true
 		}
 	}
-	if len(actions) == 0 && before.State == now.State {
+	if before.State == now.State && t.Cut == nil && t.Accepted == nil {
 		return nil
 	}
 	a.logger.Info("role", "from", t.From, "to", t.To, "term", t.Term, "reason", t.Reason, "cut", t.Closed)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -79,16 +78,16 @@ func testAgentAway(t *testing.T, c *cluster) {
 	if err := away.stop(); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := net.Dial("tcp", away.own().Address)
-	if err != nil {
-		t.Fatalf("the listener for the other member: %v", err)
-	}
-	defer conn.Close()
 	started := time.Now()
-	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
-	_, err = conn.Read(make([]byte, 1))
-	if err == nil || errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "reset") {
-		t.Errorf("read: %v, want a reset", err)
+	conn, err := net.Dial("tcp", away.own().Address)
+	if err == nil {
+		defer conn.Close()
+		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_, err = conn.Read(make([]byte, 1))
+	}
+	// The reset may come before the dial has returned.
+	if err == nil || !strings.Contains(err.Error(), "reset") {
+		t.Errorf("connection to the other member: %v, want a reset", err)
 	}
 	t.Logf("refused after %v", time.Since(started))
 	if took := time.Since(started); took > 2*peerTimeout {
@@ -97,9 +96,11 @@ func testAgentAway(t *testing.T, c *cluster) {
 }
 
 func TestMongodThatLetsAnybodyInIsNotServed(t *testing.T) {
-	c := startCluster(t, clusterConfig{mongo: mongotest.Config{
-		Addresses: []string{mongotest.FreeAddress(t, "127.0.0.1")}, LocalhostException: true,
-	}})
+	address := mongotest.FreeAddress(t, "127.0.0.1")
+	c := startCluster(t, clusterConfig{
+		mongo: mongotest.Config{Addresses: []string{address}, LocalhostException: true},
+		names: []string{address},
+	})
 	a := c.agents[0]
 	mongotest.Wait(t, 10*time.Second, "the agent says why", func(context.Context) error {
 		if s, _ := a.board.Snapshot(); s.State != role.Other || !strings.Contains(s.Reason, "enableLocalhostAuthBypass=0") {

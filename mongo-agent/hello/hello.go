@@ -242,7 +242,7 @@ func (a answer) reply(asked time.Time) role.Reply {
 		Asked:    asked,
 		Writable: a.Writable, Secondary: a.Secondary,
 		Set: a.Set, Me: a.Me, Primary: a.Primary, Info: a.Info,
-		Term:    a.LastWrite.OpTime.Term,
+		Term:    max(0, a.LastWrite.OpTime.Term), // -1 before the first election
 		Process: a.TopologyVersion.ProcessID.Hex(), Counter: a.TopologyVersion.Counter,
 	}
 	if term, ok := electionTerm(a.ElectionID); ok && a.Writable {
