@@ -102,6 +102,16 @@ func (c *Client) Exec(ctx context.Context, request ExecRequest, files [3]*os.Fil
 	return result.ExitCode, nil
 }
 
+// Running returns control.ErrNotRunning when no supervisor answers. The files of
+// a lab that was killed are still there, so they do not tell.
+func (c *Client) Running(ctx context.Context) error {
+	client, err := control.Dial(ctx, c.layout.Socket())
+	if err != nil {
+		return err
+	}
+	return client.Close()
+}
+
 // Options returns how the lab was started.
 func (c *Client) Options() (Options, error) {
 	options, err := loadOptions(c.layout)

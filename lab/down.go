@@ -18,6 +18,18 @@ type UpError struct{ Failure StepFailure }
 
 func (e *UpError) Error() string { return e.Failure.Step + ": " + e.Failure.Cause }
 
+// LeftError means that a lab did not come up, or was interrupted, and that not all
+// of it could be undone.
+type LeftError struct {
+	// Cause is why the lab had to be ended; Left says what is still there and why.
+	Cause, Left error
+}
+
+func (e *LeftError) Error() string {
+	return fmt.Sprintf("%v; and not everything could be undone: %v", e.Cause, e.Left)
+}
+func (e *LeftError) Unwrap() []error { return []error{e.Cause, e.Left} }
+
 // downTimeout bounds the goodbyes; after it the supervisor is killed, and the
 // kernel ends the rest.
 const downTimeout = 30 * time.Second

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -77,20 +78,40 @@ func Up(ctx context.Context, config UpConfig) (Started, error) {
 	if err != nil {
 		return Started{}, err
 	}
-	if err := layout.Prepare(); err != nil {
+	already, err := begin(ctx, layout, options, config.Notice)
+	if err != nil {
 		return Started{}, err
 	}
-	if err := clearRemains(ctx, layout, config.Notice); err != nil {
-		return Started{}, err
+	started, err := attach(ctx, layout, config, already)
+	if err != nil && !already {
+		if left := endFailed(ctx, layout); left != nil {
+			return started, &LeftError{Cause: err, Left: left}
+		}
+	}
+	return started, err
+}
+
+// begin cleans up after a lab that crashed and launches the new one. Of two that
+// begin at once the second finds the lab of the first: it reports true.
+func begin(ctx context.Context, layout Layout, options Options, notice func(string)) (bool, error) {
+	if err := layout.Prepare(); err != nil {
+		return false, err
+	}
+	lock, err := lockFile(layout.LaunchLockFile(), syscall.LOCK_EX)
+	if err != nil {
+		return false, err
+	}
+	defer lock.Close()
+	if client, err := control.Dial(ctx, layout.Socket()); err == nil {
+		return true, client.Close()
+	}
+	if err := clearRemains(ctx, layout, notice); err != nil {
+		return false, err
 	}
 	if err := launch(layout, options); err != nil {
-		return Started{}, err
+		return false, errors.Join(err, killRemains(layout))
 	}
-	started, err := attach(ctx, layout, config, false)
-	if err != nil {
-		return started, errors.Join(err, endFailed(ctx, layout))
-	}
-	return started, nil
+	return false, nil
 }
 
 func (c UpConfig) withDefaults() UpConfig {
@@ -123,7 +144,13 @@ func (c UpConfig) options(ctx context.Context, layout Layout) (Options, error) {
 	if c.PortOffset < 0 || c.PortOffset > 20000 {
 		return Options{}, fail(2, "", "--port-offset %d: want 0 to 20000", c.PortOffset)
 	}
+	if !slices.Contains([]string{"auto", string(engine.Netns), string(engine.Loopback)}, c.Engine) {
+		return Options{}, fail(2, "", "--engine %s: want auto, netns or loopback", c.Engine)
+	}
 	topology, err := datacenters.Load(c.Topology...)
+	if errors.Is(err, os.ErrNotExist) {
+		return Options{}, fail(2, "sluice up --dir FOLDER, with the folder of the project", "%v", err)
+	}
 	if err != nil {
 		return Options{}, fail(2, "", "%v", err)
 	}
@@ -214,10 +241,11 @@ func chooseEngine(ctx context.Context, wanted string, notice func(string)) (engi
 	if wanted == string(engine.Loopback) {
 		return engine.Loopback, false, nil
 	}
-	if wanted != "auto" && wanted != string(engine.Netns) {
-		return "", false, fail(2, "", "--engine %s: want auto, netns or loopback", wanted)
+	capabilities := engine.Probe(ctx, self)
+	if err := ctx.Err(); err != nil {
+		return "", false, err
 	}
-	for _, capability := range engine.Probe(ctx, self) {
+	for _, capability := range capabilities {
 		if capability.Kind != engine.Netns {
 			continue
 		}
@@ -334,19 +362,6 @@ func Supervise(ctx context.Context, state string, logTo io.Writer) error {
 	err = supervisor.Run(ctx, socket, doors)
 	_ = os.Remove(layout.Socket())
 	return err
-}
-
-// lockState holds the state folder for as long as the file stays open.
-func lockState(layout Layout) (*os.File, error) {
-	file, err := os.OpenFile(layout.LockFile(), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock the state folder: %w", err)
-	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = file.Close()
-		return nil, fmt.Errorf("lock the state folder: another supervisor holds it: %w", err)
-	}
-	return file, nil
 }
 
 // attach follows a supervisor's way up.

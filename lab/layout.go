@@ -29,6 +29,10 @@ func (l Layout) Socket() string { return filepath.Join(l.root, "control.sock") }
 // never share a state folder.
 func (l Layout) LockFile() string { return filepath.Join(l.root, "lock") }
 
+// LaunchLockFile is held while a supervisor is being started, so that of two `up`
+// at once the second waits for the first and then finds its lab.
+func (l Layout) LaunchLockFile() string { return filepath.Join(l.root, "launch.lock") }
+
 // SupervisorLog is where the supervisor itself writes.
 func (l Layout) SupervisorLog() string { return filepath.Join(l.root, "logs", "supervisor.log") }
 

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -31,13 +32,10 @@ func (s *Supervisor) awaitReplicaSet(ctx context.Context) error {
 	}
 	// The last member that was not ready is the one whose log explains a failure.
 	late := members[0]
-	err := waitFor(ctx, "the replica set has a primary and its secondaries", func(ctx context.Context) error {
+	err := s.waitAlive(ctx, "the replica set has a primary and its secondaries", func(ctx context.Context) error {
 		primaries := 0
 		for _, n := range members {
 			late = n
-			if p := n.process(processMongoAgent); !p.State().Running {
-				return fmt.Errorf("%s/mongo-agent ended: %s", n.node.Name, describeExit(p.State()))
-			}
 			var role roleReport
 			if err := getJSON(ctx, n.httpClient(), "http://"+n.ops(processMongoAgent)+"/role", &role); err != nil {
 				return err
@@ -55,24 +53,50 @@ func (s *Supervisor) awaitReplicaSet(ctx context.Context) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return &blame{node: late, process: processMongoAgent, err: err}
+	return blameUnless(err, late, processMongoAgent)
+}
+
+// waitAlive is waitFor for a condition that needs every process of the lab. It
+// gives up as soon as one has ended: nothing would start that again.
+func (s *Supervisor) waitAlive(ctx context.Context, what string, condition func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	return waitFor(ctx, what, func(ctx context.Context) error {
+		for _, n := range s.nodes {
+			for _, name := range n.names() {
+				if state := n.process(name).State(); !state.Running {
+					cancel(&blame{node: n, process: name, err: fmt.Errorf("the process ended: %s", describeExit(state))})
+				}
+			}
+		}
+		return condition(ctx)
+	})
+}
+
+// blameUnless ties an error to a process, unless it is tied to one already.
+func blameUnless(err error, n *node, process string) error {
+	var blamed *blame
+	if err == nil || errors.As(err, &blamed) {
+		return err
 	}
-	return nil
+	return &blame{node: n, process: process, err: err}
 }
 
 // probe shows that one edge works by something real that crosses it.
 type probe struct {
 	source, destination string
-	run                 func(context.Context) error
+	// process is the one whose log explains why the edge does not work; it runs on
+	// every node with the service of the topology.
+	service, process string
+	run              func(context.Context) error
 }
 
 func (s *Supervisor) probes() []probe {
 	return []probe{
-		{"gateway", "web", s.probeWeb},
-		{"web", "mongo-primary", s.probePrimary},
-		{"web", "mongo-secondary", s.probeSecondary},
-		{"mongo-repl", "mongo-repl", s.probeReplication},
+		{"gateway", "web", "gateway", processGateway, s.probeWeb},
+		{"web", "mongo-primary", "web", processWeb, s.probePrimary},
+		{"web", "mongo-secondary", "web", processWeb, s.probeSecondary},
+		{"mongo-repl", "mongo-repl", "mongo", processMongoAgent, s.probeReplication},
 	}
 }
 
@@ -96,7 +120,11 @@ func (s *Supervisor) awaitEdges(ctx context.Context) error {
 			continue
 		}
 		group.Go(func() error {
-			return waitFor(ctx, probe.source+" -> "+probe.destination+" carries a request", probe.run)
+			err := s.waitAlive(ctx, probe.source+" -> "+probe.destination+" carries a request", probe.run)
+			if nodes := s.with(probe.service); len(nodes) > 0 {
+				return blameUnless(err, nodes[0], probe.process)
+			}
+			return err
 		})
 	}
 	return group.Wait()

@@ -92,7 +92,7 @@ func (a *app) rotate(command *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	s, err := a.session("")
+	s, err := a.session(ctx, "")
 	if err != nil {
 		return err
 	}

@@ -22,11 +22,13 @@ exit code is the command's own.`,
 		Example: `  sluice exec web-1 -- consul members
   sluice exec mongo-1 -- bash
   sluice exec web-1 -- curl -sS --max-time 2 telnet://198.18.1.21:27017   # no way past the mesh`,
-		Args: cobra.MinimumNArgs(2),
-		RunE: func(command *cobra.Command, args []string) error {
-			if command.ArgsLenAtDash() > 1 {
-				return &codeError{exitFailed, errors.New("exec wants one node before --")}
+		Args: func(command *cobra.Command, args []string) error {
+			if len(args) < 2 || command.ArgsLenAtDash() > 1 {
+				return errors.New("exec wants one node before --, and a command after it")
 			}
+			return nil
+		},
+		RunE: func(command *cobra.Command, args []string) error {
 			client, err := a.client()
 			if err != nil {
 				return err

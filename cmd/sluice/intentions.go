@@ -46,9 +46,12 @@ type session struct {
 	dir    string
 }
 
-func (a *app) session(dir string) (*session, error) {
+func (a *app) session(ctx context.Context, dir string) (*session, error) {
 	client, err := a.client()
 	if err != nil {
+		return nil, err
+	}
+	if err := client.Running(ctx); err != nil {
 		return nil, err
 	}
 	options, err := client.Options()
@@ -87,7 +90,7 @@ func newList(a *app) *cobra.Command {
 		RunE: func(command *cobra.Command, _ []string) error {
 			ctx, cancel := a.bounded(command.Context(), 15*time.Second)
 			defer cancel()
-			s, err := a.session("")
+			s, err := a.session(ctx, "")
 			if err != nil {
 				return err
 			}
@@ -136,7 +139,7 @@ func newPlan(a *app, dir *string) *cobra.Command {
 }
 
 func (a *app) plan(ctx context.Context, dir string) (intentions.PlanResult, *session, error) {
-	s, err := a.session(dir)
+	s, err := a.session(ctx, dir)
 	if err != nil {
 		return intentions.PlanResult{}, nil, err
 	}
@@ -281,7 +284,7 @@ type toggleResult struct {
 }
 
 func (a *app) toggle(ctx context.Context, rule intentions.Rule, dryRun bool) error {
-	s, err := a.session("")
+	s, err := a.session(ctx, "")
 	if err != nil {
 		return err
 	}

@@ -2,11 +2,13 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -117,14 +119,14 @@ func lastLines(path string, lines int) (string, int64, error) {
 	}
 	text := string(content)
 	if lines > 0 {
-		all := strings.SplitAfter(text, "\n")
-		text = strings.Join(all[max(0, len(all)-lines-1):], "")
+		all := slices.Collect(strings.Lines(text))
+		text = strings.Join(all[max(0, len(all)-lines):], "")
 	}
 	return text, int64(len(content)), nil
 }
 
-// followFile reports what is appended, from offset on; a file that shrank was
-// rotated and is read from its start.
+// followFile reports the lines that are appended, from offset on, once they have
+// ended; a file that shrank was rotated and is read from its start.
 func followFile(ctx context.Context, path string, offset int64, report func(string)) error {
 	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()
@@ -162,5 +164,6 @@ func readFrom(path string, offset int64) (string, int64, error) {
 		offset = 0
 	}
 	content, err := io.ReadAll(io.NewSectionReader(file, offset, info.Size()-offset))
+	content = content[:bytes.LastIndexByte(content, '\n')+1]
 	return string(content), offset + int64(len(content)), err
 }

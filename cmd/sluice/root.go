@@ -194,11 +194,19 @@ func exitCode(ctx context.Context, std streams, err error) int {
 	var up *lab.UpError
 	if errors.As(err, &up) {
 		explainUp(std.err, up.Failure)
-		return exitFailed
 	}
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+	var left *lab.LeftError
+	if errors.As(err, &left) {
+		fmt.Fprintf(std.err, "sluice: not everything could be undone: %v\n  try: sluice down\n", left.Left)
+	}
+	switch {
+	case ctx.Err() != nil && left != nil:
+		return exitLeftBehind
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		fmt.Fprintln(std.err, "sluice: interrupted")
 		return exitInterrupted
+	case up != nil || left != nil:
+		return exitFailed
 	}
 	explain(std.err, err)
 	var answered *control.Error

@@ -103,7 +103,7 @@ func agreement(agree bool) string {
 }
 
 func (a *app) verdict(ctx context.Context, dir, source, destination string) (verdict, error) {
-	s, err := a.session(dir)
+	s, err := a.session(ctx, dir)
 	if err != nil {
 		return verdict{}, err
 	}

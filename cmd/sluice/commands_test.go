@@ -1,0 +1,250 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// every calls each for a command and all below it that are the lab's own.
+func every(command *cobra.Command, each func(*cobra.Command)) {
+	each(command)
+	for _, child := range command.Commands() {
+		if child.Name() != "help" && child.Name() != "completion" {
+			every(child, each)
+		}
+	}
+}
+
+func TestEveryCommandExplainsItselfAndShowsAnExample(t *testing.T) {
+	every(newRoot(&app{}), func(command *cobra.Command) {
+		path := strings.Fields(command.CommandPath())[1:]
+		t.Run(strings.Join(append(path, "help"), " "), func(t *testing.T) {
+			result := sluice(t, append(slices.Clone(path), "--help")...)
+			if result.code != exitOK || result.errOut != "" {
+				t.Fatalf("--help: %s", result)
+			}
+			if !strings.Contains(result.out, "Usage:\n  "+command.CommandPath()) {
+				t.Errorf("the help does not say how to call it: %s", result.out)
+			}
+			if command.Short == "" || strings.HasSuffix(command.Short, ".") {
+				t.Errorf("the one-line description %q is missing, or ends with a full stop", command.Short)
+			}
+			if command.Example == "" && (!command.HasParent() || command.Parent().Example == "") && takesArguments(command) {
+				t.Error("neither the command nor the one it belongs to shows an example")
+			}
+		})
+	})
+}
+
+func takesArguments(command *cobra.Command) bool {
+	return command.HasAvailableLocalFlags() || len(strings.Fields(command.Use)) > 1
+}
+
+// Nothing that an example shows may be refused as a wrong command line.
+func TestEveryExampleIsACommandLineThatIsTaken(t *testing.T) {
+	seen := 0
+	every(newRoot(&app{}), func(command *cobra.Command) {
+		for _, line := range strings.Split(command.Example, "\n") {
+			args, ok := commandLine(line)
+			if !ok {
+				continue
+			}
+			seen++
+			root := newRoot(&app{})
+			target, rest, err := root.Find(args)
+			if err != nil {
+				t.Errorf("%q: %v", line, err)
+				continue
+			}
+			if err := target.ParseFlags(rest); err != nil {
+				t.Errorf("%q: %v", line, err)
+			}
+			if err := target.ValidateArgs(target.Flags().Args()); err != nil {
+				t.Errorf("%q: %v", line, err)
+			}
+			if target == root {
+				t.Errorf("%q names no command", line)
+			}
+		}
+	})
+	if seen < 20 {
+		t.Errorf("only %d examples found", seen)
+	}
+}
+
+// commandLine takes the arguments out of a line of an example: up to a pipe or a
+// comment.
+func commandLine(line string) ([]string, bool) {
+	words := strings.Fields(line)
+	if len(words) == 0 || words[0] != "sluice" {
+		return nil, false
+	}
+	words = words[1:]
+	if end := slices.IndexFunc(words, func(word string) bool { return word == "|" || strings.HasPrefix(word, "#") }); end >= 0 {
+		words = words[:end]
+	}
+	return words, true
+}
+
+func TestAWrongCommandLineIsExitCode2WithAHint(t *testing.T) {
+	const help = "try: sluice --help"
+	cases := []struct{ args, want, hint string }{
+		{"bogus", `unknown command "bogus"`, help},
+		{"statsu", "status", help},
+		{"--bogus", "unknown flag: --bogus", help},
+		{"status --bogus", "unknown flag: --bogus", "try: sluice status --help"},
+		{"status extra", `unknown command "extra"`, "try: sluice status --help"},
+		{"up extra", `unknown command "extra"`, "try: sluice up --help"},
+		{"up --port-offset x", "invalid argument", "try: sluice up --help"},
+		{"up --timeout x", "invalid duration", "try: sluice up --help"},
+		{"-o yaml status", "want table or json", "try: sluice status --help"},
+		{"exec", "exec wants one node", "try: sluice exec --help"},
+		{"exec web-1", "exec wants one node", "try: sluice exec --help"},
+		{"exec web-1 web-2 -- true", "exec wants one node", "try: sluice exec --help"},
+		{"logs a b", "accepts at most 1 arg", "try: sluice logs --help"},
+		{"intentions bogus", `unknown command "bogus" for "sluice intentions"`, "try: sluice intentions --help"},
+		{"intentions alow", "did you mean allow", "try: sluice intentions --help"},
+		{"intentions deny web", "accepts 2 arg(s)", "try: sluice intentions deny --help"},
+		{"intentions check web", "accepts 2 arg(s)", "try: sluice intentions check --help"},
+		{"fault bogus web-1", `unknown command "bogus" for "sluice fault"`, "try: sluice fault --help"},
+		{"fault kill", "accepts 1 arg(s)", "try: sluice fault kill --help"},
+		{"fault heal", "heal wants", "try: sluice fault heal --help"},
+		{"fault heal web-1 --all", "heal wants", "try: sluice fault heal --help"},
+		{"certs bogus", `unknown command "bogus" for "sluice certs"`, "try: sluice certs --help"},
+	}
+	for _, c := range cases {
+		t.Run(c.args, func(t *testing.T) {
+			result := sluice(t, strings.Fields(c.args)...)
+			if result.code != exitFailed {
+				t.Errorf("want exit code %d: %s", exitFailed, result)
+			}
+			if result.out != "" {
+				t.Errorf("an error is no data: stdout is %q", result.out)
+			}
+			if !strings.Contains(result.errOut, c.want) || !strings.Contains(result.errOut, c.hint) {
+				t.Errorf("want %q and %q: %s", c.want, c.hint, result.errOut)
+			}
+		})
+	}
+}
+
+// commands that need a lab.
+func needALab() []string {
+	return []string{
+		"status", "status -o json", "exec web-1 -- true", "logs", "logs web-1 -f",
+		"intentions list", "intentions plan", "intentions apply", "intentions apply --dry-run",
+		"intentions allow web mongo-primary", "intentions deny web mongo-primary",
+		"intentions check web mongo-primary", "intentions why web mongo-primary",
+		"fault kill web-1", "fault stop web-1/web", "fault cont web-1", "fault restart web-1", "fault cut web-1",
+		"fault heal web-1", "fault heal --all", "certs show", "certs rotate",
+	}
+}
+
+func TestWithoutALabACommandSaysSoAndHowToStartOne(t *testing.T) {
+	for _, line := range needALab() {
+		t.Run(line, func(t *testing.T) { wantNoLab(t, sluice(t, strings.Fields(line)...)) })
+	}
+}
+
+// What a killed lab leaves in its folder must not be taken for a lab.
+func TestTheFilesOfAKilledLabAreNoLab(t *testing.T) {
+	for _, line := range needALab() {
+		t.Run(line, func(t *testing.T) {
+			state := filepath.Join(t.TempDir(), "state")
+			if err := os.Mkdir(state, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			remains := `{"state": "` + state + `", "engine": "loopback", "hosts": [{"name": "consul", "address": "127.0.0.1:1"}]}`
+			if err := os.WriteFile(filepath.Join(state, "lab.json"), []byte(remains), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			wantNoLab(t, sluice(t, append([]string{"--state", state}, strings.Fields(line)...)...))
+		})
+	}
+}
+
+func wantNoLab(t *testing.T, result outcome) {
+	t.Helper()
+	if result.code != exitFailed || result.out != "" {
+		t.Errorf("want exit code %d and nothing on stdout: %s", exitFailed, result)
+	}
+	if !strings.Contains(result.errOut, "no lab is running") || !strings.Contains(result.errOut, "try: sluice up") {
+		t.Errorf("it does not say that no lab is running: %s", result.errOut)
+	}
+}
+
+func TestDownWithoutALabIsNoError(t *testing.T) {
+	for _, args := range [][]string{{"down"}, {"down", "--purge"}} {
+		result := sluice(t, args...)
+		if result.code != exitOK || !strings.Contains(result.errOut, "no lab was running") {
+			t.Errorf("%s: %s", strings.Join(args, " "), result)
+		}
+	}
+	result := sluice(t, "down", "-o", "json")
+	oneDocument(t, result.out)
+}
+
+func TestUpRefusesWhatIsWrongBeforeItStartsAnything(t *testing.T) {
+	broken := filepath.Join(t.TempDir(), "dc1.hcl")
+	topology := "datacenter \"dc1\" {\n  primary = true\n  subnet = \"198.18.1.0/24\"\n  node \"a\" {\n    address = \"10.0.0.1\"\n  }\n}\n"
+	if err := os.WriteFile(broken, []byte(topology), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cases := []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--port-offset", "-1"}, "--port-offset -1"},
+		{[]string{"--port-offset", "20001"}, "--port-offset 20001"},
+		{[]string{"--engine", "podman"}, "want auto, netns or loopback"},
+		{[]string{"--dc2"}, "--dc2"},
+		{nil, "datacenters/dc1.hcl"},
+		{[]string{"--topology", broken}, broken + ":"},
+	}
+	for _, c := range cases {
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			result := sluice(t, append([]string{"up"}, c.args...)...)
+			if result.code != exitFailed || !strings.Contains(result.errOut, c.want) {
+				t.Errorf("want exit code %d and %q: %s", exitFailed, c.want, result)
+			}
+			if _, err := os.Stat(os.Getenv("SLUICE_STATE")); err == nil {
+				t.Error("a state folder was left")
+			}
+		})
+	}
+}
+
+func TestDoctorListsWhatIsMissingAsOneDocument(t *testing.T) {
+	t.Setenv("SLUICE_MONGOD", "/nonexistent/mongod")
+	result := sluice(t, "doctor", "-o", "json")
+	oneDocument(t, result.out)
+	if result.code != exitMissing {
+		t.Errorf("want exit code %d: %s", exitMissing, result)
+	}
+	result = sluice(t, "doctor")
+	if result.code != exitMissing || !strings.Contains(result.out, "MISSING  mongod") {
+		t.Errorf("the missing program is not named: %s", result)
+	}
+}
+
+func TestCompletionKnowsTheServices(t *testing.T) {
+	if result := sluice(t, "completion", "bash"); result.code != exitOK || !strings.Contains(result.out, "sluice") {
+		t.Errorf("completion bash: %s", result)
+	}
+	result := sluice(t, "__complete", "intentions", "deny", "web", "mongo")
+	if result.code != exitOK || !strings.Contains(result.out, "mongo-primary") {
+		t.Errorf("complete: %s", result)
+	}
+}
+
+func TestVersionIsOneLine(t *testing.T) {
+	result := sluice(t, "--version")
+	if result.code != exitOK || strings.Count(result.out, "\n") != 1 {
+		t.Errorf("--version: %s", result)
+	}
+}
