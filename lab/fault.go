@@ -75,12 +75,16 @@ func (s *Supervisor) signal(ctx context.Context, request FaultRequest) ([]string
 	names := n.names()
 	if one {
 		if n.process(processName) == nil {
-			return nil, fail(2, "processes of "+nodeName+": "+joinWords(names), "no process %q on %s", processName, nodeName)
+			return nil, n.noProcess(processName)
 		}
 		names = []string{processName}
 	}
 	var done []string
 	for _, name := range names {
+		// What of a whole node is dead already needs no fault.
+		if !one && request.Action != FaultRestart && !n.process(name).State().Running {
+			continue
+		}
 		line, err := n.fault(ctx, request.Action, name)
 		if err != nil {
 			return done, fail(2, "see `sluice status`", "%s %s/%s: %v", request.Action, nodeName, name, err)
@@ -88,6 +92,10 @@ func (s *Supervisor) signal(ctx context.Context, request FaultRequest) ([]string
 		done = append(done, line)
 	}
 	return done, nil
+}
+
+func (n *node) noProcess(name string) error {
+	return fail(2, "processes of "+n.node.Name+": "+joinWords(n.names()), "no process %q on %s", name, n.node.Name)
 }
 
 func (n *node) fault(ctx context.Context, action FaultAction, name string) (string, error) {
@@ -159,15 +167,18 @@ func (s *Supervisor) heal(ctx context.Context, target string) ([]string, error) 
 		return nil, err
 	}
 	var done []string
+	_, only, one := strings.Cut(target, "/")
+	if one && nodes[0].process(only) == nil {
+		return nil, nodes[0].noProcess(only)
+	}
 	for _, n := range nodes {
-		if n.machine.IsCut() {
+		if n.machine.IsCut() && !one {
 			if err := n.machine.Heal(ctx); err != nil {
 				return done, fail(2, "", "heal %s: %v", n.node.Name, err)
 			}
 			done = append(done, "healed "+n.node.Name)
 		}
 		for _, name := range n.names() {
-			_, only, one := strings.Cut(target, "/")
 			if one && only != name {
 				continue
 			}

@@ -1,0 +1,156 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"sluice/datacenters"
+	"sluice/intentions"
+	"sluice/internal/binaries"
+	"sluice/lab/engine"
+)
+
+// options settles everything that can be settled before anything is started.
+func (c UpConfig) options(ctx context.Context, layout Layout) (Options, error) {
+	if c.PortOffset < 0 || c.PortOffset > 20000 {
+		return Options{}, fail(2, "", "--port-offset %d: want 0 to 20000", c.PortOffset)
+	}
+	if !slices.Contains([]string{"auto", string(engine.Netns), string(engine.Loopback)}, c.Engine) {
+		return Options{}, fail(2, "", "--engine %s: want auto, netns or loopback", c.Engine)
+	}
+	topology, err := datacenters.Load(c.Topology...)
+	if errors.Is(err, os.ErrNotExist) {
+		return Options{}, fail(2, "sluice up --dir FOLDER, with the folder of the project", "%v", err)
+	}
+	if err != nil {
+		return Options{}, fail(2, "", "%v", err)
+	}
+	if err := checkIntentions(c.IntentionsDir, c.Notice); err != nil {
+		return Options{}, err
+	}
+	programs, err := c.Programs.find()
+	if err != nil {
+		return Options{}, fail(4, "make up", "%v", err)
+	}
+	kind, unprivileged, err := chooseEngine(ctx, c.Engine, c.Notice)
+	if err != nil {
+		return Options{}, err
+	}
+	files, err := absolute(append([]string{c.IntentionsDir}, c.Topology...)...)
+	if err != nil {
+		return Options{}, err
+	}
+	options := Options{
+		State: layout.Root(), Topology: files[1:], IntentionsDir: files[0],
+		Engine: kind, Unprivileged: unprivileged, Index: loopbackIndex(c.PortOffset),
+		Programs: programs, Timeout: c.Timeout, Started: time.Now(),
+	}
+	for _, dc := range topology.Datacenters {
+		for _, port := range []struct {
+			name   string
+			number int
+		}{{"gateway", dc.Ports.Gateway}, {"admin", dc.Ports.Admin}, {"consul", dc.Ports.Consul}} {
+			options.Hosts = append(options.Hosts, HostPort{
+				Name: port.name, Address: fmt.Sprintf("127.0.0.1:%d", port.number+c.PortOffset),
+			})
+		}
+	}
+	return options, nil
+}
+
+// checkIntentions refuses intentions that are wrong while nothing has started yet.
+func checkIntentions(dir string, notice func(string)) error {
+	entries, err := intentions.Load(dir)
+	if err != nil {
+		return fail(2, "", "%v", err)
+	}
+	problems := intentions.Validate(entries, ServiceNames())
+	if err := problems.Err(); err != nil {
+		return fail(2, "", "%v", err)
+	}
+	for _, problem := range problems {
+		notice(problem.String())
+	}
+	return nil
+}
+
+// loopbackIndex keeps two labs on one loopback apart by the second octet of
+// their addresses. Octet 0 is shared with the rest of the machine's 127.0.0.x,
+// which the lab does not use.
+func loopbackIndex(offset int) int { return offset % 251 }
+
+func absolute(paths ...string) ([]string, error) {
+	result := make([]string, len(paths))
+	for i, path := range paths {
+		var err error
+		if result[i], err = filepath.Abs(path); err != nil {
+			return nil, err
+		}
+	}
+	return result, nil
+}
+
+// find fills in what is empty.
+func (p Programs) find() (Programs, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return p, fmt.Errorf("find this program's folder: %w", err)
+	}
+	own := func(path *string, name string) error {
+		if *path == "" {
+			*path = filepath.Join(filepath.Dir(self), name)
+		}
+		if _, err := os.Stat(*path); err != nil {
+			return fmt.Errorf("%s is not beside sluice: %w", name, err)
+		}
+		return nil
+	}
+	if err := errors.Join(own(&p.Web, "web"), own(&p.MongoAgent, "mongo-agent"), own(&p.Gateway, "gateway")); err != nil {
+		return p, err
+	}
+	if p.Consul == "" {
+		if p.Consul, err = binaries.Consul(); err != nil {
+			return p, err
+		}
+	}
+	if p.Mongod == "" {
+		if p.Mongod, err = binaries.Mongod(); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+// chooseEngine takes the best engine that works here, or the one that was asked
+// for if it does.
+func chooseEngine(ctx context.Context, wanted string, notice func(string)) (engine.Kind, bool, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", false, err
+	}
+	if wanted == string(engine.Loopback) {
+		return engine.Loopback, false, nil
+	}
+	capabilities := engine.Probe(ctx, self)
+	if err := ctx.Err(); err != nil {
+		return "", false, err
+	}
+	for _, capability := range capabilities {
+		if capability.Kind != engine.Netns {
+			continue
+		}
+		if capability.OK {
+			return engine.Netns, capability.Unprivileged, nil
+		}
+		if wanted == string(engine.Netns) {
+			return "", false, fail(4, "sluice up --engine loopback", "the netns engine does not work here: %s", capability.Reason)
+		}
+		notice("using the loopback engine, which does not keep nodes apart: " + capability.Reason)
+	}
+	return engine.Loopback, false, nil
+}
