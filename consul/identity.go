@@ -19,6 +19,9 @@ const (
 	driftTolerance = time.Second
 	// driftPoll is how often that is looked at while it is so.
 	driftPoll = 20 * time.Millisecond
+	// renewPause is the least time between two replacements that only a recovery
+	// asks for: an outage that comes and goes must not start a service each time.
+	renewPause = 10 * time.Second
 	// renewTimeout bounds how long a fresh SDK service may take to serve what
 	// Consul answers.
 	renewTimeout = 5 * time.Second
@@ -30,8 +33,8 @@ const (
 // are read from its TLS configuration for each handshake. What the SDK does not
 // do is watched over here. Its two watches wait 5 s times the square of their
 // failures, up to three minutes, so this Identity follows the same two endpoints
-// by its own watches; whenever one of them comes back after a failure, or the SDK
-// serves other material than they see, the SDK's service is replaced by a fresh
+// by its own watches; when one of them comes back after a failure, and whenever the
+// SDK serves other material than they see, the SDK's service is replaced by a fresh
 // one. The SDK's Ready ignores intermediates and time, so Ready here checks the
 // chain itself. And no SDK service is made before the agent has answered.
 //
@@ -185,6 +188,7 @@ func (i *Identity) supervise(ctx context.Context) error {
 // supervision is what one look at the SDK leaves for the next.
 type supervision struct {
 	recoveries uint64
+	replaced   time.Time
 	driftSince time.Time
 	failures   int
 }
@@ -199,7 +203,7 @@ func (i *Identity) look(ctx context.Context, s *supervision) time.Duration {
 	recoveries := leaf.Recoveries + roots.Recoveries
 	sdk := i.current.Load()
 	switch {
-	case sdk == nil || recoveries != s.recoveries:
+	case sdk == nil || recoveries != s.recoveries && time.Since(s.replaced) > renewPause:
 	case sdk.serves(leaf.Value, roots.Value):
 		s.driftSince = time.Time{}
 		i.publish(leaf.Value, roots.Value)
@@ -216,7 +220,7 @@ func (i *Identity) look(ctx context.Context, s *supervision) time.Duration {
 			"service", i.service, "err", err)
 		return retryIn(s.failures)
 	}
-	*s = supervision{recoveries: recoveries}
+	*s = supervision{recoveries: recoveries, replaced: time.Now()}
 	return driftPoll
 }
 

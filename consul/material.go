@@ -38,7 +38,7 @@ func (f rootFacts) equal(other rootFacts) bool {
 // watchLeaf follows the leaf of service: when it is renewed, by which certificate.
 func (c *Client) watchLeaf(service string, kick chan<- struct{}) *Watch[leafFacts] {
 	return newWatch(watchConfig[leafFacts]{
-		name: "leaf of " + service, equal: leafFacts.equal, kick: kick, logger: c.log,
+		name: "leaf of " + service, equal: leafFacts.equal, cached: true, kick: kick, logger: c.log,
 		query: func(_ context.Context, options *api.QueryOptions) (leafFacts, *api.QueryMeta, error) {
 			answer, meta, err := c.long.Agent().ConnectCALeaf(service, options)
 			if err != nil {
@@ -53,7 +53,7 @@ func (c *Client) watchLeaf(service string, kick chan<- struct{}) *Watch[leafFact
 // watchRoots follows the trusted roots.
 func (c *Client) watchRoots(kick chan<- struct{}) *Watch[rootFacts] {
 	return newWatch(watchConfig[rootFacts]{
-		name: "roots", equal: rootFacts.equal, kick: kick, logger: c.log,
+		name: "roots", equal: rootFacts.equal, cached: true, kick: kick, logger: c.log,
 		query: func(_ context.Context, options *api.QueryOptions) (rootFacts, *api.QueryMeta, error) {
 			answer, meta, err := c.long.Agent().ConnectCARoots(options)
 			if err != nil {

@@ -17,6 +17,9 @@ const (
 	watchWait = 30 * time.Second
 	// firstWait is the same for a query that asks for the present.
 	firstWait = 5 * time.Second
+	// probeWait is the same for a query that asks a cached endpoint whether its
+	// servers are back.
+	probeWait = time.Second
 	// watchGrace is what an answer may take on top of Consul's own wait and its
 	// jitter, before the agent counts as hung.
 	watchGrace = 5 * time.Second
@@ -51,6 +54,10 @@ type State[T any] struct {
 // backwards starts again from 0; an equal value is no news either, but confirms
 // what is known. After a failure the present is asked for, without waiting for
 // a change, so that a recovery is seen at once.
+//
+// Some endpoints (roots, leaf) are answered from the agent's own cache. There the
+// present proves nothing: the cache knows it also while every server is away. So
+// after a failure these are asked for a change again, with a short wait.
 type Watch[T any] struct {
 	cfg  watchConfig[T]
 	snap atomic.Pointer[snapshot[T]]
@@ -63,6 +70,8 @@ type watchConfig[T any] struct {
 	query func(context.Context, *api.QueryOptions) (T, *api.QueryMeta, error)
 	// equal compares values; default reflect.DeepEqual.
 	equal func(a, b T) bool
+	// cached says that the endpoint is answered from the agent's cache.
+	cached bool
 	// kick, if set, gets a value without blocking after every round.
 	kick   chan<- struct{}
 	logger *slog.Logger
@@ -104,7 +113,9 @@ func (w *Watch[T]) Run(ctx context.Context) error {
 			return nil
 		}
 		if err != nil {
-			index = 0
+			if !w.cfg.cached {
+				index = 0
+			}
 			failures := w.fail(err)
 			sleep(ctx, retryIn(failures))
 			continue
@@ -131,8 +142,11 @@ func nextIndex(sent, got uint64) (next uint64, news bool) {
 
 func (w *Watch[T]) ask(ctx context.Context, index uint64) (T, *api.QueryMeta, error) {
 	wait := watchWait
-	if index == 0 {
+	switch {
+	case index == 0:
 		wait = firstWait
+	case w.State().Failures > 0:
+		wait = probeWait
 	}
 	// Consul adds up to a sixteenth to the wait it was asked for.
 	ctx, cancel := context.WithTimeoutCause(ctx, wait+wait/16+watchGrace, errHung)

@@ -29,6 +29,7 @@ type script struct {
 	mu      sync.Mutex
 	answers []answer
 	asked   []uint64
+	waits   []time.Duration
 	at      []time.Time
 }
 
@@ -36,6 +37,7 @@ func (s *script) query(ctx context.Context, options *api.QueryOptions) (string, 
 	s.mu.Lock()
 	n := len(s.asked)
 	s.asked = append(s.asked, options.WaitIndex)
+	s.waits = append(s.waits, options.WaitTime)
 	s.at = append(s.at, time.Now())
 	next := answer{takes: hang}
 	if n < len(s.answers) {
@@ -57,7 +59,10 @@ func (s *script) watch() *Watch[string] {
 // play runs the script to its end in virtual time and returns the watch and how
 // many changes it told.
 func play(t *testing.T, s *script, settle time.Duration) (*Watch[string], int) {
-	w := s.watch()
+	return playWatch(t, s.watch(), settle)
+}
+
+func playWatch(t *testing.T, w *Watch[string], settle time.Duration) (*Watch[string], int) {
 	ctx, cancel := context.WithCancel(t.Context())
 	changes := 0
 	var group sync.WaitGroup
@@ -112,6 +117,25 @@ func TestIndexRules(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestACachedEndpointIsAskedForAChangeAfterAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := answer{err: errors.New("no servers")}
+		s := &script{answers: []answer{{"a", 5, nil, 0}, broken, broken, {"a", 5, nil, probeWait}}}
+		w := s.watch()
+		w.cfg.cached = true
+		w, _ = playWatch(t, w, 10*time.Second)
+		if got := fmt.Sprint(s.asked); got != "[0 5 5 5 5]" {
+			t.Errorf("asked about %s", got)
+		}
+		if got := fmt.Sprint(s.waits[1:]); got != "[30s 1s 1s 30s]" {
+			t.Errorf("with waits %s", got)
+		}
+		if w.State().Recoveries != 1 {
+			t.Errorf("%d recoveries", w.State().Recoveries)
+		}
+	})
 }
 
 func TestEqualContentAndSameIndexConfirmWhatIsKnown(t *testing.T) {
