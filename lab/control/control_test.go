@@ -278,6 +278,9 @@ func TestFilesArePassedAndClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = writer.Close()
+	if err := reader.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
 	// Reading to the end shows that the server has closed its end too.
 	if data, err := io.ReadAll(reader); err != nil || string(data) != "from the server" {
 		t.Errorf("the file got %q, %v", data, err)

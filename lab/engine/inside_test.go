@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -56,6 +57,7 @@ func TestNetns(t *testing.T) {
 		"datacenters reach each other through the router":            w.datacentersAreRouted,
 		"a datacenter can be cut off and healed":                     w.datacenterCut,
 		"cut drops silently, heal restores":                          w.cutAndHeal,
+		"nodes need not ask for each other's hardware address":       w.neighboursAreKnown,
 		"a cut node still serves its own loopback":                   w.cutKeepsLoopback,
 		"an exit code passes through":                                w.exitCode,
 		"processes see their node":                                   w.processesSeeTheirNode,
@@ -245,6 +247,25 @@ func (w *world) cutAndHeal(t *testing.T) {
 	}
 	if _, err := io.ReadFull(conn, make([]byte, 4)); err != nil {
 		t.Errorf("what was said while the node was cut does not arrive after it healed: %v", err)
+	}
+}
+
+func (w *world) neighboursAreKnown(t *testing.T) {
+	const permanent = "0x6" // complete and for good (linux/if_arp.h)
+	for node, neighbours := range map[*netnsNode][]string{
+		w.a:   {"198.18.1.1", "198.18.1.12"},
+		w.b:   {"198.18.1.1", "198.18.1.11"},
+		w.far: {"198.18.2.1"},
+	} {
+		table, _ := output(t, node, "cat /proc/net/arp")
+		for _, neighbour := range neighbours {
+			if !slices.ContainsFunc(strings.Split(table, "\n"), func(line string) bool {
+				fields := strings.Fields(line)
+				return len(fields) > 2 && fields[0] == neighbour && fields[2] == permanent
+			}) {
+				t.Errorf("%s does not know %s for good:\n%s", node.Name(), neighbour, table)
+			}
+		}
 	}
 }
 
