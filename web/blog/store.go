@@ -1,0 +1,272 @@
+// Package blog keeps the entries of the blog in MongoDB, behind a way that an
+// intention can close at any moment.
+//
+// Every operation is bounded in time, ends at once when the way is denied, and
+// then says so with a *mesh.DeniedError; it works again with the first call after
+// an allow. Operations are safe to repeat: an entry's ID is made by whoever writes
+// it.
+package blog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+)
+
+const (
+	database   = "blog"
+	collection = "entries"
+
+	// ReadTimeout and WriteTimeout bound one operation, retries included.
+	ReadTimeout  = 5 * time.Second
+	WriteTimeout = 10 * time.Second
+
+	maxAttempts = 8
+	firstPause  = 20 * time.Millisecond
+	maxPause    = 400 * time.Millisecond
+)
+
+// ErrTaken means that another entry with the same ID is already stored.
+var ErrTaken = errors.New("another entry has this ID")
+
+// Entry is one entry of the blog.
+type Entry struct {
+	// ID is made by the writer, so that writing twice stores once.
+	ID      string    `bson:"_id" json:"id"`
+	Title   string    `bson:"title" json:"title"`
+	Body    string    `bson:"body" json:"body"`
+	Created time.Time `bson:"created" json:"created"`
+	// Via names the instance of web that stored it.
+	Via string `bson:"via" json:"via"`
+}
+
+// Hello is what a member of the replica set says of itself.
+type Hello struct {
+	Set         string   `bson:"setName"`
+	Hosts       []string `bson:"hosts"`
+	Primary     string   `bson:"primary"`
+	Me          string   `bson:"me"`
+	IsPrimary   bool     `bson:"isWritablePrimary"`
+	IsSecondary bool     `bson:"secondary"`
+}
+
+// Config says which database to use.
+type Config struct {
+	// Service is the name of what is behind Address, for errors.
+	Service string
+	// Address is the local "host:port" of the way.
+	Address string
+	// Way tells whether Address leads anywhere. Required.
+	Way Way
+	// Probe makes one connection over the mesh to Service and closes it; nil
+	// leaves a denial unquestioned until the driver dials again.
+	Probe func(ctx context.Context) error
+	// User and Password authenticate with SCRAM against the blog's database.
+	User, Password string
+	// Secondary reads from a secondary and does not write.
+	Secondary bool
+}
+
+// Store is the blog's collection. It is safe for concurrent use.
+type Store struct {
+	cfg     Config
+	client  *mongo.Client
+	entries *mongo.Collection
+	indexed atomic.Bool
+}
+
+// Open prepares a store; it does not wait for the database. Run must be called:
+// it ends what Open starts.
+func Open(cfg Config) (*Store, error) {
+	preference := readpref.Primary()
+	if cfg.Secondary {
+		preference = readpref.SecondaryPreferred()
+	}
+	// One address with a moving target behind it: topology discovery would lead
+	// away from the mesh. Whoever answers is used; a role change cuts us.
+	client, err := mongo.Connect(options.Client().
+		ApplyURI("mongodb://" + cfg.Address + "/?directConnection=true").
+		SetAppName("web").
+		SetAuth(options.Credential{AuthSource: database, Username: cfg.User, Password: cfg.Password}).
+		SetWriteConcern(writeconcern.Majority()).
+		SetReadPreference(preference).
+		SetRetryWrites(true).
+		SetTimeout(WriteTimeout).
+		SetConnectTimeout(2 * time.Second).
+		SetServerSelectionTimeout(5 * time.Second).
+		SetHeartbeatInterval(500 * time.Millisecond)) // the least that the driver takes
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", cfg.Service, err)
+	}
+	return &Store{cfg: cfg, client: client, entries: client.Database(database).Collection(collection)}, nil
+}
+
+// Run keeps the store until ctx ends, then closes its connections.
+func (s *Store) Run(ctx context.Context) error {
+	<-ctx.Done()
+	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), 500*time.Millisecond)
+	defer cancel()
+	// What is still in use after that is cut by the way's own end.
+	_ = s.client.Disconnect(bound)
+	return nil
+}
+
+// Hello asks the member at the other end who it is.
+func (s *Store) Hello(ctx context.Context) (Hello, error) {
+	var hello Hello
+	err := s.do(ctx, ReadTimeout, func(ctx context.Context) error {
+		hello = Hello{}
+		return s.client.Database("admin").RunCommand(ctx, bson.D{{Key: "hello", Value: 1}}).Decode(&hello)
+	})
+	return hello, err
+}
+
+// Newest returns at most n entries, newest first.
+func (s *Store) Newest(ctx context.Context, n int64) ([]Entry, error) {
+	var entries []Entry
+	err := s.do(ctx, ReadTimeout, func(ctx context.Context) error {
+		entries = []Entry{}
+		order := bson.D{{Key: "created", Value: -1}, {Key: "_id", Value: -1}}
+		cursor, err := s.entries.Find(ctx, bson.D{}, options.Find().SetSort(order).SetLimit(n))
+		if err != nil {
+			return err
+		}
+		return cursor.All(ctx, &entries)
+	})
+	return entries, err
+}
+
+// Add stores an entry with a majority of the members. fresh is false when the
+// very same entry was stored before. ErrTaken means that its ID belongs to
+// another one. Any other error leaves open whether it is stored; adding it again
+// tells, and stores it once.
+func (s *Store) Add(ctx context.Context, entry Entry) (fresh bool, err error) {
+	err = s.do(ctx, WriteTimeout, func(ctx context.Context) error {
+		fresh = true
+		_, err := s.entries.InsertOne(ctx, entry)
+		if !mongo.IsDuplicateKeyError(err) {
+			return err
+		}
+		fresh = false
+		var stored Entry
+		if err := s.entries.FindOne(ctx, bson.D{{Key: "_id", Value: entry.ID}}).Decode(&stored); err != nil {
+			return err
+		}
+		if stored.Title != entry.Title || stored.Body != entry.Body {
+			return ErrTaken
+		}
+		return nil
+	})
+	if err == nil && !s.indexed.Load() {
+		s.index(ctx)
+	}
+	return fresh, err
+}
+
+// index makes the index that Newest sorts by. Without it Newest is slower and as
+// right, so that a failure waits for the next entry.
+func (s *Store) index(ctx context.Context) {
+	keys := bson.D{{Key: "created", Value: -1}, {Key: "_id", Value: -1}}
+	err := s.do(ctx, ReadTimeout, func(ctx context.Context) error {
+		_, err := s.entries.Indexes().CreateOne(ctx, mongo.IndexModel{Keys: keys})
+		return err
+	})
+	s.indexed.Store(err == nil)
+}
+
+// do runs an operation that is safe to repeat: within timeout, and only while
+// the way is not denied.
+func (s *Store) do(ctx context.Context, timeout time.Duration, operation func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	pause := firstPause
+	for attempt := 1; ; attempt++ {
+		known, err := s.blocked(ctx)
+		if err != nil {
+			return err
+		}
+		watched, stop := s.watch(ctx, known)
+		err = operation(watched)
+		denied := denial(context.Cause(watched))
+		stop()
+		switch {
+		case err == nil:
+			return nil
+		case denied != nil && attempt < maxAttempts:
+			continue
+		case denied != nil:
+			return denied
+		case attempt == maxAttempts || !transient(err) || !wait(ctx, pause, s.cfg.Way.Changed()):
+			return s.explain(err)
+		}
+		pause = min(2*pause, maxPause)
+	}
+}
+
+// Error says why an operation failed: what the way said, where it had something
+// to say, and what the driver said.
+type Error struct {
+	Service string
+	Way     error // may be nil
+	Driver  error
+}
+
+// Error returns the more telling of the two reasons.
+func (e *Error) Error() string {
+	if e.Way != nil {
+		return fmt.Sprintf("use %s: %v", e.Service, e.Way)
+	}
+	return fmt.Sprintf("use %s: %v", e.Service, e.Driver)
+}
+
+// Unwrap returns both reasons.
+func (e *Error) Unwrap() []error {
+	return slices.DeleteFunc([]error{e.Way, e.Driver}, func(err error) bool { return err == nil })
+}
+
+func (s *Store) explain(err error) error {
+	if errors.Is(err, ErrTaken) {
+		return err
+	}
+	return &Error{Service: s.cfg.Service, Way: s.cfg.Way.Err(), Driver: err}
+}
+
+// transient reports whether an operation may succeed when it is repeated: a
+// server's answer is final unless it is about a role that moved.
+func transient(err error) bool {
+	if errors.Is(err, ErrTaken) {
+		return false
+	}
+	var answer mongo.ServerError
+	if !errors.As(err, &answer) {
+		return true // it did not get as far as an answer
+	}
+	if answer.HasErrorLabel("RetryableWriteError") || answer.HasErrorLabel("NetworkError") {
+		return true
+	}
+	// NotWritablePrimary, NotPrimaryNoSecondaryOk, NotPrimaryOrSecondary,
+	// PrimarySteppedDown, InterruptedDueToReplStateChange, ShutdownInProgress,
+	// InterruptedAtShutdown.
+	return slices.ContainsFunc([]int{10107, 13435, 13436, 189, 11602, 91, 11600}, answer.HasErrorCode)
+}
+
+// wait waits for d or for news; false means that ctx ends first.
+func wait(ctx context.Context, d time.Duration, news <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-news:
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"sluice/consul"
+	"sluice/internal/service"
+	"sluice/mesh"
+	"sluice/web/blog"
+	"sluice/web/site"
+)
+
+// edge is this process' place in the mesh: who it is, whom it lets in and whom
+// it may call.
+type edge struct {
+	identity *consul.Identity
+	inward   *consul.Intentions // intentions with us as destination
+	outward  *consul.Intentions // and with us as source
+	verdicts mesh.Verdicts
+	resolver *consul.Resolver
+	table    *mesh.Table
+	dialer   *mesh.Dialer
+}
+
+func newEdge(client *consul.Client, logger *slog.Logger) *edge {
+	e := &edge{
+		identity: client.Identity(name),
+		inward:   client.DestinationPolicy(name),
+		outward:  client.SourcePolicy(name),
+		verdicts: client.Verdicts(),
+		resolver: client.Resolver(primary, secondary),
+		table:    mesh.NewTable(time.Now),
+	}
+	e.dialer = mesh.NewDialer(mesh.DialerConfig{
+		Credentials: e.identity, Resolver: e.resolver, Policy: e.outward, Table: e.table, Logger: logger,
+	})
+	return e
+}
+
+func (e *edge) add(group *service.Group) {
+	group.Add("identity", e.identity.Run)
+	group.Add("intentions as destination", e.inward.Run)
+	group.Add("intentions as source", e.outward.Run)
+	group.Add("resolver", e.resolver.Run)
+	group.Add("mesh dialer", e.dialer.Run)
+}
+
+func (e *edge) listen(address string, logger *slog.Logger) (*mesh.Listener, error) {
+	return mesh.Listen(address, mesh.ListenConfig{
+		Credentials:  e.identity,
+		Authorizer:   mesh.NewAuthorizer(mesh.AuthorizerConfig{Service: name, Policy: e.inward, Fallback: e.verdicts}),
+		Table:        e.table,
+		Logger:       logger,
+		DrainTimeout: drainConnections,
+	})
+}
+
+// open makes the way to one service and the store behind it.
+func (e *edge) open(group *service.Group, cfg blog.Config, logger *slog.Logger) (site.Database, error) {
+	upstream, err := mesh.ListenUpstream(mesh.UpstreamConfig{
+		Service: cfg.Service, Address: cfg.Address, Dialer: e.dialer, DrainTimeout: drainConnections, Logger: logger,
+	})
+	if err != nil {
+		return site.Database{}, err
+	}
+	cfg.Way = upstream
+	cfg.Probe = func(ctx context.Context) error {
+		conn, err := e.dialer.Dial(ctx, cfg.Service)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	}
+	store, err := blog.Open(cfg)
+	if err != nil {
+		return site.Database{}, err
+	}
+	group.Add("upstream "+cfg.Service, upstream.Run)
+	group.Add("store of "+cfg.Service, store.Run)
+	return site.Database{Store: store, Upstream: upstream}, nil
+}
+
+func (e *edge) report() mesh.ReportConfig {
+	return mesh.ReportConfig{
+		Credentials: []mesh.CredentialSource{e.identity},
+		Policies: []mesh.PolicyRef{
+			{Service: name, Side: mesh.SideDestination, Source: e.inward},
+			{Service: name, Side: mesh.SideSource, Source: e.outward},
+		},
+		Table: e.table,
+	}
+}

@@ -1,0 +1,176 @@
+// Command web is the blog behind the mesh: a Connect-native HTTP service whose
+// database is reached through local listeners that lead over mTLS.
+//
+// See docs/web.md for its operation.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"sluice/consul"
+	"sluice/internal/service"
+	"sluice/mesh"
+	"sluice/web/blog"
+	"sluice/web/site"
+)
+
+const (
+	name      = "web"
+	primary   = "mongo-primary"
+	secondary = "mongo-secondary"
+
+	port          = 8000
+	opsPort       = 8001
+	primaryPort   = 5501
+	secondaryPort = 5502
+
+	// drain is how long requests in flight may go on after SIGTERM.
+	drain = 1500 * time.Millisecond
+	// drainConnections is how long connections may outlive their requests.
+	drainConnections = 300 * time.Millisecond
+)
+
+func main() { service.Main(run) }
+
+type config struct {
+	service.Common
+	urlprefix     string
+	pageTitle     string
+	mongoUser     string
+	mongoPassword string // file
+}
+
+func parse(args []string, stdout io.Writer) (config, error) {
+	var cfg config
+	fs := flag.NewFlagSet(name, flag.ContinueOnError)
+	cfg.Bind(fs)
+	fs.StringVar(&cfg.urlprefix, "urlprefix", "/web", "`path` that the gateway routes here, and that the blog lives under")
+	fs.StringVar(&cfg.pageTitle, "page-title", "Blog", "`heading` of the page")
+	fs.StringVar(&cfg.mongoUser, "mongo-user", "web", "`name` of the database user")
+	fs.StringVar(&cfg.mongoPassword, "mongo-password-file", "", "`file` with the database user's password, readable by its owner only")
+	if err := service.ParseFlags(fs, args, stdout); err != nil {
+		return cfg, err
+	}
+	if cfg.mongoPassword == "" {
+		return cfg, service.UsageError{Err: errors.New("-mongo-password-file is missing")}
+	}
+	if !strings.HasPrefix(cfg.urlprefix, "/") {
+		return cfg, service.UsageError{Err: fmt.Errorf("-urlprefix %q does not start with /", cfg.urlprefix)}
+	}
+	return cfg, cfg.Validate()
+}
+
+// run is the whole process. What others rely on is added to the group first,
+// because a stop goes in the reverse order.
+func run(ctx context.Context, args []string, _ func(string) string, stdout, stderr io.Writer) error {
+	cfg, err := parse(args, stdout)
+	if err != nil {
+		return err
+	}
+	password, err := service.ReadSecret(cfg.mongoPassword)
+	if err != nil {
+		return err
+	}
+	logger := cfg.Logger(stderr)
+	client, err := consul.Open(consul.Config{
+		Address: cfg.ConsulAddress, TokenFile: cfg.TokenFile, Datacenter: cfg.Datacenter, Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ops, err := service.ListenOps(cfg.ListenLoopback(opsPort), logger)
+	if err != nil {
+		return err
+	}
+	group := &service.Group{Logger: logger}
+	group.Add("operations endpoint", ops.Run)
+
+	edge := newEdge(client, logger)
+	edge.add(group)
+	listener, err := edge.listen(cfg.Listen(port), logger)
+	if err != nil {
+		return err
+	}
+	primaryWay, err := edge.open(group, blog.Config{
+		Service: primary, Address: cfg.ListenLoopback(primaryPort), User: cfg.mongoUser, Password: password,
+	}, logger)
+	if err != nil {
+		return err
+	}
+	secondaryWay, err := edge.open(group, blog.Config{
+		Service: secondary, Address: cfg.ListenLoopback(secondaryPort), User: cfg.mongoUser, Password: password, Secondary: true,
+	}, logger)
+	if err != nil {
+		return err
+	}
+	pages, err := site.New(site.Config{
+		Base: cfg.urlprefix, Title: cfg.pageTitle, Node: cfg.Node, Datacenter: cfg.Datacenter, Instance: cfg.instance(),
+		Credentials: edge.identity, Primary: primaryWay, Secondary: secondaryWay, Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+
+	var serving atomic.Bool
+	ops.Health("identity", func(context.Context) error { return edge.identity.Ready() })
+	ops.Health("listener", func(context.Context) error {
+		if !serving.Load() {
+			return errors.New("not serving")
+		}
+		return nil
+	})
+	ops.Ready(primary, func(ctx context.Context) error { _, err := primaryWay.Store.Hello(ctx); return err })
+	ops.Handle("GET /mesh", edge.report().Handler())
+
+	group.Add("mesh listener", listener.Run)
+	group.Add("requests", func(ctx context.Context) error {
+		serving.Store(true)
+		defer serving.Store(false)
+		return service.Serve(ctx, server(pages, logger), listener, drain)
+	})
+	registrar := client.Registrar()
+	registrar.Set(cfg.registration())
+	group.Add("registration", registrar.Run)
+	logger.Info("started", "service", name, "instance", cfg.instance(), "listen", listener.Addr().String(), "operations", ops.Addr().String(), "version", service.Version())
+	return group.Run(ctx)
+}
+
+func server(handler http.Handler, logger *slog.Logger) *http.Server {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	return &http.Server{
+		Handler:           handler,
+		Protocols:         &protocols,
+		ConnContext:       mesh.ConnContext,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       120 * time.Second, // over what the gateway keeps
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+}
+
+func (cfg config) instance() string { return name + "-" + cfg.Node }
+
+func (cfg config) registration() consul.Registration {
+	return consul.Registration{
+		ID: cfg.instance(), Name: name, Address: cfg.Address.String(), Port: port, Native: true,
+		Tags: []string{"urlprefix-" + cfg.urlprefix},
+		Meta: map[string]string{"version": service.Version()},
+		Check: consul.Check{
+			HTTP:     "http://" + cfg.ListenLoopback(opsPort) + "/healthz",
+			Interval: time.Second, Timeout: 3 * time.Second, DeregisterAfter: time.Minute,
+		},
+	}
+}

@@ -1,0 +1,126 @@
+package site
+
+import (
+	"bytes"
+	"crypto/sha256"
+	_ "embed" // the page and its style
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"html/template"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+)
+
+//go:embed page.html
+var pageHTML string
+
+//go:embed page.css
+var pageCSS string
+
+// pages renders the page.
+type pages struct {
+	template *template.Template
+	policy   string
+}
+
+func newPages() *pages {
+	sum := sha256.Sum256([]byte(pageCSS))
+	hash := "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
+	return &pages{
+		template: template.Must(template.New("page").Funcs(template.FuncMap{
+			"style": func() template.CSS { return template.CSS(pageCSS) },
+			"text":  text,
+			"until": until,
+			"stamp": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+			"yesno": func(b bool) string {
+				if b {
+					return "yes"
+				}
+				return "no"
+			},
+		}).Parse(pageHTML)),
+		policy: "default-src 'none'; style-src '" + hash + "'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+	}
+}
+
+// text escapes for the inside of an element. It leaves ">" alone, which is
+// harmless there, so that "web -> mongo-primary" reads the same in the source.
+func text(s string) template.HTML {
+	return template.HTML(strings.ReplaceAll(template.HTMLEscapeString(s), "&gt;", ">"))
+}
+
+// until says how far away a moment is.
+func until(t, now time.Time) string {
+	left := t.Sub(now)
+	switch {
+	case left <= 0:
+		return "expired"
+	case left < 2*time.Minute:
+		return fmt.Sprintf("in %d s", int(left.Seconds()))
+	case left < 2*time.Hour:
+		return fmt.Sprintf("in %d min", int(left.Minutes()))
+	default:
+		return fmt.Sprintf("in %d h", int(left.Hours()))
+	}
+}
+
+func wantsJSON(r *http.Request) bool {
+	accept := r.Header.Get("Accept")
+	return strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/html")
+}
+
+// write answers with the view: JSON to a program that asks for it, else the
+// page. The status is the problem's.
+func (s *Site) write(c echo.Context, view View) error {
+	header := c.Response().Header()
+	header.Set("Cache-Control", "no-store")
+	header.Set("Vary", "Accept")
+	header.Set("X-Content-Type-Options", "nosniff")
+	status := http.StatusOK
+	if view.Problem != nil {
+		status = view.Problem.Status
+	}
+	if wantsJSON(c.Request()) {
+		return c.JSON(status, view)
+	}
+	var body bytes.Buffer
+	if err := s.page.template.Execute(&body, view); err != nil {
+		return fmt.Errorf("render page: %w", err)
+	}
+	header.Set("Content-Security-Policy", s.page.policy)
+	// Not "no-referrer": with it a browser sends the form with "Origin: null".
+	header.Set("Referrer-Policy", "same-origin")
+	return c.Blob(status, "text/html; charset=utf-8", body.Bytes())
+}
+
+// serveError answers a request that no handler has answered.
+func (s *Site) serveError(err error, c echo.Context) {
+	if c.Response().Committed {
+		return
+	}
+	view := s.view()
+	view.Edges = s.edges(c.Request())
+	var form *badForm
+	var known *echo.HTTPError
+	switch {
+	case errors.As(err, &form):
+		view.Problem = &Problem{Status: form.status, Kind: "form", Title: "The entry was not stored", Reason: form.reason}
+		if form.form.ID != "" && isID(form.form.ID) {
+			view.Form = form.form
+		} else {
+			view.Form.Title, view.Form.Body = form.form.Title, form.form.Body
+		}
+	case errors.As(err, &known) && known.Code < http.StatusInternalServerError:
+		view.Problem = &Problem{Status: known.Code, Kind: "request", Title: http.StatusText(known.Code), Reason: "There is no such page here.", Hint: "The blog is at " + s.cfg.Base + "."}
+	default:
+		s.log.Error("request failed", "err", err)
+		view.Problem = &Problem{Status: http.StatusInternalServerError, Kind: "internal", Title: "Something is wrong in web", Reason: "The page cannot be made. The log has the reason.", Command: "sluice logs"}
+	}
+	if err := s.write(c, view); err != nil {
+		s.log.Error("cannot answer", "err", err)
+	}
+}

@@ -1,0 +1,235 @@
+// Package site is the blog as people see it: one page, rendered on the server,
+// that shows the entries, who answered and over which verified edges, and a form
+// that adds an entry. Programs get the same as JSON.
+package site
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"golang.org/x/sync/errgroup"
+
+	"sluice/mesh"
+	"sluice/web/blog"
+)
+
+const (
+	newest = 20
+	// secondaryTimeout is how long the page waits for its proof that a
+	// secondary can be read; the page does not depend on it.
+	secondaryTimeout = 1500 * time.Millisecond
+)
+
+// Store is the blog's storage. *blog.Store is one.
+type Store interface {
+	Hello(ctx context.Context) (blog.Hello, error)
+	Newest(ctx context.Context, n int64) ([]blog.Entry, error)
+	Add(ctx context.Context, entry blog.Entry) (fresh bool, err error)
+}
+
+// Upstream is what an outbound edge tells of itself. *mesh.Upstream is one.
+type Upstream interface {
+	Err() error
+	Last() (mesh.ConnectionInfo, *x509.Certificate, bool)
+}
+
+// Database is one way to the database.
+type Database struct {
+	Store    Store
+	Upstream Upstream
+}
+
+// Config is what a Site shows and where.
+type Config struct {
+	// Base is the path under which the site lives ("/web").
+	Base string
+	// Title is the page's heading; "" is "Blog".
+	Title string
+	// Node, Datacenter and Instance name who answers.
+	Node, Datacenter, Instance string
+	// Credentials is our own identity.
+	Credentials mesh.CredentialSource
+	// Primary and Secondary are the ways to the database.
+	Primary, Secondary Database
+	// Logger gets one line per request; nil is silent.
+	Logger *slog.Logger
+	// Now tells the time; nil is time.Now.
+	Now func() time.Time
+}
+
+// Site serves the blog. It is an http.Handler.
+type Site struct {
+	cfg  Config
+	log  *slog.Logger
+	echo *echo.Echo
+	page *pages
+}
+
+// New returns the site for cfg.
+func New(cfg Config) (*Site, error) {
+	if !strings.HasPrefix(cfg.Base, "/") {
+		return nil, fmt.Errorf("make site: base %q does not start with /", cfg.Base)
+	}
+	cfg.Base = strings.TrimSuffix(cfg.Base, "/")
+	if cfg.Title == "" {
+		cfg.Title = "Blog"
+	}
+	s := &Site{cfg: cfg, log: cfg.Logger, page: newPages()}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.cfg.Now == nil {
+		s.cfg.Now = time.Now
+	}
+	s.echo = echo.New()
+	s.echo.HideBanner, s.echo.HidePort = true, true
+	s.echo.HTTPErrorHandler = s.serveError
+	s.echo.Use(s.observe)
+	for _, path := range []string{cfg.Base, cfg.Base + "/"} {
+		s.echo.Match([]string{http.MethodGet, http.MethodHead}, path, s.show)
+	}
+	s.echo.POST(cfg.Base+"/entries", s.add)
+	return s, nil
+}
+
+// ServeHTTP serves one request.
+func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.echo.ServeHTTP(w, r) }
+
+// show answers GET of the page. "?from=secondary" reads the entries from a
+// secondary.
+func (s *Site) show(c echo.Context) error {
+	view := s.view()
+	fromSecondary := c.QueryParam("from") == "secondary"
+	ctx := c.Request().Context()
+
+	var group errgroup.Group
+	var primary *Problem
+	group.Go(func() error { primary = s.readPrimary(ctx, &view, !fromSecondary); return nil })
+	var secondary *Problem
+	var entries []blog.Entry
+	group.Go(func() error {
+		view.Secondary, entries, secondary = s.readSecondary(ctx, fromSecondary)
+		return nil
+	})
+	_ = group.Wait()
+	view.Problem = primary
+	if fromSecondary {
+		view.Problem, view.Entries, view.EntriesFrom = secondary, entries, "mongo-secondary"
+	}
+	view.Edges = s.edges(c.Request())
+	return s.write(c, view)
+}
+
+// readPrimary fills in what the primary says.
+func (s *Site) readPrimary(ctx context.Context, view *View, withEntries bool) *Problem {
+	hello, err := s.cfg.Primary.Store.Hello(ctx)
+	if err == nil {
+		view.Set, view.Hosts, view.Primary, view.Me = hello.Set, hello.Hosts, hello.Primary, hello.Me
+		view.IsPrimary, view.IsSecondary = hello.IsPrimary, hello.IsSecondary
+		if withEntries {
+			view.EntriesFrom = "mongo-primary"
+			view.Entries, err = s.cfg.Primary.Store.Newest(ctx, newest)
+		}
+	}
+	if err != nil {
+		s.log.Warn("cannot read", "destination", "mongo-primary", "err", err)
+		return problem("mongo-primary", err)
+	}
+	return nil
+}
+
+func (s *Site) readSecondary(ctx context.Context, withEntries bool) (Secondary, []blog.Entry, *Problem) {
+	if !withEntries {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, secondaryTimeout)
+		defer cancel()
+	}
+	var entries []blog.Entry
+	hello, err := s.cfg.Secondary.Store.Hello(ctx)
+	if err == nil && withEntries {
+		entries, err = s.cfg.Secondary.Store.Newest(ctx, newest)
+	}
+	if err != nil {
+		s.log.Warn("cannot read", "destination", "mongo-secondary", "err", err)
+		p := problem("mongo-secondary", err)
+		return Secondary{Reason: p.Reason}, nil, p
+	}
+	return Secondary{OK: true, Me: hello.Me, IsSecondary: hello.IsSecondary}, entries, nil
+}
+
+// add answers the form.
+func (s *Site) add(c echo.Context) error {
+	entry, form, err := s.readForm(c)
+	if err != nil {
+		return err
+	}
+	fresh, err := s.cfg.Primary.Store.Add(c.Request().Context(), entry)
+	if err != nil {
+		s.log.Warn("cannot store an entry", "destination", "mongo-primary", "err", err)
+		view := s.view()
+		view.Problem, view.Form, view.Edges = problem("mongo-primary", err), form, s.edges(c.Request())
+		if !errors.Is(err, mesh.ErrDenied) && !errors.Is(err, blog.ErrTaken) {
+			view.Problem.Reason += " Whether your entry is stored is not known; sending it again from this page stores it once."
+		}
+		return s.write(c, view)
+	}
+	if wantsJSON(c.Request()) {
+		status := http.StatusCreated
+		if !fresh {
+			status = http.StatusOK
+		}
+		return c.JSON(status, entry)
+	}
+	return c.Redirect(http.StatusSeeOther, s.cfg.Base)
+}
+
+func (s *Site) view() View {
+	view := View{
+		Title: s.cfg.Title, Base: s.cfg.Base, Node: s.cfg.Node, Datacenter: s.cfg.Datacenter, Instance: s.cfg.Instance,
+		Now: s.cfg.Now(), Hosts: []string{}, Entries: []blog.Entry{}, Form: Form{ID: newID()},
+	}
+	if credentials, err := s.cfg.Credentials.Credentials(); err == nil && credentials.Certificate != nil {
+		view.Identity = certificate(credentials.Certificate.Leaf)
+	}
+	return view
+}
+
+// newID makes the ID of an entry that nobody has written yet.
+func newID() string {
+	var raw [16]byte
+	_, _ = rand.Read(raw[:]) // never fails
+	return hex.EncodeToString(raw[:])
+}
+
+// observe logs each request and turns a panic into an answer.
+func (s *Site) observe(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) (err error) {
+		start := s.cfg.Now()
+		defer func() {
+			if cause := recover(); cause != nil {
+				if cause == http.ErrAbortHandler {
+					panic(cause)
+				}
+				s.log.Error("a handler panicked", "err", fmt.Sprint(cause), "stack", string(debug.Stack()))
+				err = echo.ErrInternalServerError
+			}
+			if err != nil {
+				c.Error(err)
+				err = nil
+			}
+			s.log.Info("request", "method", c.Request().Method, "path", c.Request().URL.Path, "status", c.Response().Status,
+				"took", s.cfg.Now().Sub(start), "request_id", c.Request().Header.Get("X-Request-Id"))
+		}()
+		return next(c)
+	}
+}

@@ -1,0 +1,176 @@
+package site
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"sluice/mesh"
+	"sluice/web/blog"
+)
+
+// View is everything that the page shows. Its JSON form is for programs.
+type View struct {
+	Title      string `json:"-"`
+	Base       string `json:"-"`
+	Node       string `json:"node"`
+	Datacenter string `json:"datacenter"`
+	// Instance is the registration that answered.
+	Instance string       `json:"instance"`
+	Identity *Certificate `json:"identity,omitempty"`
+
+	Set         string   `json:"set"`
+	Hosts       []string `json:"hosts"`
+	Primary     string   `json:"primary"`
+	Me          string   `json:"me"`
+	IsPrimary   bool     `json:"is_primary"`
+	IsSecondary bool     `json:"is_secondary"`
+
+	Secondary Secondary `json:"secondary"`
+	Edges     []Edge    `json:"edges"`
+	// EntriesFrom is the service that the entries were read from.
+	EntriesFrom string       `json:"entries_from,omitempty"`
+	Entries     []blog.Entry `json:"entries"`
+	Problem     *Problem     `json:"problem,omitempty"`
+	Form        Form         `json:"-"`
+	Now         time.Time    `json:"-"`
+}
+
+// Secondary is the result of a read over the way to a secondary.
+type Secondary struct {
+	OK          bool   `json:"ok"`
+	Me          string `json:"me,omitempty"`
+	IsSecondary bool   `json:"is_secondary"`
+	Reason      string `json:"reason,omitempty"`
+}
+
+// Edge is one hop over the mesh, as this process has seen it.
+type Edge struct {
+	Source      string `json:"source"`
+	Destination string `json:"destination"`
+	// Inbound is the hop that this request came in by.
+	Inbound bool `json:"inbound"`
+	// State is open, denied, failed or unused.
+	State  string `json:"state"`
+	Reason string `json:"reason,omitempty"`
+	// Peer is the certificate that the other end presented; nil before the first
+	// connection.
+	Peer *Certificate `json:"peer,omitempty"`
+}
+
+// Certificate is what a certificate says.
+type Certificate struct {
+	ID       string    `json:"spiffe_id"`
+	Serial   string    `json:"serial"`
+	NotAfter time.Time `json:"not_after"`
+}
+
+// Form is what a person typed.
+type Form struct {
+	ID, Title, Body string
+}
+
+// Problem says in words why something cannot be shown or done.
+type Problem struct {
+	Status int    `json:"status"`
+	Kind   string `json:"kind"`
+	Title  string `json:"title"`
+	// Reason is one sentence, for example "denied by intention web ->
+	// mongo-primary".
+	Reason string `json:"reason"`
+	Hint   string `json:"hint,omitempty"`
+	// Command fixes it.
+	Command string `json:"command,omitempty"`
+}
+
+func certificate(c *x509.Certificate) *Certificate {
+	if c == nil {
+		return nil
+	}
+	id := ""
+	if len(c.URIs) == 1 {
+		id = c.URIs[0].String()
+	}
+	return &Certificate{ID: id, Serial: fmt.Sprintf("%x", c.SerialNumber), NotAfter: c.NotAfter.UTC()}
+}
+
+// edges describes the hop that the request came in by and the two that lead out.
+func (s *Site) edges(r *http.Request) []Edge {
+	in := Edge{Source: "gateway", Destination: "web", Inbound: true, State: "unused"}
+	if conn := mesh.ConnFromContext(r.Context()); conn != nil {
+		in.Source, in.State, in.Peer = conn.Peer().Service(), "open", certificate(conn.PeerCertificate())
+	}
+	return []Edge{in, outbound("mongo-primary", s.cfg.Primary.Upstream), outbound("mongo-secondary", s.cfg.Secondary.Upstream)}
+}
+
+func outbound(service string, upstream Upstream) Edge {
+	edge := Edge{Source: "web", Destination: service, State: "unused"}
+	if _, leaf, ok := upstream.Last(); ok {
+		edge.State, edge.Peer = "open", certificate(leaf)
+	}
+	if err := upstream.Err(); err != nil {
+		edge.State, edge.Reason = "failed", problem(service, err).Reason
+		if errors.Is(err, mesh.ErrDenied) {
+			edge.State = "denied"
+		}
+	}
+	return edge
+}
+
+// problem puts an error into words: what it means and the one command that helps.
+func problem(service string, err error) *Problem {
+	var denied *mesh.DeniedError
+	var wrong *mesh.WrongIdentityError
+	switch {
+	case errors.As(err, &denied):
+		return &Problem{
+			Status: http.StatusServiceUnavailable, Kind: "denied", Title: "The database is closed to us",
+			Reason:  denied.Error(),
+			Hint:    fmt.Sprintf("The mesh does not let %s call %s, so nothing was sent. To allow it:", denied.Decision.Source, denied.Decision.Destination),
+			Command: fmt.Sprintf("sluice intentions allow %s %s", denied.Decision.Source, denied.Decision.Destination),
+		}
+	case errors.As(err, &wrong):
+		return &Problem{
+			Status: http.StatusBadGateway, Kind: "wrong_identity", Title: "Somebody else answered",
+			Reason: wrong.Error(),
+			Hint:   "Nothing was sent to it. Is the right process at that address?", Command: "sluice status",
+		}
+	case errors.Is(err, blog.ErrTaken):
+		return &Problem{
+			Status: http.StatusConflict, Kind: "taken", Title: "This form was used before",
+			Reason: "Another entry was already stored from this form.",
+			Hint:   "Open the page anew and write the entry there.",
+		}
+	case errors.Is(err, mesh.ErrNoInstance):
+		return &Problem{
+			Status: http.StatusServiceUnavailable, Kind: "no_instance", Title: "The database is away",
+			Reason: fmt.Sprintf("No healthy instance of %s.", service),
+			Hint:   "A new primary is usually elected within seconds: try again. See:", Command: "sluice status",
+		}
+	case errors.Is(err, mesh.ErrNotReady):
+		return &Problem{
+			Status: http.StatusServiceUnavailable, Kind: "not_ready", Title: "We have no identity",
+			Reason: "This process holds no valid certificate at this moment, so it calls nobody.",
+			Hint:   "It gets one from its Consul agent. See:", Command: "sluice certs show",
+		}
+	case isTimeout(err):
+		return &Problem{
+			Status: http.StatusGatewayTimeout, Kind: "timeout", Title: "No answer in time",
+			Reason: fmt.Sprintf("%s did not answer in time.", service),
+			Hint:   "See:", Command: "sluice status",
+		}
+	default:
+		return &Problem{
+			Status: http.StatusBadGateway, Kind: "failed", Title: "The database failed",
+			Reason: fmt.Sprintf("%s gave no usable answer.", service),
+			Hint:   "The log of web has the details. See:", Command: "sluice logs",
+		}
+	}
+}
+
+func isTimeout(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.Is(err, mesh.ErrTimeout) || errors.As(err, &timeout) && timeout.Timeout()
+}
