@@ -56,7 +56,7 @@ fuzz: ## Fuzz every parser for FUZZ_TIME each (default 10s)
 
 bench: tools build ## Measure; docs/benchmarks.md keeps the results
 	$(GO) test -run '^$$' -bench . -benchtime 2s -timeout 30m ./mesh ./consul
-	$(GO) test -run '^TestBench' -timeout 30m -v ./lab -bench-lab
+	$(GO) test -run '^$$' -bench Up -benchtime 3x -timeout 30m ./lab
 
 clean: ## Delete what was built here (the cache of Consul and mongod stays)
 	rm -rf bin

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -59,7 +60,7 @@ func get(ctx context.Context, client *http.Client, url string, header http.Heade
 		return nil, fmt.Errorf("read the answer of %s: %w", url, err)
 	}
 	if response.StatusCode/100 != 2 {
-		return content, fmt.Errorf("%s answered %s: %s", url, response.Status, firstLine(content))
+		return content, fmt.Errorf("%s answered %d: %s", strings.TrimPrefix(url, "http://"), response.StatusCode, firstLine(content))
 	}
 	return content, nil
 }

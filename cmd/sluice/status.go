@@ -88,6 +88,10 @@ func printStatus(out io.Writer, status lab.Status) error {
 			name, address = "", ""
 		}
 	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	printComplaints(out, status)
 	fmt.Fprintln(table, "\nEDGE\tVERDICT\tOPEN\tWHY")
 	for _, edge := range status.Edges {
 		verdict := "deny"
@@ -98,6 +102,18 @@ func printStatus(out io.Writer, status lab.Status) error {
 	}
 	printIdentities(table, status)
 	return table.Flush()
+}
+
+// printComplaints says why what is failing fails, below the table: the reasons are
+// too long for a column.
+func printComplaints(out io.Writer, status lab.Status) {
+	for _, node := range status.Nodes {
+		for _, process := range node.Processes {
+			if process.Health != "" {
+				fmt.Fprintf(out, "  %s/%s: %s\n", node.Name, process.Name, process.Health)
+			}
+		}
+	}
 }
 
 // printIdentities lists every certificate in use.
@@ -129,6 +145,6 @@ func health(process lab.ProcessStatus) string {
 	case *process.Healthy:
 		return "ok"
 	default:
-		return "failing: " + process.Health
+		return "failing"
 	}
 }
