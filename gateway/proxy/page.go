@@ -178,7 +178,9 @@ func writePage(w http.ResponseWriter, r *http.Request, content page) {
 		content.html(&body)
 	case strings.Contains(accept, "application/json"):
 		header.Set("Content-Type", "application/json")
-		_ = json.NewEncoder(&body).Encode(content)
+		encoder := json.NewEncoder(&body)
+		encoder.SetEscapeHTML(false) // nobody takes this type for HTML
+		_ = encoder.Encode(content)
 	default:
 		header.Set("Content-Type", "text/plain; charset=utf-8")
 		content.text(&body)

@@ -170,7 +170,7 @@ func rewrite(pr *httputil.ProxyRequest) {
 	x := exchangeOf(pr.In.Context())
 	out := pr.Out
 	out.URL.Scheme = "http"
-	out.URL.Host = "mesh" // the transport of the picked instance dials
+	out.URL.Host = "mesh"                 // the transport of the picked instance dials
 	out.URL.RawQuery = pr.In.URL.RawQuery // the gateway gives it no meaning
 	out.Host = pr.In.Host
 	for _, name := range []string{

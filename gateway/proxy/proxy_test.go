@@ -189,16 +189,12 @@ func TestDeniedPageNamesSourceDestinationRuleAndTheCommandThatAllows(t *testing.
 			test.rule()
 			for _, accept := range []string{"text/html,*/*;q=0.8", "application/json", "*/*"} {
 				got := l.get("/web", "Accept", accept)
-				text := got.body
-				if accept == "application/json" {
-					text = strings.ReplaceAll(text, `\u003e`, ">") // as encoding/json writes it
-					if !json.Valid([]byte(got.body)) {
-						t.Errorf("not JSON: %s", got.body)
-					}
+				if accept == "application/json" && !json.Valid([]byte(got.body)) {
+					t.Errorf("not JSON: %s", got.body)
 				}
 				for _, want := range append(test.wants, "sluice intentions allow gateway web") {
-					if got.status != 403 || !strings.Contains(text, want) && !strings.Contains(text, strings.ReplaceAll(want, ">", "&gt;")) {
-						t.Errorf("Accept %s: %d without %q in %s", accept, got.status, want, text)
+					if got.status != 403 || !strings.Contains(got.body, want) && !strings.Contains(got.body, strings.ReplaceAll(want, ">", "&gt;")) {
+						t.Errorf("Accept %s: %d without %q in %s", accept, got.status, want, got.body)
 					}
 				}
 			}

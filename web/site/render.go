@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	_ "embed" // the page and its style
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"html/template"
@@ -73,6 +74,18 @@ func wantsJSON(r *http.Request) bool {
 	return strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/html")
 }
 
+// writeJSON leaves ">" as it is, so that a person can read the reasons; nobody
+// takes this type for HTML.
+func writeJSON(c echo.Context, status int, value any) error {
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		return fmt.Errorf("encode answer: %w", err)
+	}
+	return c.Blob(status, "application/json", body.Bytes())
+}
+
 // write answers with the view: JSON to a program that asks for it, else the
 // page. The status is the problem's.
 func (s *Site) write(c echo.Context, view View) error {
@@ -85,7 +98,7 @@ func (s *Site) write(c echo.Context, view View) error {
 		status = view.Problem.Status
 	}
 	if wantsJSON(c.Request()) {
-		return c.JSON(status, view)
+		return writeJSON(c, status, view)
 	}
 	var body bytes.Buffer
 	if err := s.page.template.Execute(&body, view); err != nil {

@@ -162,7 +162,7 @@ func (s *Site) readSecondary(ctx context.Context, withEntries bool) (Secondary, 
 	if err != nil {
 		s.log.Warn("cannot read", "destination", "mongo-secondary", "err", err)
 		p := problem("mongo-secondary", err)
-		return Secondary{Reason: p.Reason}, nil, p
+		return Secondary{Error: p.Reason}, nil, p
 	}
 	return Secondary{OK: true, Me: hello.Me, IsSecondary: hello.IsSecondary}, entries, nil
 }
@@ -188,7 +188,7 @@ func (s *Site) add(c echo.Context) error {
 		if !fresh {
 			status = http.StatusOK
 		}
-		return c.JSON(status, entry)
+		return writeJSON(c, status, entry)
 	}
 	return c.Redirect(http.StatusSeeOther, s.cfg.Base)
 }

@@ -43,7 +43,8 @@ type Secondary struct {
 	OK          bool   `json:"ok"`
 	Me          string `json:"me,omitempty"`
 	IsSecondary bool   `json:"is_secondary"`
-	Reason      string `json:"reason,omitempty"`
+	// Error says why the read failed, in words.
+	Error string `json:"error,omitempty"`
 }
 
 // Edge is one hop over the mesh, as this process has seen it.
