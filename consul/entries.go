@@ -183,7 +183,8 @@ func mergeEntry(entry intentions.Entry, current *api.ServiceIntentionsConfigEntr
 }
 
 // DeleteEntry deletes all intentions of one destination, if Consul still holds
-// this version of them, else it returns ErrConflict and changes nothing.
+// this version of them, else it returns ErrConflict and changes nothing. That
+// there are none any more is no error.
 func (c *Client) DeleteEntry(ctx context.Context, destination string, version uint64) error {
 	attempt := "delete intentions to " + destination
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)

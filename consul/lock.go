@@ -94,24 +94,26 @@ func (c *Client) closeSession(ctx context.Context, key, session string) {
 
 // keepSession renews until ctx ends or the session cannot be trusted any more.
 func (c *Client) keepSession(ctx context.Context, key, session string) error {
-	renewed := time.Now()
-	for sleep(ctx, lockRenew) {
+	giveUp := time.Now().Add(lockGiveUp)
+	for wait := lockRenew; sleep(ctx, min(wait, time.Until(giveUp))); {
 		sent := time.Now()
-		entry, err := c.renew(ctx, session)
+		entry, err := c.renew(ctx, session, giveUp)
 		switch {
 		case err == nil && entry == nil:
 			return fmt.Errorf("%w: Consul ended the session of %s", ErrLockLost, key)
 		case err == nil:
-			renewed = sent
-		case time.Since(renewed) > lockGiveUp:
+			giveUp, wait = sent.Add(lockGiveUp), lockRenew
+		case !time.Now().Before(giveUp):
 			return fmt.Errorf("%w: the session of %s could not be renewed: %w", ErrLockLost, key, err)
+		default:
+			wait = firstRetry
 		}
 	}
 	return nil
 }
 
-func (c *Client) renew(ctx context.Context, session string) (*api.SessionEntry, error) {
-	ctx, cancel := context.WithTimeout(ctx, lockRenew)
+func (c *Client) renew(ctx context.Context, session string, deadline time.Time) (*api.SessionEntry, error) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	entry, _, err := c.brief.Session().Renew(session, write(ctx))
 	return entry, err
@@ -146,14 +148,13 @@ func (c *Client) acquireOnce(ctx context.Context, key, session string) (bool, er
 
 // awaitRelease returns when nobody holds the lock.
 func (c *Client) awaitRelease(ctx context.Context, key string) error {
-	watch := c.watchSession(key)
-	return c.until(ctx, watch, func(holder string) bool { return holder == "" })
+	return until(ctx, c.watchSession(key), func(holder string) bool { return holder == "" })
 }
 
 // watchHolder returns ErrLockLost when the lock is no longer the session's, and
 // nil when ctx ends.
 func (c *Client) watchHolder(ctx context.Context, key, session string) error {
-	err := c.until(ctx, c.watchSession(key), func(holder string) bool { return holder != session })
+	err := until(ctx, c.watchSession(key), func(holder string) bool { return holder != session })
 	if ctx.Err() != nil || err != nil {
 		return nil
 	}
@@ -179,7 +180,7 @@ func (c *Client) watchSession(key string) *Watch[string] {
 
 // until runs watch until its value satisfies done, or ctx ends, or Consul's ACLs
 // refuse it.
-func (c *Client) until(ctx context.Context, watch *Watch[string], done func(string) bool) error {
+func until(ctx context.Context, watch *Watch[string], done func(string) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var group errgroup.Group
 	defer func() { cancel(); _ = group.Wait() }()

@@ -65,6 +65,8 @@ type Agent struct {
 
 	t          testing.TB
 	dir        string
+	config     map[string]any
+	members    []string // of a server: where its clients are
 	management string
 	process    *exec.Cmd
 	exited     chan struct{}
@@ -92,6 +94,7 @@ func Start(t testing.TB, cfg Config) *Agent {
 	}
 	if cfg.Join != nil {
 		a.management = cfg.Join.management
+		cfg.Join.members = append(cfg.Join.members, net.JoinHostPort(a.Host, "8301"))
 	}
 	a.configure(cfg)
 	t.Cleanup(a.Kill)
@@ -143,7 +146,17 @@ func (a *Agent) configure(cfg Config) {
 		config["retry_interval"] = "1s"
 	}
 	maps.Copy(config, cfg.Extra)
-	data, err := json.Marshal(config)
+	a.config = config
+}
+
+func (a *Agent) writeConfig() {
+	a.t.Helper()
+	if len(a.members) > 0 {
+		// A server that was killed does not remember its clients, and waits up to
+		// 30 s until they come to it.
+		a.config["retry_join"] = a.members
+	}
+	data, err := json.Marshal(a.config)
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -154,6 +167,7 @@ func (a *Agent) configure(cfg Config) {
 
 func (a *Agent) start(path string) {
 	a.t.Helper()
+	a.writeConfig()
 	output, err := os.OpenFile(a.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		a.t.Fatal(err)
