@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/intentions"
 	"sluice/internal/testca"
 	"sluice/mesh"
 )
@@ -144,6 +145,57 @@ func compare(b *testing.B, ours, plain func()) (total, base cost) {
 	b.ReportMetric(float64(total.cpu)/float64(base.cpu), "ratio-cpu")
 	b.ReportMetric(float64(total.wall)/float64(base.wall), "ratio-wall")
 	return total, base
+}
+
+// BenchmarkRevocation denies one of two services that hold 200 connections each,
+// and waits until the last client has seen its reset. ms/first and ms/last are
+// from the change of the policy to the first and to the last reset.
+func BenchmarkRevocation(b *testing.B) {
+	const each = 200
+	w := newWorld(b)
+	both := []intentions.Rule{allow("web", "mongo-primary"), allow("gateway", "mongo-primary")}
+	policy := allowing(both...)
+	server := w.listen("mongo-primary", policy, nil)
+	server.echo(b)
+	web, _ := w.dialer("web", nil)
+	gateway, _ := w.dialer("gateway", nil)
+	var bystanders []*mesh.Conn
+	for range each {
+		bystanders = append(bystanders, mustDial(b, gateway, server.instance()))
+	}
+	var first, last time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		policy.set(both...)
+		var losers []*mesh.Conn
+		for range each {
+			losers = append(losers, mustDial(b, web, server.instance()))
+		}
+		ends := make(chan time.Time, each)
+		for _, conn := range losers {
+			go func() {
+				_, _ = conn.Read(make([]byte, 1))
+				ends <- time.Now()
+				_ = conn.Close()
+			}()
+		}
+		b.StartTimer()
+		began := time.Now()
+		policy.set(both[1])
+		var end time.Time
+		for i := range each {
+			end = <-ends
+			if i == 0 {
+				first += end.Sub(began)
+			}
+		}
+		last += end.Sub(began)
+	}
+	for _, conn := range bystanders {
+		roundTrip(b, conn, "untouched")
+	}
+	b.ReportMetric(float64(first.Microseconds())/1000/float64(b.N), "ms/first")
+	b.ReportMetric(float64(last.Microseconds())/1000/float64(b.N), "ms/last")
 }
 
 const mebibyte = 1 << 20

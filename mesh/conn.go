@@ -45,6 +45,13 @@ type Conn struct {
 	expiry   *time.Timer
 }
 
+// keepAlive is how a vanished peer is noticed on a connection on which nothing
+// moves: after 10 + 3 x 5 seconds. TCP_USER_TIMEOUT is left alone on purpose: it
+// would also end connections whose reader merely takes its time.
+func keepAlive() net.KeepAliveConfig {
+	return net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}
+}
+
 // register puts c into its table and starts the clock of the peer's leaf. From
 // here on the connection is found by every cut.
 func (c *Conn) register(now time.Time) {

@@ -36,7 +36,8 @@ type DialerConfig struct {
 	// Prefer puts instances into the order in which they are tried; nil is
 	// random order. It may drop some.
 	Prefer func([]Instance) []Instance
-	// DialContext makes the TCP connection; nil is a net.Dialer.
+	// DialContext makes the TCP connection; nil is a net.Dialer that notices a
+	// vanished peer of an idle connection after 25 s.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	// Logger receives cuts; nil is silent.
 	Logger *slog.Logger
@@ -60,7 +61,7 @@ func NewDialer(cfg DialerConfig) *Dialer {
 		cfg.Timeout = DefaultDialTimeout
 	}
 	if cfg.DialContext == nil {
-		cfg.DialContext = (&net.Dialer{}).DialContext
+		cfg.DialContext = (&net.Dialer{KeepAliveConfig: keepAlive()}).DialContext
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -199,6 +200,9 @@ func (d *Dialer) confirmed(ctx context.Context, session *tls.Conn, own Credentia
 		return d.deniedByDestination(own, instance.ID.Service())
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case d.refused(own, instance.ID.Service()) != nil:
+		// The change that cut us has reached us, too.
+		return d.refused(own, instance.ID.Service())
 	default:
 		return fmt.Errorf("the destination ended the handshake: %w", err)
 	}

@@ -42,6 +42,18 @@ func eventually(tb testing.TB, what string, holds func() bool) {
 	}
 }
 
+// await waits until a channel is closed.
+func await(tb testing.TB, what string, channel <-chan struct{}) {
+	tb.Helper()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-channel:
+	case <-timer.C:
+		tb.Fatalf("waited %s in vain: %s", patience, what)
+	}
+}
+
 // identityOf is a CredentialSource whose credentials a test can replace.
 type identityOf struct {
 	newest atomic.Pointer[mesh.Credentials]

@@ -40,6 +40,9 @@ func (d *Dialer) dial(ctx context.Context, service string, prefer func([]Instanc
 	var instances []Instance
 	if err == nil {
 		instances, err = d.cfg.Resolver.Instances(ctx, service)
+		if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrNoInstance) {
+			err = fmt.Errorf("%w is known yet: %w", ErrNoInstance, err)
+		}
 	}
 	if err == nil {
 		if instances = d.order(instances, prefer); len(instances) == 0 {

@@ -70,7 +70,8 @@ type Listener struct {
 
 // Listen binds address, a "host:port". Nothing is accepted before Run.
 func Listen(address string, cfg ListenConfig) (*Listener, error) {
-	socket, err := net.Listen("tcp", address)
+	sockets := net.ListenConfig{KeepAliveConfig: keepAlive()}
+	socket, err := sockets.Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("mesh: listen on %s: %w", address, err)
 	}

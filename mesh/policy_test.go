@@ -270,6 +270,22 @@ func TestTheAgentIsAskedOnlyWhileNoPolicyHasArrived(t *testing.T) {
 	}
 }
 
+func TestADenyByTheAgentIsADeny(t *testing.T) {
+	w := newWorld(t)
+	agent := &verdictsOf{answer: func(context.Context) (bool, error) { return false, nil }}
+	server := w.listen("mongo-primary", nil, func(c *mesh.ListenConfig) {
+		c.Authorizer = mesh.NewAuthorizer(mesh.AuthorizerConfig{Service: "mongo-primary", Policy: newPolicy(), Fallback: agent})
+	})
+	server.echo(t)
+	dialer, _ := w.dialer("web", nil)
+	if _, err := dialer.DialInstance(t.Context(), server.instance()); !errors.Is(err, mesh.ErrDenied) {
+		t.Errorf("got %v", err)
+	}
+	if c := server.table.Counters(); c.Accepted != 0 {
+		t.Errorf("counters: %+v", c)
+	}
+}
+
 func TestNoVerdictIsADeny(t *testing.T) {
 	w := newWorld(t)
 	now := time.Now()

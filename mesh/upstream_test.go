@@ -105,7 +105,7 @@ func TestAnUpstreamConnectionWaitsForAnInstance(t *testing.T) {
 	if _, err := local.Write([]byte("hello")); err != nil {
 		t.Fatal(err)
 	}
-	<-changed
+	await(t, "Err changes", changed)
 	if err := u.Err(); !errors.Is(err, mesh.ErrNoInstance) {
 		t.Errorf("while held: %v", err)
 	}
@@ -150,7 +150,7 @@ func TestAnUpstreamSaysAtOnceThatIntentionsDeny(t *testing.T) {
 	if err := ended(t, local); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the live connection: %v, want a reset", err)
 	}
-	<-changed
+	await(t, "Err changes", changed)
 	var denied *mesh.DeniedError
 	if err := u.Err(); !errors.As(err, &denied) || denied.Error() != "denied by intention web -> mongo-primary" {
 		t.Errorf("nobody has dialled, and Err says: %v", err)
@@ -164,7 +164,7 @@ func TestAnUpstreamSaysAtOnceThatIntentionsDeny(t *testing.T) {
 	}
 	changed = u.Changed()
 	policy.set(allow("web", "mongo-primary"))
-	<-changed
+	await(t, "Err changes", changed)
 	if err := u.Err(); err != nil {
 		t.Errorf("the deny is taken back, and Err says: %v", err)
 	}
