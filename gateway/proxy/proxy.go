@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -203,13 +204,13 @@ func (p *Proxy) serveError(w http.ResponseWriter, r *http.Request, err error) {
 
 // account logs and counts one request.
 func (p *Proxy) account(x *exchange, r *http.Request, status int, took time.Duration) {
-	service, instance := "", ""
+	service, instance := strings.Join(x.services, "+"), ""
 	if x.answered != nil {
 		service, instance = x.answered.service(), x.answered.instance.ServiceID
 	}
 	p.metrics.request(service, status, took)
 	args := []any{
-		"method", r.Method, "host", r.Host, "path", r.URL.Path, "status", status, "took", took,
+		"method", r.Method, "host", r.Host, "path", r.URL.Path, "status", status, "took_ms", float64(took.Microseconds()) / 1000,
 		"client", x.client, "request_id", x.id, "service", service, "instance", instance, "attempts", x.attempts,
 	}
 	if x.err != nil {

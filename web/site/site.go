@@ -228,7 +228,7 @@ func (s *Site) observe(next echo.HandlerFunc) echo.HandlerFunc {
 				err = nil
 			}
 			s.log.Info("request", "method", c.Request().Method, "path", c.Request().URL.Path, "status", c.Response().Status,
-				"took", s.cfg.Now().Sub(start), "request_id", c.Request().Header.Get("X-Request-Id"))
+				"took_ms", float64(s.cfg.Now().Sub(start).Microseconds())/1000, "request_id", c.Request().Header.Get("X-Request-Id"))
 		}()
 		return next(c)
 	}
