@@ -101,22 +101,7 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 	if err != nil {
 		return err
 	}
-	primaryWay, err := edge.open(group, blog.Config{
-		Service: primary, Address: cfg.ListenLoopback(primaryPort), User: cfg.mongoUser, Password: password,
-	}, logger)
-	if err != nil {
-		return err
-	}
-	secondaryWay, err := edge.open(group, blog.Config{
-		Service: secondary, Address: cfg.ListenLoopback(secondaryPort), User: cfg.mongoUser, Password: password, Secondary: true,
-	}, logger)
-	if err != nil {
-		return err
-	}
-	pages, err := site.New(site.Config{
-		Base: cfg.urlprefix, Title: cfg.pageTitle, Node: cfg.Node, Datacenter: cfg.Datacenter, Instance: cfg.instance(),
-		Credentials: edge.identity, Primary: primaryWay, Secondary: secondaryWay, Logger: logger,
-	})
+	pages, err := cfg.open(group, edge, password, logger)
 	if err != nil {
 		return err
 	}
@@ -129,7 +114,7 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 		}
 		return nil
 	})
-	ops.Ready(primary, func(ctx context.Context) error { _, err := primaryWay.Store.Hello(ctx); return err })
+	ops.Ready(primary, pages.Ready)
 	ops.Handle("GET /mesh", edge.report().Handler())
 
 	group.Add("mesh listener", listener.Run)
@@ -143,6 +128,26 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 	group.Add("registration", registrar.Run)
 	logger.Info("started", "service", name, "instance", cfg.instance(), "listen", listener.Addr().String(), "operations", ops.Addr().String(), "version", service.Version())
 	return group.Run(ctx)
+}
+
+// open makes the ways to the database and the site that uses them.
+func (cfg config) open(group *service.Group, edge *edge, password string, logger *slog.Logger) (*site.Site, error) {
+	toPrimary, err := edge.open(group, blog.Config{
+		Service: primary, Address: cfg.ListenLoopback(primaryPort), User: cfg.mongoUser, Password: password,
+	}, logger)
+	if err != nil {
+		return nil, err
+	}
+	toSecondary, err := edge.open(group, blog.Config{
+		Service: secondary, Address: cfg.ListenLoopback(secondaryPort), User: cfg.mongoUser, Password: password, Secondary: true,
+	}, logger)
+	if err != nil {
+		return nil, err
+	}
+	return site.New(site.Config{
+		Base: cfg.urlprefix, Title: cfg.pageTitle, Node: cfg.Node, Datacenter: cfg.Datacenter, Instance: cfg.instance(),
+		Credentials: edge.identity, Primary: toPrimary, Secondary: toSecondary, Logger: logger,
+	})
 }
 
 func server(handler http.Handler, logger *slog.Logger) *http.Server {

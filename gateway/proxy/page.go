@@ -121,8 +121,10 @@ func pageDenied(denied *mesh.DeniedError) page {
 		Status: http.StatusForbidden, Title: "Denied",
 		Reason: denied.Error(),
 		Facts: []fact{
-			{"source", d.Source}, {"destination", d.Destination},
-			{"decided by", rule}, {"refused by", refusedBy(denied)},
+			{"source", d.Source},
+			{"destination", d.Destination},
+			{"decided by", rule},
+			{"refused by", refusedBy(denied)},
 		},
 		Hint:    "To allow it:",
 		Command: fmt.Sprintf("sluice intentions allow %s %s", d.Source, d.Destination),

@@ -177,12 +177,18 @@ func TestDeniedPageNamesSourceDestinationRuleAndTheCommandThatAllows(t *testing.
 		rule  func()
 		wants []string
 	}{
-		{"exact", func() { world.Policy.Set(meshtest.Deny("gateway", "web")) },
-			[]string{"denied by intention gateway -> web", "gateway -> web, deny (precedence 9)"}},
-		{"wildcard", func() { world.Policy.Set(meshtest.Deny("*", "web")) },
-			[]string{"denied by intention * -> web", "* -> web, deny (precedence 8)"}},
-		{"default", func() { world.Policy.Set() },
-			[]string{"no intention matches gateway -> web"}},
+		{
+			"exact", func() { world.Policy.Set(meshtest.Deny("gateway", "web")) },
+			[]string{"denied by intention gateway -> web", "gateway -> web, deny (precedence 9)"},
+		},
+		{
+			"wildcard", func() { world.Policy.Set(meshtest.Deny("*", "web")) },
+			[]string{"denied by intention * -> web", "* -> web, deny (precedence 8)"},
+		},
+		{
+			"default", func() { world.Policy.Set() },
+			[]string{"no intention matches gateway -> web"},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -105,6 +105,12 @@ func New(cfg Config) (*Site, error) {
 // ServeHTTP serves one request.
 func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.echo.ServeHTTP(w, r) }
 
+// Ready returns nil if the primary answers now.
+func (s *Site) Ready(ctx context.Context) error {
+	_, err := s.cfg.Primary.Store.Hello(ctx)
+	return err
+}
+
 // show answers GET of the page. "?from=secondary" reads the entries from a
 // secondary.
 func (s *Site) show(c echo.Context) error {

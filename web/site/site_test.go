@@ -320,8 +320,10 @@ func TestEachFailureIsAPageInWordsWithTheCommandThatHelps(t *testing.T) {
 		wants  []string
 	}{
 		{"denied", denied("web", "mongo-primary"), 503, []string{"denied by intention web -> mongo-primary", "sluice intentions allow web mongo-primary"}},
-		{"denied by wildcard", &mesh.DeniedError{Decision: intentions.NewSet(nil, intentions.Deny).Decide("web", "mongo-primary"), By: mesh.BySource}, 503,
-			[]string{"no intention matches web -> mongo-primary", "sluice intentions allow web mongo-primary"}},
+		{
+			"denied by wildcard", &mesh.DeniedError{Decision: intentions.NewSet(nil, intentions.Deny).Decide("web", "mongo-primary"), By: mesh.BySource}, 503,
+			[]string{"no intention matches web -> mongo-primary", "sluice intentions allow web mongo-primary"},
+		},
 		{"no instance", &blog.Error{Service: "mongo-primary", Way: mesh.ErrNoInstance, Driver: errors.New("secret detail")}, 503, []string{"No healthy instance of mongo-primary."}},
 		{"wrong identity", &blog.Error{Way: &mesh.WrongIdentityError{Got: id}}, 502, []string{"/svc/other"}},
 		{"not ready", mesh.ErrNotReady, 503, []string{"holds no valid certificate"}},
