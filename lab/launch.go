@@ -50,9 +50,9 @@ type UpConfig struct {
 // Started is what became of Up.
 type Started struct {
 	// Already is true when a lab was running before; nothing was started then.
-	Already bool
-	Options Options
-	Summary Summary
+	Already bool    `json:"already"`
+	Options Options `json:"options"`
+	Summary Summary `json:"summary"`
 }
 
 // Up starts a lab and waits until a real request has crossed every allowed edge.
@@ -206,6 +206,8 @@ func Supervise(ctx context.Context, state string, logTo io.Writer) error {
 	if err != nil {
 		return err
 	}
+	// Consul makes files that everybody may read; what the lab writes is its user's.
+	syscall.Umask(0o077)
 	options, err := loadOptions(layout)
 	if err != nil {
 		return err

@@ -29,7 +29,8 @@ func newCerts(a *app) *cobra.Command {
 	}, &cobra.Command{
 		Use: "rotate", Short: "Make a new root and wait until every leaf is signed by it", Args: cobra.NoArgs,
 		Long: `Make a new root and wait until every process presents a leaf that it signed. The
-old root is trusted until its leaves have gone, so no connection is refused.`,
+old root is trusted until its leaves have gone, so no connection is refused. The
+agents spread the new leaves over 30 seconds, to spare their servers.`,
 		RunE: func(command *cobra.Command, _ []string) error { return a.rotate(command) },
 	})
 	return command
@@ -103,7 +104,7 @@ func (a *app) rotate(command *cobra.Command) error {
 	for _, row := range before {
 		old[row.Serial] = true
 	}
-	a.say("a new root is active; waiting for new leaves")
+	a.say("a new root is active; waiting for new leaves, which the agents spread over 30 s")
 	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()
 	for {

@@ -57,11 +57,11 @@ func (a *app) up(ctx context.Context, config lab.UpConfig) error {
 	if err != nil {
 		return err
 	}
-	if a.json() {
-		return a.print(started)
-	}
 	if started.Already {
 		a.say("the lab is already running (since %s, engine %s)", started.Options.Started.Format(time.TimeOnly), started.Options.Engine)
+	}
+	if a.json() {
+		return a.print(started)
 	}
 	a.printSummary(started)
 	return nil

@@ -295,6 +295,26 @@ func copyProgram(from, to string) error {
 	return errors.Join(err, target.Close())
 }
 
+// OwnPrograms gives the lab a copy of the programs, which the test may change, and
+// returns its folder.
+func (l *Lab) OwnPrograms() string {
+	l.t.Helper()
+	own := filepath.Join(l.Dir, "bin")
+	if err := os.Mkdir(own, 0o755); err != nil {
+		l.t.Fatal(err)
+	}
+	for _, name := range []string{"sluice", "web", "mongo-agent", "gateway"} {
+		if err := os.Link(filepath.Join(l.bin, name), filepath.Join(own, name)); err == nil {
+			continue
+		}
+		if err := copyProgram(filepath.Join(l.bin, name), filepath.Join(own, name)); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	l.bin = own
+	return own
+}
+
 // Up starts the lab and fails the test if it does not come up.
 func (l *Lab) Up(args ...string) Result {
 	l.t.Helper()

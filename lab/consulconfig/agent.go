@@ -77,7 +77,7 @@ func (a Agent) Config() ([]byte, error) {
 			"tokens":         tokens,
 		},
 		"default_intention_policy":   "deny",
-		"connect":                    object{"enabled": true, "test_ca_leaf_root_change_spread": "1ns"},
+		"connect":                    object{"enabled": true},
 		"disable_remote_exec":        true,
 		"enable_script_checks":       false,
 		"enable_local_script_checks": false,
