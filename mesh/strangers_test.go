@@ -35,8 +35,8 @@ func served(address string, cfg *tls.Config) (tls.ConnectionState, error) {
 	return conn.ConnectionState(), err
 }
 
-func TestWrongClientsAreNeverHandedOut(t *testing.T) {
-	w := newWorld(t)
+// wrongClients are those that speak TLS; right is what they fail to be.
+func wrongClients(t *testing.T, w *world) (wrong map[string]*tls.Config, right *tls.Certificate) {
 	otherCA := testca.NewRoot(t, trustDomain)
 	dc2 := w.ca.Root().Intermediate(t, "dc2")
 	web := testca.Leaf{Datacenter: "dc1", Service: "web"}
@@ -45,7 +45,7 @@ func TestWrongClientsAreNeverHandedOut(t *testing.T) {
 		change(&leaf)
 		return w.ca.Leaf(t, leaf)
 	}
-	right := w.ca.Leaf(t, web)
+	right = w.ca.Leaf(t, web)
 	stolen := *right
 	stolen.PrivateKey = otherCA.Leaf(t, web).PrivateKey
 	unchained := *right
@@ -53,7 +53,7 @@ func TestWrongClientsAreNeverHandedOut(t *testing.T) {
 	tls12 := rawClient(right)
 	tls12.MaxVersion = tls.VersionTLS12
 
-	clients := map[string]*tls.Config{
+	return map[string]*tls.Config{
 		"no certificate":             rawClient(nil),
 		"other CA":                   rawClient(otherCA.Leaf(t, web)),
 		"TLS 1.2":                    tls12,
@@ -73,7 +73,12 @@ func TestWrongClientsAreNeverHandedOut(t *testing.T) {
 		"another namespace":          rawClient(with(func(l *testca.Leaf) { l.URIs = []string{"spiffe://" + trustDomain + "/ns/team/dc/dc1/svc/web"} })),
 		"leaf signed by a leaf":      rawClient(leafSignedByLeaf(t, w, web)),
 		"wildcard as a service name": rawClient(with(func(l *testca.Leaf) { l.URIs = []string{"spiffe://" + trustDomain + "/ns/default/dc/dc1/svc/*"} })),
-	}
+	}, right
+}
+
+func TestWrongClientsAreNeverHandedOut(t *testing.T) {
+	w := newWorld(t)
+	clients, right := wrongClients(t, w)
 	server := w.listen("mongo-primary", allowing(allow("web", "mongo-primary")), nil)
 	server.handle(t, func(c net.Conn) { _, _ = c.Write([]byte{1}) })
 	for name, cfg := range clients {
