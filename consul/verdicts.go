@@ -19,23 +19,42 @@ import (
 // authorizePath is the agent's endpoint for a verdict on one connection.
 const authorizePath = "/v1/agent/connect/authorize"
 
-// Verdicts returns the slow path to a verdict: the agent's authorize endpoint. It
-// never waits longer than two seconds, and never behind a blocking query.
+// Verdicts returns the slow path to a verdict, for the moments in which no policy
+// has arrived: the agent's authorize endpoint, and, if that allows, Consul's
+// servers. Both must allow. It never waits longer than two seconds for each, and
+// never behind a blocking query.
+//
+// The agent alone is not believed, because it answers from a cache whose refresh
+// ends with the request that filled it (Consul 1.22: agent/cache/cache.go, fetch,
+// runs in the context of that request). After one or two changes of the
+// intentions its answer is an old one, for as long as it is asked for.
 func (c *Client) Verdicts() mesh.Verdicts { return verdicts{client: c} }
 
 type verdicts struct{ client *Client }
 
-// Authorize asks the agent. Its answer comes from its own cache of intentions,
-// which normally follows a change within milliseconds.
+// Authorize implements mesh.Verdicts.
 func (v verdicts) Authorize(ctx context.Context, source identity.ID, destination string) (intentions.Decision, error) {
 	answer, err := v.client.authorize(ctx, source.String(), destination)
 	if err != nil {
 		return intentions.Decision{}, err
 	}
-	return intentions.Decision{
+	decision := intentions.Decision{
 		Source: source.Service(), Destination: destination,
 		Allowed: answer.Authorized, Rule: ruleFromReason(answer.Reason),
-	}, nil
+	}
+	if !decision.Allowed {
+		return decision, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, verdictTimeout)
+	defer cancel()
+	if decision.Allowed, err = v.client.Check(ctx, source.Service(), destination); err != nil {
+		return intentions.Decision{}, err
+	}
+	if !decision.Allowed {
+		// The agent's rule is not the one that decided.
+		decision.Rule = nil
+	}
+	return decision, nil
 }
 
 // authorize is api.Agent.ConnectAuthorize with a context, which that lacks.
