@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -37,6 +39,17 @@ const (
 	openWeb    = "gateway, open to web-1"
 	newWeb     = "gateway, new to web-1"
 )
+
+// count tells how a stream has fared since a moment.
+func (r *running) count(stream string, since time.Duration) string {
+	counts := map[string]int{}
+	for _, e := range r.sofar() {
+		if e.Stream == stream && e.Began > since {
+			counts[e.Result]++
+		}
+	}
+	return fmt.Sprint(counts)
+}
 
 // traffic starts it and waits until all of it flows.
 func (p *proof) traffic(primary string) *traffic {
@@ -162,12 +175,13 @@ func frozenSourceAgent(p *proof) {
 	from := monotonic()
 	t.flow(freeze)
 	t.untouched(from, monotonic(), openRaw, openJudged, newRaw, newJudged, wrongRaw, openWeb, newWeb)
+	p.pageSays("application/json", http.StatusOK)
 	took := t.deniedWithin("web", "mongo-primary", t.source, newRaw, time.Second)
 	p.Logf("web-1's agent frozen for %s: nothing failed; a deny reached the destination after %s all the same", freeze, took.Round(time.Millisecond))
 	p.set("web", "mongo-primary", intentions.Allow)
 
-	p.lab.Must("fault", "cont", "web-1/consul")
 	back := monotonic()
+	p.lab.Must("fault", "cont", "web-1/consul")
 	took = t.deniedWithin("gateway", "web", t.inbound, newWeb, recovery)
 	enforced := monotonic() - back
 	p.awaitInstance("web", "web-1", recovery)
@@ -190,6 +204,8 @@ func frozenDestinationAgent(p *proof) {
 	from := monotonic()
 	t.flow(freeze)
 	t.untouched(from, monotonic(), openRaw, openJudged, newRaw, wrongRaw, openWeb, newWeb)
+	p.Logf("web's tries to reach a mongo-primary by name meanwhile: %s", t.source.count(newJudged, from))
+	p.pageSays("application/json", http.StatusOK)
 	began, _ := p.set("web", "mongo-primary", intentions.Deny)
 	t.source.await(recovery, "the source's own verdict cuts", func(events []event) error {
 		for _, e := range events {
@@ -200,10 +216,15 @@ func frozenDestinationAgent(p *proof) {
 		return errors.New("it is open")
 	})
 	t.source.awaitSince(monotonic(), []string{newRaw}, served, served, 3)
+	for _, e := range t.source.sofar() {
+		if e.Stream == newRaw && e.Began > began && e.Result != served {
+			p.Errorf("the destination cannot have heard of the deny, but %s was %s %s", e.Stream, e.Result, e.Detail)
+		}
+	}
 	p.Logf("the agent of %s frozen for %s: what was open stayed, the last known verdicts held; a deny was enforced by the source alone", primary.Name, freeze)
 
-	p.lab.Must("fault", "cont", primary.Name+"/consul")
 	back := monotonic()
+	p.lab.Must("fault", "cont", primary.Name+"/consul")
 	t.source.awaitSince(began, []string{newRaw}, denied, denied, 1)
 	enforced := monotonic() - back
 	p.set("web", "mongo-primary", intentions.Allow)
@@ -216,13 +237,15 @@ func frozenDestinationAgent(p *proof) {
 	p.pageComesBack(10 * time.Second)
 }
 
-// killedAgent ends the agent beside web-1 without a goodbye and starts it again.
+// killedAgent ends the agent beside web-1 without a goodbye, has it lose what it
+// knows of its services, and starts it again.
 func killedAgent(p *proof) {
 	primary, _ := p.members()
 	t := p.traffic(primary.Address)
 	from := monotonic()
 	p.lab.Must("fault", "kill", "web-1/consul")
 	t.flow(2 * time.Second)
+	p.forget("web-1")
 	p.lab.Must("fault", "restart", "web-1/consul")
 	p.awaitAgent("web-1")
 	back := monotonic()
@@ -233,6 +256,20 @@ func killedAgent(p *proof) {
 	p.set("gateway", "web", intentions.Allow)
 	t.stop()
 	p.pageComesBack(recovery)
+}
+
+// forget deletes the services and checks that a node's agent would remember.
+func (p *proof) forget(node string) {
+	p.Helper()
+	for _, kept := range []string{"services", "checks"} {
+		path := filepath.Join(p.lab.State, "nodes", node, "consul", kept)
+		if entries, err := os.ReadDir(path); err != nil || len(entries) == 0 && kept == "services" {
+			p.Fatalf("%s holds no %s: %v", path, kept, err)
+		}
+		if err := os.RemoveAll(path); err != nil {
+			p.Fatal(err)
+		}
+	}
 }
 
 // awaitAgent waits until the agent of a node answers.

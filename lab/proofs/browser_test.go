@@ -24,6 +24,11 @@ func browserReadsAndWrites(p *proof) {
 	ctx := p.browser()
 	entry := "entry " + rand.Text()
 	url := p.lab.URL(9999, "/web")
+	// Not the test's own folder: people look at them afterwards.
+	pictures, err := os.MkdirTemp("", "sluice-screenshots-")
+	if err != nil {
+		p.Fatal(err)
+	}
 	p.do(ctx, withoutScripts(), chromedp.Navigate(url))
 	text := p.text(ctx)
 	for _, word := range []string{"web-", "127.0.10.1:27017", "Primary address", "Is primary", "Is secondary", "spiffe://", "serial", "expires"} {
@@ -38,7 +43,7 @@ func browserReadsAndWrites(p *proof) {
 	if text = p.text(ctx); !strings.Contains(text, entry) || !strings.Contains(text, "written without JavaScript") {
 		p.Errorf("the entry is not listed:\n%s", text)
 	}
-	p.screenshot(ctx, url, "blog")
+	p.screenshot(ctx, url, pictures, "blog")
 
 	p.lab.Must("intentions", "deny", "web", "mongo-primary")
 	p.do(ctx, chromedp.Navigate(url))
@@ -48,13 +53,13 @@ func browserReadsAndWrites(p *proof) {
 			p.Errorf("the denial does not say %q:\n%s", word, text)
 		}
 	}
-	p.screenshot(ctx, url, "denied")
+	p.screenshot(ctx, url, pictures, "denied")
 	p.lab.Must("intentions", "deny", "gateway", "web")
 	p.do(ctx, chromedp.Navigate(url))
 	if text = p.text(ctx); !strings.Contains(text, "denied by intention gateway -> web") {
 		p.Errorf("the gateway's page does not say why:\n%s", text)
 	}
-	p.screenshot(ctx, url, "denied-by-the-gateway")
+	p.screenshot(ctx, url, pictures, "denied-by-the-gateway")
 }
 
 // do runs browser actions in order.
@@ -106,7 +111,7 @@ func (p *proof) browser() context.Context {
 
 // screenshot takes a picture at the width of a telephone and holds the page to
 // fit it.
-func (p *proof) screenshot(ctx context.Context, url, name string) {
+func (p *proof) screenshot(ctx context.Context, url, dir, name string) {
 	p.Helper()
 	p.do(ctx, chromedp.EmulateViewport(phone, 740, chromedp.EmulateScale(2)), chromedp.Navigate(url))
 	width, err := chromedp.Run(ctx, func(ctx context.Context, t *chromedp.Target) (float64, error) {
@@ -119,18 +124,14 @@ func (p *proof) screenshot(ctx context.Context, url, name string) {
 	if err != nil {
 		p.Fatal(err)
 	}
-	picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(90))
+	picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
 	if err != nil {
 		p.Fatal(err)
 	}
 	if width > phone {
 		p.Errorf("%s: the page is %.0f pixels wide on a telephone of %d", name, width, phone)
 	}
-	dir, err := os.MkdirTemp("", "sluice-screenshots-")
-	if err != nil {
-		p.Fatal(err)
-	}
-	path := filepath.Join(dir, name+".jpg")
+	path := filepath.Join(dir, name+".png")
 	if err := os.WriteFile(path, picture, 0o644); err != nil {
 		p.Fatal(err)
 	}

@@ -49,6 +49,7 @@ func denyIsFastAndExact(p *proof) {
 		{Name: bystanders[2], Client: "judged", Open: true, Pause: 2 * time.Millisecond, target: beside},
 	}})
 	all := slices.Concat(fresh, open)
+	neighbours := p.replication(primary.Name)
 	r.awaitSince(0, all, served, opened, 1)
 	r.awaitSince(0, bystanders, served, opened, 1)
 	var done []toggle
@@ -65,7 +66,34 @@ func denyIsFastAndExact(p *proof) {
 	events := r.stop()
 	nothingSlipped(p.T, events, done, fresh, open)
 	untouched(p.T, events, bystanders)
+	kept := 0
+	for id := range p.replication(primary.Name) {
+		if neighbours[id] {
+			kept++
+		}
+	}
+	p.Logf("connections of replication through the same process: %d of %d are still the same", kept, len(neighbours))
+	if kept == 0 {
+		p.Error("the denies have cut replication, which is another edge of the same process")
+	}
 	measure(p.T, events, done, fresh, open)
+}
+
+// replication returns the live inbound connections of mongo-repl on a node.
+func (p *proof) replication(node string) map[uint64]bool {
+	p.Helper()
+	live := map[uint64]bool{}
+	for _, process := range p.node(node).Processes {
+		if process.Mesh == nil {
+			continue
+		}
+		for _, c := range process.Mesh.Connections {
+			if c.Inbound && c.Destination.Service() == "mongo-repl" {
+				live[c.ID] = true
+			}
+		}
+	}
+	return live
 }
 
 // awaitSince waits until each stream has had one of two results so many times in
