@@ -29,11 +29,12 @@ build: ## Build bin/sluice, bin/web, bin/mongo-agent and bin/gateway
 	@command -v $(GO) >/dev/null || { echo 'Go is not installed, or not on PATH; install Go 1.26 or newer, see go.dev/doc/install' >&2; exit 4; }
 	@[ -x bin/sluice ] || echo 'building sluice (a minute or two, once)' >&2
 	@$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/sluice ./cmd/sluice
-	@$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/ ./web ./mongo-agent ./gateway
+	@$(GO) build -trimpath -o bin/ ./web ./mongo-agent ./gateway
 
 test: tools build ## Run every test: unit, race, integration on real Consul and mongod, up to down in both engines
 	$(GO) vet ./...
 	$(GO) test -race -timeout $(TEST_TIMEOUT) -p 1 ./...
+	$(GO) test -timeout $(TEST_TIMEOUT) -run 'TestThousandsOfConnections' ./mesh
 
 lint: ## vet, staticcheck, gofumpt, the import rule and the budgets
 	$(GO) vet ./...
