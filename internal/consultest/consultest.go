@@ -262,6 +262,9 @@ func (a *Agent) signal(signal syscall.Signal) {
 	}
 }
 
+// PID returns the process ID of the running agent.
+func (a *Agent) PID() int { return a.process.Process.Pid }
+
 // AwaitWorking waits until the agent answers from its servers and signs leaves.
 func (a *Agent) AwaitWorking() {
 	a.t.Helper()
