@@ -125,6 +125,7 @@ func TestAnAgentThatMisbehavesIsSurvived(t *testing.T) {
 }
 
 func TestALeafIsOnlyForItsOwnToken(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{})
 	ctx := t.Context()
 	leaf := func(service, token string) int {

@@ -218,6 +218,7 @@ func TestOurVerdictIsTheAgents(t *testing.T) {
 // it each time. The agent's own verdict is only shown: in Consul 1.22 it stays
 // behind for ever after the first few changes.
 func TestOurVerdictFollowsEveryChange(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{})
 	client := open(t, agent, agent.ServiceFile("db"))
 	policy := client.DestinationPolicy("db")

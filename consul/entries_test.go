@@ -14,6 +14,7 @@ func rule(source, destination string, action intentions.Action) intentions.Rule 
 }
 
 func TestEntriesAreWrittenOnlyOverTheVersionThatWasRead(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{})
 	client := open(t, agent, agent.PolicyFile(`service_prefix "" { policy = "read" intentions = "write" }`))
 	ctx := t.Context()
@@ -72,6 +73,7 @@ func TestEntriesAreWrittenOnlyOverTheVersionThatWasRead(t *testing.T) {
 }
 
 func TestAnEntryKeepsWhatARuleCannotSay(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{})
 	client := open(t, agent, agent.ManagementFile())
 	agent.Call(http.MethodPut, "/v1/config", map[string]any{"Kind": "service-defaults", "Name": "db", "Protocol": "http"}, nil)
@@ -109,6 +111,7 @@ func TestAnEntryKeepsWhatARuleCannotSay(t *testing.T) {
 }
 
 func TestCheckIsTheServersAnswer(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{})
 	client := open(t, agent, agent.ManagementFile())
 	for _, want := range []bool{false, true} {
@@ -122,6 +125,7 @@ func TestCheckIsTheServersAnswer(t *testing.T) {
 }
 
 func TestWritingWithoutARightSaysWhichRuleIsMissing(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{})
 	client := open(t, agent, agent.ServiceFile("web"))
 	for name, err := range map[string]error{

@@ -10,6 +10,7 @@ import (
 )
 
 func TestIdentityBecomesReadyAndNamesItsService(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{})
 	web := open(t, agent, agent.ServiceFile("web")).Identity("web")
 	if _, err := web.Credentials(); !errors.Is(err, mesh.ErrNotReady) {

@@ -15,6 +15,7 @@ import (
 const lockRules = `key_prefix "lab/" { policy = "write" } session_prefix "" { policy = "write" }`
 
 func TestALockIsHeldByOneAtATime(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{})
 	file := agent.PolicyFile(lockRules)
 	var inside, turns atomic.Int32
@@ -52,6 +53,7 @@ func TestALockIsHeldByOneAtATime(t *testing.T) {
 }
 
 func TestALostLockEndsTheWork(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{})
 	client := open(t, agent, agent.PolicyFile(lockRules))
 	for name, lose := range map[string]func(){
@@ -102,6 +104,7 @@ func TestAHolderThatCannotRenewGivesUpBeforeConsulDoes(t *testing.T) {
 }
 
 func TestAKeyIsReadWrittenAndFollowed(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{})
 	client := open(t, agent, agent.PolicyFile(lockRules))
 	watch := client.KVWatch("lab/title")

@@ -25,6 +25,7 @@ func decides(policy *Intentions, source, destination string, want bool) func() e
 }
 
 func TestAPolicyFollowsIntentionsAsDestinationAndAsSource(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{})
 	db := open(t, agent, agent.ServiceFile("db")).DestinationPolicy("db")
 	web := open(t, agent, agent.ServiceFile("web")).SourcePolicy("web")
@@ -47,6 +48,7 @@ func TestAPolicyFollowsIntentionsAsDestinationAndAsSource(t *testing.T) {
 }
 
 func TestTheDefaultPolicyIsLearnedFromTheAgent(t *testing.T) {
+	t.Parallel()
 	for _, action := range []intentions.Action{intentions.Allow, intentions.Deny} {
 		t.Run(string(action), func(t *testing.T) {
 			agent := consultest.Start(t, consultest.Config{DefaultIntentions: string(action)})
@@ -67,6 +69,7 @@ func TestTheDefaultPolicyIsLearnedFromTheAgent(t *testing.T) {
 }
 
 func TestWithoutTheRightToAskTheDefaultIsDeny(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{DefaultIntentions: "allow"})
 	reader := open(t, agent, agent.PolicyFile(`service "db" { policy = "read" }`)).DestinationPolicy("db")
 	running(t, reader.Run)
@@ -77,6 +80,7 @@ func TestWithoutTheRightToAskTheDefaultIsDeny(t *testing.T) {
 }
 
 func TestIntentionsWithoutARightSayWhichRuleIsMissing(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{})
 	stranger := open(t, agent, agent.PolicyFile(`service "other" { policy = "write" }`)).DestinationPolicy("db")
 	running(t, stranger.Run)
@@ -93,6 +97,7 @@ func TestIntentionsWithoutARightSayWhichRuleIsMissing(t *testing.T) {
 }
 
 func TestVerdictsAreTheAgents(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{})
 	intend(agent, "web", "db", "allow")
 	verdicts := open(t, agent, agent.ServiceFile("db")).Verdicts()

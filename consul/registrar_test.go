@@ -53,6 +53,7 @@ func ttl(id, name string) Registration {
 }
 
 func TestRegistrationsFollowWhatIsDesired(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{})
 	registrar := open(t, agent, agent.ServiceFile("web")).Registrar()
 	stop := running(t, registrar.Run)
@@ -93,6 +94,7 @@ func TestRegistrationsFollowWhatIsDesired(t *testing.T) {
 }
 
 func TestARegistrationThatTheAgentLostComesBack(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{})
 	registrar := open(t, agent, agent.ServiceFile("web")).Registrar()
 	running(t, registrar.Run)
@@ -117,6 +119,7 @@ func TestARegistrationThatTheAgentLostComesBack(t *testing.T) {
 }
 
 func TestATTLCheckIsKeptAlive(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{})
 	registrar := open(t, agent, agent.ServiceFile("web")).Registrar()
 	running(t, registrar.Run)
@@ -137,6 +140,7 @@ func TestATTLCheckIsKeptAlive(t *testing.T) {
 }
 
 func TestAnHTTPCheckTellsConsul(t *testing.T) {
+	t.Parallel()
 	healthy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer healthy.Close()
 	agent := consultest.Start(t, consultest.Config{})
@@ -149,6 +153,7 @@ func TestAnHTTPCheckTellsConsul(t *testing.T) {
 }
 
 func TestLeavingAHungAgentIsBounded(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{})
 	registrar := open(t, agent, agent.ServiceFile("web")).Registrar()
 	stop := running(t, registrar.Run)
@@ -166,6 +171,7 @@ func TestLeavingAHungAgentIsBounded(t *testing.T) {
 }
 
 func TestRegisteringWithoutARightSaysWhichRuleIsMissing(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{})
 	registrar := open(t, agent, agent.ServiceFile("other")).Registrar()
 	running(t, registrar.Run)

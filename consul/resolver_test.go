@@ -33,6 +33,7 @@ func finds(resolver mesh.Resolver, service string, want int) func() error {
 }
 
 func TestAResolverFollowsPassingInstances(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{})
 	resolver := open(t, agent, agent.ServiceFile("gateway")).Resolver("web")
 	running(t, resolver.Run)
@@ -72,6 +73,7 @@ func TestAResolverFollowsPassingInstances(t *testing.T) {
 }
 
 func TestHiddenInstancesAreExplained(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{})
 	register(agent, "web-1", "web", 8000)
 	for name, test := range map[string]struct{ rules, want string }{
@@ -90,6 +92,7 @@ func TestHiddenInstancesAreExplained(t *testing.T) {
 }
 
 func TestResolverAllFollowsEveryServiceWithTheTag(t *testing.T) {
+	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{})
 	register(agent, "db-1", "db", 27018)
 	resolver := open(t, agent, agent.ServiceFile("gateway")).ResolverAll("urlprefix-")
