@@ -91,7 +91,7 @@ func newProof(t *testing.T, shared *labtest.Lab) *proof {
 	t.Cleanup(func() {
 		p.consul.Close()
 		if t.Failed() {
-			t.Logf("status: %s", l.Run("status"))
+			t.Logf("status:\n%s", l.Run("status").Stdout)
 		}
 		l.Must("fault", "heal", "--all")
 		labtest.Eventually(t, 20*time.Second, "the intentions of the files hold again", func() error {

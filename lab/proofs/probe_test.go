@@ -401,7 +401,7 @@ func (p *proof) start(node string, o order) *running {
 	p.Cleanup(func() {
 		_ = r.input.Close()
 		<-r.read
-		if p.Failed() {
+		if p.Failed() && len(o.Streams) > 0 {
 			p.Logf("the probe on %s saw: %s", node, tally(r.sofar()))
 		}
 	})

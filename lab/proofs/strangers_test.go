@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"sluice/internal/testca"
@@ -158,7 +159,7 @@ func (p *probe) sessions(ctx context.Context) error {
 		return fmt.Errorf("a server that hands out tickets: %w", err)
 	}
 	p.say(event{Stream: "control", Result: served})
-	cache := tls.NewLRUClientSessionCache(0)
+	cache := &ticketCounter{ClientSessionCache: tls.NewLRUClientSessionCache(0)}
 	round := func(name string) {
 		for range p.Sessions.Count {
 			resumed, err := p.session(ctx, p.Sessions.Address, cache, p.Sessions.target.Service)
@@ -175,7 +176,23 @@ func (p *probe) sessions(ctx context.Context) error {
 		return err
 	}
 	round("after the deny")
+	for range cache.tickets.Load() {
+		p.say(event{Stream: "ticket", Result: served})
+	}
 	return nil
+}
+
+// ticketCounter counts the tickets that servers hand out.
+type ticketCounter struct {
+	tls.ClientSessionCache
+	tickets atomic.Int32
+}
+
+func (c *ticketCounter) Put(key string, state *tls.ClientSessionState) {
+	if state != nil {
+		c.tickets.Add(1)
+	}
+	c.ClientSessionCache.Put(key, state)
 }
 
 // session makes one connection that resumes if it can.
@@ -257,6 +274,9 @@ func sessionCacheDoesNotHelp(p *proof) {
 	events := r.stop()
 	if got := results(events, "control"); len(got) != 1 {
 		p.Error("the client resumes nowhere: no evidence")
+	}
+	if got := results(events, "ticket"); len(got) > 0 {
+		p.Errorf("the listener has handed out %d session tickets", len(got))
 	}
 	if got := results(events, "resumed"); len(got) > 0 {
 		p.Errorf("%d sessions were resumed: %s", len(got), got)
