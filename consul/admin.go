@@ -2,12 +2,7 @@ package consul
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 
@@ -131,25 +126,25 @@ func (c *Client) ReplaceIntentions(ctx context.Context, entries []intentions.Ent
 	return nil
 }
 
-// RotateRoot makes the primary datacenter sign by a new root, with a fresh key.
-// Consul cross-signs it and goes on trusting the old root until its leaves have
-// gone (Consul documentation, "Certificate authority: root rotation"). It needs
-// operator:write.
+// RotateRoot makes the primary datacenter sign by a new root. Consul makes the
+// key itself, because its configuration has changed, and it never leaves Consul: a
+// key that we made would stand in the configuration, for every operator to read.
+// Consul cross-signs the new root and goes on trusting the old one until its leaves
+// have gone (Consul documentation, "Certificate authority: root rotation"). It
+// needs operator:write.
 func (c *Client) RotateRoot(ctx context.Context) error {
 	config, _, err := c.brief.Connect().CAGetConfig((&api.QueryOptions{}).WithContext(ctx))
 	if err != nil {
 		return fmt.Errorf("read the certificate authority's configuration: %w", err)
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return fmt.Errorf("make a root key: %w", err)
+	delete(config.Config, "PrivateKey")
+	delete(config.Config, "RootCert")
+	config.Config["PrivateKeyType"] = "ec"
+	bits := 384
+	if fmt.Sprint(config.Config["PrivateKeyBits"]) == "384" {
+		bits = 256
 	}
-	der, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		return fmt.Errorf("encode a root key: %w", err)
-	}
-	config.Config["PrivateKey"] = string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}))
-	config.Config["RootCert"] = ""
+	config.Config["PrivateKeyBits"] = bits
 	if _, err := c.brief.Connect().CASetConfig(config, (&api.WriteOptions{}).WithContext(ctx)); err != nil {
 		return fmt.Errorf("rotate the root: %w", err)
 	}

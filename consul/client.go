@@ -124,7 +124,9 @@ func parseAddress(address string) (host string, dial dialFunc, err error) {
 }
 
 func newAPI(host string, client *http.Client) (*api.Client, error) {
-	return api.NewClient(&api.Config{Address: host, Scheme: "http", HttpClient: client})
+	// The transport sets the real token. One that is set here keeps the package from
+	// looking for a token file in the environment.
+	return api.NewClient(&api.Config{Address: host, Scheme: "http", HttpClient: client, Token: "set-by-transport"})
 }
 
 func (c *Client) transport(dial dialFunc) http.RoundTripper {
@@ -148,6 +150,12 @@ type tokenTransport struct {
 
 func (t *tokenTransport) RoundTrip(request *http.Request) (*http.Response, error) {
 	request = request.Clone(request.Context())
+	// Of the environment too, and unknown to Consul's community edition.
+	if query := request.URL.Query(); query.Has("ns") || query.Has("partition") {
+		query.Del("ns")
+		query.Del("partition")
+		request.URL.RawQuery = query.Encode()
+	}
 	request.Header.Del("Authorization")
 	request.Header.Del("X-Consul-Token")
 	if t.token != "" {

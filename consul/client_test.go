@@ -124,6 +124,24 @@ func TestAnAgentThatMisbehavesIsSurvived(t *testing.T) {
 	}
 }
 
+func TestTheEnvironmentsTokenIsNotUsed(t *testing.T) {
+	t.Setenv("CONSUL_HTTP_TOKEN", "token-of-the-environment")
+	t.Setenv("CONSUL_HTTP_AUTH", "user:password")
+	fake := &fakeAgent{done: make(chan struct{}), answers: []fakeAnswer{{200, 50, allow("web")}}}
+	server := httptest.NewServer(fake)
+	defer server.Close()
+	defer close(fake.done)
+	policy := openAt(t, server.URL, "").DestinationPolicy("db")
+	stop := running(t, policy.Run)
+	consultest.Await(t, 10*time.Second, "an answer", decides(policy, "web", "db", true))
+	stop()
+	fake.mu.Lock()
+	defer fake.mu.Unlock()
+	if fake.tokens[0] != "" {
+		t.Errorf("an anonymous client sent %q", fake.tokens[0])
+	}
+}
+
 func TestALeafIsOnlyForItsOwnToken(t *testing.T) {
 	t.Parallel()
 	agent := consultest.Start(t, consultest.Config{})

@@ -3,6 +3,9 @@ package consul
 import (
 	"errors"
 	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"sluice/intentions"
@@ -69,6 +72,39 @@ func TestEntriesAreWrittenOnlyOverTheVersionThatWasRead(t *testing.T) {
 	}
 	if err := client.DeleteEntry(ctx, "db", read.Version); err != nil {
 		t.Errorf("delete what is gone: %v", err)
+	}
+}
+
+func TestOfManyThatWriteAtOnceOneWins(t *testing.T) {
+	t.Parallel()
+	agent := consultest.Start(t, consultest.Config{})
+	client := open(t, agent, agent.ManagementFile())
+	var version uint64
+	for range 10 {
+		var group sync.WaitGroup
+		var won atomic.Int32
+		for i := range 8 {
+			group.Go(func() {
+				source := "web-" + strconv.Itoa(i)
+				err := client.ApplyEntry(t.Context(), intentions.Entry{
+					Destination: "db", Version: version, Rules: []intentions.Rule{rule(source, "db", intentions.Allow)},
+				})
+				if err == nil {
+					won.Add(1)
+				} else if !errors.Is(err, ErrConflict) {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+		if won.Load() != 1 {
+			t.Fatalf("%d of 8 wrote over version %d", won.Load(), version)
+		}
+		entry, _, err := client.GetEntry(t.Context(), "db")
+		if err != nil {
+			t.Fatal(err)
+		}
+		version = entry.Version
 	}
 }
 

@@ -2,6 +2,7 @@ package consul
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync"
@@ -15,6 +16,9 @@ const (
 	// well, reconcileRetry while the agent cannot be asked.
 	reconcileEvery = 2 * time.Second
 	reconcileRetry = 250 * time.Millisecond
+	// metaIncarnation is the key of an instance's metadata that tells one process
+	// from the next.
+	metaIncarnation = "incarnation"
 	// leaveTimeout bounds the deregistration at the end.
 	leaveTimeout = 2 * time.Second
 )
@@ -26,6 +30,12 @@ const (
 type Registrar struct {
 	client *Client
 	kick   chan struct{}
+	// incarnation makes what this registrar registers differ from what an agent
+	// that was restarted has loaded from its disk. Given the very same again, an
+	// agent takes it for known to the servers, even if it is not, and nobody sees
+	// the instance until the next full sync (Consul 1.22, agent/local,
+	// setServiceStateLocked).
+	incarnation string
 
 	mu      sync.Mutex
 	desired map[string]*desiredInstance
@@ -56,6 +66,7 @@ func (c *Client) Registrar() *Registrar {
 	return &Registrar{
 		client: c, kick: make(chan struct{}, 1), round: make(chan struct{}),
 		desired: map[string]*desiredInstance{}, leaving: map[string]bool{},
+		incarnation: rand.Text(),
 	}
 }
 
@@ -63,6 +74,10 @@ func (c *Client) Registrar() *Registrar {
 func (r *Registrar) Set(registration Registration) {
 	r.change(func() {
 		instance := &desiredInstance{registration: registration.clone()}
+		if instance.registration.Meta == nil {
+			instance.registration.Meta = map[string]string{}
+		}
+		instance.registration.Meta[metaIncarnation] = r.incarnation
 		if old, ok := r.desired[registration.ID]; ok {
 			instance.report, instance.reportVersion = old.report, old.reportVersion
 		}
@@ -252,8 +267,7 @@ func (r *Registrar) converge(ctx context.Context, instance *desiredInstance, ser
 	}
 	sent := time.Now()
 	if err := r.client.brief.Agent().UpdateTTLOpts(registration.checkID(), last.note, last.status, query(ctx)); err != nil {
-		// The agent may have forgotten the instance since it was asked.
-		instance.registered = false
+		// If the agent has forgotten the instance, the next round sees that.
 		return 0, explain("report on "+registration.ID, serviceRule(registration.Name, "write"), err)
 	}
 	instance.reported, instance.reportedAt = version, sent

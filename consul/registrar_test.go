@@ -99,12 +99,15 @@ func TestARegistrationThatTheAgentLostComesBack(t *testing.T) {
 	registrar := open(t, agent, agent.ServiceFile("web")).Registrar()
 	running(t, registrar.Run)
 	registrar.Set(ttl("web-1", "web"))
+	registrar.Set(Registration{ID: "web-2", Name: "web", Port: 8002}) // No check: only the comparison notices.
 	registrar.Pass("web-1", "")
 	if err := registrar.Wait(within(t, 2*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	agent.Call(http.MethodPut, "/v1/agent/service/deregister/web-1", nil, nil)
+	agent.Call(http.MethodPut, "/v1/agent/service/deregister/web-2", nil, nil)
 	took := consultest.Await(t, 5*time.Second, "registered again", holds(agent, "web-1", "passing"))
+	consultest.Await(t, 5*time.Second, "registered again", holds(agent, "web-2", "passing"))
 	t.Logf("somebody deregistered it: back after %s", took)
 
 	agent.Kill()
