@@ -2,8 +2,8 @@ package consul
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -80,12 +80,13 @@ func TestOfManyThatWriteAtOnceOneWins(t *testing.T) {
 	agent := consultest.Start(t, consultest.Config{})
 	client := open(t, agent, agent.ManagementFile())
 	var version uint64
-	for range 10 {
+	for round := range 10 {
 		var group sync.WaitGroup
 		var won atomic.Int32
 		for i := range 8 {
 			group.Go(func() {
-				source := "web-" + strconv.Itoa(i)
+				// Writing what is there already is no change, and so no conflict.
+				source := fmt.Sprintf("web-%d-%d", round, i)
 				err := client.ApplyEntry(t.Context(), intentions.Entry{
 					Destination: "db", Version: version, Rules: []intentions.Rule{rule(source, "db", intentions.Allow)},
 				})
