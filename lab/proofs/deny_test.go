@@ -1,7 +1,10 @@
 package proofs_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -72,6 +75,7 @@ func denyIsFastAndExact(p *proof) {
 			kept++
 		}
 	}
+	p.onlyCut(primary.Name, "web")
 	p.Logf("connections of replication through the same process: %d of %d are still the same", kept, len(neighbours))
 	if kept == 0 {
 		p.Error("the denies have cut replication, which is another edge of the same process")
@@ -94,6 +98,29 @@ func (p *proof) replication(node string) map[uint64]bool {
 		}
 	}
 	return live
+}
+
+// onlyCut holds that the mongo-agent of a node has cut connections of one source
+// alone, as its own log tells.
+func (p *proof) onlyCut(node, source string) {
+	p.Helper()
+	content, err := os.ReadFile(filepath.Join(p.lab.State, "logs", node, "mongo-agent.log"))
+	if err != nil {
+		p.Fatal(err)
+	}
+	cuts := 0
+	for line := range strings.Lines(string(content)) {
+		var entry struct{ Msg, Source string }
+		if json.Unmarshal([]byte(line), &entry) != nil || entry.Msg != "live connections cut" {
+			continue
+		}
+		if cuts++; entry.Source != source {
+			p.Errorf("%s has cut connections of %s: %s", node, entry.Source, line)
+		}
+	}
+	if cuts < toggles {
+		p.Errorf("the log of %s tells of %d cuts, want %d", node, cuts, toggles)
+	}
 }
 
 // awaitSince waits until each stream has had one of two results so many times in

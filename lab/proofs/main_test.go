@@ -68,6 +68,7 @@ func TestInTheLoopbackEngine(t *testing.T) {
 	shared.Up()
 	p := newProof(t, shared)
 	saysThatItIsNotSegmented(p)
+	agentsAreFilesOfTheUser(p)
 	togglesInWords(p)
 }
 

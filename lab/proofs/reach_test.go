@@ -114,6 +114,30 @@ func loopbacksAreOutOfReach(p *proof) {
 	}
 }
 
+// agentsAreFilesOfTheUser holds that where all nodes share one loopback, the
+// agents' APIs are not on it: they are sockets that only the lab's user can open.
+func agentsAreFilesOfTheUser(p *proof) {
+	for _, n := range p.lab.Status().Nodes {
+		address := n.Address + ":8500"
+		if c, err := (&net.Dialer{Timeout: scanTimeout}).DialContext(p.Context(), "tcp", address); err == nil {
+			_ = c.Close()
+			p.Errorf("any process of this machine reaches the agent of %s at %s", n.Name, address)
+		}
+		result := p.lab.Must("exec", n.Name, "--", "printenv", "CONSUL_HTTP_ADDR")
+		path, ok := strings.CutPrefix(strings.TrimSpace(result.Stdout), "unix://")
+		if !ok {
+			p.Errorf("the agent of %s is at %s", n.Name, result.Stdout)
+			continue
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			p.Error(err)
+		} else if info.Mode().Perm() != 0o600 {
+			p.Errorf("the socket of the agent of %s has mode %s", n.Name, info.Mode())
+		}
+	}
+}
+
 // leafQuestion asks an agent for a service's leaf, with its private key.
 type leafQuestion struct {
 	Name      string `json:"name"`
