@@ -125,7 +125,7 @@ func (s *Supervisor) writeAgentConfig(n *node) error {
 	agent := consulconfig.Agent{
 		Node: n.node.Name, Datacenter: n.datacenter.Name, PrimaryDatacenter: primary.Name,
 		Server: n.node.Server, Address: n.address, Loopback: n.loopback,
-		DNSPort: s.dnsPort(), DataDir: s.layout.Data(n.node.Name, processConsul),
+		HTTPSocket: n.socket, DNSPort: s.dnsPort(), DataDir: s.layout.Data(n.node.Name, processConsul),
 		Gossip: s.secrets.Gossip, AgentToken: s.secrets.Tokens[consulconfig.AgentToken(n.node.Name)],
 		ManagementToken: s.secrets.Tokens[managementToken],
 		CAFile:          s.caFile(), CertFile: s.certFile(n.node.Name), KeyFile: s.keyFile(n.node.Name),
@@ -159,12 +159,12 @@ func (s *Supervisor) startServers(ctx context.Context) error {
 	server := s.servers()[0]
 	admin, err := consul.Open(consul.Config{
 		Address: server.consulAddress(), TokenFile: s.layout.TokenFile(managementToken),
-		Logger: s.log, DialContext: server.machine.DialContext,
+		Logger: s.log, DialContext: server.dialConsul,
 	})
 	if err != nil {
 		return err
 	}
-	s.admin = admin
+	s.admin.Store(admin)
 	return s.await(ctx, server, processConsul, "Consul has a leader", admin.AwaitLeader)
 }
 
@@ -197,7 +197,7 @@ func (s *Supervisor) writeAccessControl(ctx context.Context) error {
 	group.SetLimit(4)
 	write := func(token consulconfig.Token) {
 		group.Go(func() error {
-			return s.admin.PutToken(ctx, consul.Token{
+			return s.admin.Load().PutToken(ctx, consul.Token{
 				Name: token.Name, Description: token.Description, Secret: s.secrets.Tokens[token.Name],
 				NodeIdentity: token.NodeIdentity, Datacenter: s.topology.Datacenters[0].Name, Rules: token.Rules,
 			})
@@ -213,13 +213,26 @@ func (s *Supervisor) writeAccessControl(ctx context.Context) error {
 	return group.Wait()
 }
 
-// applyIntentions makes Consul hold exactly what the files say.
+// applyIntentions gives a new Consul the intentions of the files. A Consul that
+// has intentions keeps them: somebody may have denied an edge for a reason, and a
+// crash must not open it again. What differs is said, and is for `apply` to undo.
 func (s *Supervisor) applyIntentions(ctx context.Context) error {
 	files, err := intentions.Load(s.options.IntentionsDir)
 	if err != nil {
 		return err
 	}
-	return s.admin.ReplaceIntentions(ctx, files)
+	admin := s.admin.Load()
+	live, err := admin.ListIntentions(ctx)
+	if err != nil {
+		return err
+	}
+	if len(live) == 0 {
+		return admin.ReplaceIntentions(ctx, files)
+	}
+	if plan := intentions.Plan(files, live); plan.HasDrift() {
+		s.journal.add(Event{State: LabNotice, Notice: "intentions differ from the files, as they did before (see `sluice intentions plan`): " + plan.Summary()})
+	}
+	return nil
 }
 
 // startAgents starts the agents of all other nodes at once.
@@ -252,10 +265,13 @@ func (s *Supervisor) startAgents(ctx context.Context) error {
 
 // agentJoined holds when the node's agent can ask the servers.
 func (s *Supervisor) agentJoined(n *node) func(context.Context) error {
-	client := n.httpClient()
+	client := &http.Client{
+		Timeout:   requestTimeout,
+		Transport: &http.Transport{DialContext: n.dialConsul, DisableKeepAlives: true},
+	}
 	token := s.secrets.Tokens[consulconfig.AgentToken(n.node.Name)]
 	return func(ctx context.Context) error {
-		return getOK(ctx, client, "http://"+n.consulAddress()+"/v1/catalog/nodes", http.Header{"X-Consul-Token": {token}})
+		return getOK(ctx, client, "http://consul/v1/catalog/nodes", http.Header{"X-Consul-Token": {token}})
 	}
 }
 

@@ -51,7 +51,9 @@ func (s *Supervisor) makeCertificates(now time.Time) error {
 	return nil
 }
 
-func (s *Supervisor) caFile() string { return certs.CertificateFile(s.layout.TLS(), certs.AuthorityName) }
+func (s *Supervisor) caFile() string {
+	return certs.CertificateFile(s.layout.TLS(), certs.AuthorityName)
+}
 
 func (s *Supervisor) certFile(node string) string {
 	return certs.CertificateFile(s.layout.TLS(), node)

@@ -145,16 +145,56 @@ func (s *Supervisor) cut(ctx context.Context, target string) ([]string, error) {
 	if target == "" || strings.Contains(target, "/") {
 		return nil, fail(2, "sluice fault cut NODE|DATACENTER", "cut wants a node or a datacenter")
 	}
-	nodes, err := s.targets(target)
+	if _, ok := s.topology.Datacenter(target); ok {
+		return s.partition(ctx, target, true)
+	}
+	n, err := s.find(target)
 	if err != nil {
 		return nil, err
 	}
+	if err := n.machine.Cut(ctx); err != nil {
+		return nil, fail(2, "", "cut %s: %v", target, err)
+	}
+	return []string{"cut " + target}, nil
+}
+
+// partitioner is an engine that can part a whole datacenter from the others, and
+// leave its nodes together.
+type partitioner interface {
+	CutDatacenter(ctx context.Context, name string) error
+	HealDatacenter(ctx context.Context, name string) error
+}
+
+// partition cuts a datacenter off from the others, or takes that back.
+func (s *Supervisor) partition(ctx context.Context, name string, cut bool) ([]string, error) {
+	able, ok := s.engine.(partitioner)
+	if !ok {
+		return nil, fail(2, "sluice up --engine netns", "cut %s: cannot, because the %s engine has no links", name, s.engine.Kind())
+	}
+	act, word := able.HealDatacenter, "healed"
+	if cut {
+		act, word = able.CutDatacenter, "cut"
+	}
+	if err := act(ctx, name); err != nil {
+		return nil, fail(2, "", "%s: %v", name, err)
+	}
+	s.partitioned.Store(name, cut)
+	return []string{word + " datacenter " + name}, nil
+}
+
+// rejoin takes back the partitions of the datacenters that the target names.
+func (s *Supervisor) rejoin(ctx context.Context, target string) ([]string, error) {
 	var done []string
-	for _, n := range nodes {
-		if err := n.machine.Cut(ctx); err != nil {
-			return done, fail(2, "", "cut %s: %v", n.node.Name, err)
+	for _, dc := range s.topology.Datacenters {
+		cut, _ := s.partitioned.Load(dc.Name)
+		if cut != true || target != "" && target != dc.Name {
+			continue
 		}
-		done = append(done, "cut "+n.node.Name)
+		lines, err := s.partition(ctx, dc.Name, false)
+		if err != nil {
+			return done, err
+		}
+		done = append(done, lines...)
 	}
 	return done, nil
 }
@@ -166,7 +206,10 @@ func (s *Supervisor) heal(ctx context.Context, target string) ([]string, error) 
 	if err != nil {
 		return nil, err
 	}
-	var done []string
+	done, err := s.rejoin(ctx, target)
+	if err != nil {
+		return done, err
+	}
 	_, only, one := strings.Cut(target, "/")
 	if one && nodes[0].process(only) == nil {
 		return nil, nodes[0].noProcess(only)

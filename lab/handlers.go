@@ -108,7 +108,7 @@ func (s *Supervisor) handleExec(ctx context.Context, call *control.Call) error {
 		Stdin: call.Files[0], Stdout: call.Files[1], Stderr: call.Files[2],
 		Env: append(request.Env,
 			"PATH="+s.searchPath(), "HOME="+s.layout.Root(),
-			"CONSUL_HTTP_ADDR=http://"+n.consulAddress(),
+			"CONSUL_HTTP_ADDR="+n.consulAddress(),
 			"CONSUL_HTTP_TOKEN_FILE="+s.layout.TokenFile(consulconfig.AgentToken(n.node.Name)),
 		),
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
@@ -194,7 +194,14 @@ func (s *Supervisor) handleEnforced(ctx context.Context, call *control.Call) err
 		result.Processes = nil
 		for _, n := range s.nodes {
 			for _, name := range n.names() {
-				if !hasOps(name) || !n.process(name).State().Running || n.process(name).State().Stopped {
+				state := n.process(name).State()
+				if !hasOps(name) || !state.Running {
+					continue
+				}
+				if state.Stopped && concerns(name, request) {
+					return fmt.Errorf("%s/%s is stopped, and may still hold the old intention when it goes on", n.node.Name, name)
+				}
+				if state.Stopped {
 					continue
 				}
 				concerned, err := n.decides(ctx, name, request)
@@ -213,6 +220,17 @@ func (s *Supervisor) handleEnforced(ctx context.Context, call *control.Call) err
 	}
 	result.Seconds = time.Since(began).Seconds()
 	return call.Result(result)
+}
+
+// concerns reports whether a process serves the edge's destination or dials as
+// its source, by the names that it has in Consul.
+func concerns(process string, edge EnforcedRequest) bool {
+	for _, name := range []string{edge.Source, edge.Destination} {
+		if name == process || name == intentions.Wildcard || process == processMongoAgent && strings.HasPrefix(name, "mongo-") {
+			return true
+		}
+	}
+	return false
 }
 
 // decides reports whether the process has to do with the edge; an error means

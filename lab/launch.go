@@ -185,6 +185,7 @@ func startSupervisor(self string, layout Layout, options Options, files []*os.Fi
 	defer log.Close()
 	command := exec.Command(self, SuperviseCommand, layout.Root())
 	command.Stdout, command.Stderr, command.ExtraFiles = log, log, files
+	command.Env = supervisorEnvironment()
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if options.Engine == engine.Netns {
 		engine.Isolate(command, options.Unprivileged)
@@ -197,6 +198,12 @@ func startSupervisor(self string, layout Layout, options Options, files []*os.Fi
 		return err
 	}
 	return command.Process.Release()
+}
+
+// supervisorEnvironment is what the lab takes over from the user's shell: where
+// programs are and nothing that would make Consul's tools behave otherwise.
+func supervisorEnvironment() []string {
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "LANG=C.UTF-8"}
 }
 
 // Supervise is what the hidden command runs: the supervisor, on the files that

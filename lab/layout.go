@@ -61,6 +61,12 @@ func (l Layout) AgentConfig(node string) string {
 	return filepath.Join(l.root, "nodes", node, "consul.json")
 }
 
+// AgentSocket is the Unix socket of a node's Consul agent, in the engine whose
+// nodes share one loopback.
+func (l Layout) AgentSocket(node string) string {
+	return filepath.Join(l.root, "nodes", node, "http.sock")
+}
+
 // Log is the log file of a process of a node.
 func (l Layout) Log(node, process string) string {
 	return filepath.Join(l.root, "logs", node, process+".log")

@@ -143,6 +143,19 @@ func traceOf(t *testing.T, l *labtest.Lab, before host) trace {
 // wantGone fails the test unless nothing of the lab is left, within a few seconds.
 func (tr trace) wantGone(t *testing.T) {
 	t.Helper()
+	tr.wantProcessesGone(t)
+	// A killed process is a zombie while the kernel still closes what it had open.
+	labtest.Eventually(t, 5*time.Second, "nobody listens where the lab did", func() error {
+		if left := listeners(t, tr.index); tr.lab.Engine == "loopback" && len(left) > 0 {
+			return fmt.Errorf("on the lab's loopback addresses: %v", left)
+		}
+		return portsFree(tr.lab)
+	})
+}
+
+// wantProcessesGone is wantGone for when a port is held by somebody else.
+func (tr trace) wantProcessesGone(t *testing.T) {
+	t.Helper()
 	labtest.Eventually(t, 5*time.Second, "no process of the lab is left", func() error {
 		if left := tr.lab.Processes(); len(left) > 0 {
 			return fmt.Errorf("left: %s", strings.Join(left, "\n"))
@@ -161,13 +174,6 @@ func (tr trace) wantGone(t *testing.T) {
 	if !slices.Equal(now.mounts, tr.before.mounts) {
 		t.Errorf("mounts: %v before, %v after", tr.before.mounts, now.mounts)
 	}
-	// A killed process is a zombie while the kernel still closes what it had open.
-	labtest.Eventually(t, 5*time.Second, "nobody listens where the lab did", func() error {
-		if left := listeners(t, tr.index); tr.lab.Engine == "loopback" && len(left) > 0 {
-			return fmt.Errorf("on the lab's loopback addresses: %v", left)
-		}
-		return portsFree(tr.lab)
-	})
 }
 
 // portsFree returns an error when somebody listens at a host port of the lab.

@@ -681,6 +681,9 @@ func killedSupervisor(t *testing.T, l *life) {
 		t.Fatal(err)
 	}
 	logSummary(t, started.Summary)
+	if log, err := os.ReadFile(filepath.Join(l.State, "logs", "supervisor.log")); err == nil {
+		t.Logf("supervisor:\n%s", log)
+	}
 	wantPages(t, l, 20*time.Second)
 	p, err := l.page()
 	if err != nil || len(p.Entries) != 1 || p.Entries[0].Title != keptEntry {

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -74,6 +75,16 @@ func (n *node) stop(ctx context.Context) error {
 		return fmt.Errorf("stop %s", strings.Join(failed, "; "))
 	}
 	return nil
+}
+
+// dialConsul reaches the HTTP API of the node's agent, from inside the node. It
+// takes the place of a dialer; there is only one place to go.
+func (n *node) dialConsul(ctx context.Context, _, _ string) (net.Conn, error) {
+	if n.socket != "" {
+		var dialer net.Dialer
+		return dialer.DialContext(ctx, "unix", n.socket)
+	}
+	return n.machine.DialContext(ctx, "tcp", n.consulAddress())
 }
 
 // dataDirs makes the folders that the node's processes write to.

@@ -41,6 +41,9 @@ func (c UpConfig) options(ctx context.Context, layout Layout) (Options, error) {
 	if err != nil {
 		return Options{}, err
 	}
+	if longest := len(layout.AgentSocket("gateway-1")); kind == engine.Loopback && longest > maxSocketPath {
+		return Options{}, fail(2, "sluice up --state /tmp/sluice-"+fmt.Sprint(os.Getuid()), "the path of the state folder is %d characters too long for the agents' sockets", longest-maxSocketPath)
+	}
 	files, err := absolute(append([]string{c.IntentionsDir}, c.Topology...)...)
 	if err != nil {
 		return Options{}, err
@@ -125,6 +128,10 @@ func (p Programs) find() (Programs, error) {
 	}
 	return p, nil
 }
+
+// maxSocketPath is how long the path of a Unix socket may be on Linux (unix(7):
+// 108 bytes with the final zero).
+const maxSocketPath = 107
 
 // chooseEngine takes the best engine that works here, or the one that was asked
 // for if it does.

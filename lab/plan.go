@@ -47,6 +47,10 @@ type place struct {
 	// flat says that all nodes share one loopback, so mongod members reach each
 	// other without the mesh.
 	flat bool
+	// socket is the agent's HTTP API where nodes share one loopback: a file that
+	// only the user can open, because a warm agent hands its services' keys to
+	// whoever reaches it. Empty where the node's loopback is its own.
+	socket string
 }
 
 // member is one member of the replica set.
@@ -55,8 +59,11 @@ type member struct {
 	address netip.AddrPort
 }
 
-// consulAddress is the node's agent.
+// consulAddress is the HTTP API of the node's agent, as consul.Open takes it.
 func (p place) consulAddress() string {
+	if p.socket != "" {
+		return "unix://" + p.socket
+	}
 	return netip.AddrPortFrom(p.loopback, consulconfig.HTTPPort).String()
 }
 

@@ -13,11 +13,14 @@ import (
 // answerLimit bounds what the lab reads of any answer of a process.
 const answerLimit = 4 << 20
 
+// requestTimeout bounds one request to a process of the lab.
+const requestTimeout = 10 * time.Second
+
 // httpClient speaks HTTP from inside the node, as a process of the node would. A
 // connection is used once: after a fault an old one would tell old news.
 func (n *node) httpClient() *http.Client {
 	return &http.Client{
-		Timeout: 10 * time.Second,
+		Timeout: requestTimeout,
 		Transport: &http.Transport{
 			DialContext:       n.machine.DialContext,
 			DisableKeepAlives: true,

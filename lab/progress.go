@@ -13,6 +13,8 @@ type Event struct {
 	Seconds float64      `json:"seconds,omitempty"`
 	Failure *StepFailure `json:"failure,omitempty"`
 	Summary *Summary     `json:"summary,omitempty"`
+	// Notice is a sentence that people should read.
+	Notice string `json:"notice,omitempty"`
 }
 
 // EventState says what an Event tells.
@@ -23,6 +25,7 @@ const (
 	StepBegan  EventState = "began"
 	StepEnded  EventState = "ended"
 	StepFailed EventState = "failed"
+	LabNotice  EventState = "notice"
 	LabReady   EventState = "ready"
 )
 

@@ -2,16 +2,22 @@ package lab
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"sluice/intentions"
 	"sluice/mesh"
 )
+
+// toldEvery is how often a wait that takes long says in the log what it waits for.
+const toldEvery = 2 * time.Second
 
 // page is what web answers to a program, as far as readiness reads it.
 type page struct {
@@ -61,6 +67,7 @@ func (s *Supervisor) awaitReplicaSet(ctx context.Context) error {
 func (s *Supervisor) waitAlive(ctx context.Context, what string, condition func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	told := time.Now()
 	return waitFor(ctx, what, func(ctx context.Context) error {
 		for _, n := range s.nodes {
 			for _, name := range n.names() {
@@ -69,7 +76,12 @@ func (s *Supervisor) waitAlive(ctx context.Context, what string, condition func(
 				}
 			}
 		}
-		return condition(ctx)
+		err := condition(ctx)
+		if err != nil && ctx.Err() == nil && time.Since(told) > toldEvery {
+			s.log.Info("still waiting until "+what, "err", err)
+			told = time.Now()
+		}
+		return err
 	})
 }
 
@@ -104,7 +116,7 @@ func (s *Supervisor) probes() []probe {
 // An edge that they deny is not waited for: the lab then shows a denied edge,
 // which may be just what somebody wants to see.
 func (s *Supervisor) awaitEdges(ctx context.Context) error {
-	entries, err := s.admin.ListIntentions(ctx)
+	entries, err := s.admin.Load().ListIntentions(ctx)
 	if err != nil {
 		return err
 	}
@@ -143,8 +155,8 @@ func (s *Supervisor) pages(ctx context.Context) ([]page, error) {
 			}
 		}
 		for range 4 * len(want) {
-			var p page
-			if err := getJSON(ctx, gateway.httpClient(), url, &p); err != nil {
+			p, err := getPage(ctx, gateway, url)
+			if err != nil {
 				return nil, err
 			}
 			pages = append(pages, p)
@@ -159,6 +171,20 @@ func (s *Supervisor) pages(ctx context.Context) ([]page, error) {
 		}
 	}
 	return pages, nil
+}
+
+// getPage returns what a web answered. A web that cannot reach one database says
+// so by its status, and still tells about the other.
+func getPage(ctx context.Context, gateway *node, url string) (page, error) {
+	content, err := get(ctx, gateway.httpClient(), url, http.Header{"Accept": {"application/json"}})
+	var p page
+	if json.Unmarshal(content, &p) == nil && p.Instance != "" {
+		return p, nil
+	}
+	if err == nil {
+		err = errors.New("the answer is not web's page")
+	}
+	return page{}, err
 }
 
 func (s *Supervisor) probeWeb(ctx context.Context) error {

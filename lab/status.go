@@ -74,11 +74,11 @@ func (s *Supervisor) status(ctx context.Context) Status {
 			status.State, status.Summary = "up", *event.Summary
 		case StepFailed:
 			status.State = "failed: " + event.Failure.Step
-		case StepBegan, StepEnded:
+		case StepBegan, StepEnded, LabNotice:
 		}
 	}
 	if !status.Segmented {
-		status.Unsegmented = []string{"mongo-repl -> mongo-repl"}
+		status.Unsegmented = []string{"web -> mongo-primary", "web -> mongo-secondary", "mongo-repl -> mongo-repl"}
 	}
 	status.Nodes = make([]NodeStatus, len(s.nodes))
 	var wait sync.WaitGroup
@@ -162,10 +162,11 @@ type roleReport struct {
 func (s *Supervisor) edges(ctx context.Context, nodes []NodeStatus) []EdgeStatus {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	if s.admin == nil {
+	admin := s.admin.Load()
+	if admin == nil {
 		return nil
 	}
-	entries, err := s.admin.ListIntentions(ctx)
+	entries, err := admin.ListIntentions(ctx)
 	if err != nil {
 		s.log.Warn("cannot list intentions", "err", err)
 		return nil

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -62,7 +63,11 @@ type Supervisor struct {
 
 	engine engine.Engine
 	nodes  []*node
-	admin  *consul.Client
+	// admin is nil until Consul has been started.
+	admin atomic.Pointer[consul.Client]
+
+	// partitioned holds, by name, whether a datacenter is cut off from the others.
+	partitioned sync.Map
 
 	stopOnce sync.Once
 	stop     chan struct{}
@@ -157,6 +162,8 @@ func (s *Supervisor) open() error {
 			machine, err := s.engine.AddNode(dc.Name, engine.NodeSpec{
 				Name:    spec.Name,
 				Address: netip.PrefixFrom(spec.Address, dc.Subnet.Bits()),
+				// Read by the netns engine alone, where it is the node's own agent.
+				Nameserver: netip.AddrFrom4([4]byte{127, 0, 0, 1}),
 			})
 			if err != nil {
 				return fmt.Errorf("open node %s: %w", spec.Name, err)
@@ -165,6 +172,7 @@ func (s *Supervisor) open() error {
 				place: place{
 					datacenter: dc, node: spec, members: members,
 					address: machine.Address(), loopback: machine.Loopback(), flat: !s.engine.Segmented(),
+					socket: s.agentSocket(spec.Name),
 				},
 				machine:   machine,
 				processes: map[string]*process.Process{},
@@ -172,6 +180,15 @@ func (s *Supervisor) open() error {
 		}
 	}
 	return nil
+}
+
+// agentSocket is where the node's agent serves its HTTP API if nodes share one
+// loopback, else empty.
+func (s *Supervisor) agentSocket(node string) string {
+	if s.engine.Segmented() {
+		return ""
+	}
+	return s.layout.AgentSocket(node)
 }
 
 // members are the replica set's addresses. Where all labs of a machine share one
@@ -265,7 +282,7 @@ func (s *Supervisor) dialDoor(ctx context.Context, name string) (net.Conn, error
 		return gateways[0].machine.DialContext(ctx, "tcp", netip.AddrPortFrom(gateways[0].loopback, port).String())
 	case "consul":
 		server := s.servers()[0]
-		return server.machine.DialContext(ctx, "tcp", server.consulAddress())
+		return server.dialConsul(ctx, "tcp", "")
 	default:
 		return nil, fmt.Errorf("unknown door %q", name)
 	}

@@ -42,7 +42,8 @@ type Conn struct {
 	in, out  atomic.Uint64
 	reason   atomic.Pointer[string]
 	closed   atomic.Bool
-	expiry   *time.Timer
+	// expiry is nil until the clock of the peer's leaf has been started.
+	expiry atomic.Pointer[time.Timer]
 }
 
 // keepAlive is how a vanished peer is noticed on a connection on which nothing
@@ -56,7 +57,7 @@ func keepAlive() net.KeepAliveConfig {
 // here on the connection is found by every cut.
 func (c *Conn) register(now time.Time) {
 	c.since = now
-	c.expiry = time.AfterFunc(c.peer.NotAfter.Sub(now), func() { c.Cut("the peer's leaf has expired") })
+	c.expiry.Store(time.AfterFunc(c.peer.NotAfter.Sub(now), func() { c.Cut("the peer's leaf has expired") }))
 	c.table.add(c)
 	if c.closed.Load() {
 		// The clock was faster: what it removed was not there yet.
@@ -157,8 +158,8 @@ func (c *Conn) withdraw() {
 }
 
 func (c *Conn) release() {
-	if c.expiry != nil {
-		c.expiry.Stop()
+	if expiry := c.expiry.Load(); expiry != nil {
+		expiry.Stop()
 	}
 	c.table.remove(c)
 	if c.released != nil {

@@ -205,7 +205,12 @@ func (a *agent) guard(ctx context.Context, process string) error {
 		return err
 	}
 	defer mongod.Close(client)
-	if err := mongod.Guarded(ctx, client); err != nil {
+	stranger, err := mongod.Anonymous(a.Mongod)
+	if err != nil {
+		return err
+	}
+	defer mongod.Close(stranger)
+	if err := mongod.Guarded(ctx, client, stranger); err != nil {
 		if before := a.machine.Snapshot(); before.Reason != err.Error() {
 			a.logger.Error("mongod is not served", "err", err)
 		}

@@ -296,6 +296,9 @@ func (a *app) toggle(ctx context.Context, rule intentions.Rule, dryRun bool) err
 	for _, old := range intentions.Flatten(live) {
 		if old.Edge() == rule.Edge() {
 			rule.Description = old.Description
+			if old.L7 {
+				return fmt.Errorf("%s carries permissions on HTTP requests, which would be lost; change it by `sluice exec consul-1 -- consul config write` or delete it there first", rule.Edge())
+			}
 		}
 	}
 	result := toggleResult{Rule: rule, DryRun: dryRun}

@@ -82,6 +82,11 @@ func (a *app) progress() func(lab.Event) {
 				fmt.Fprint(a.std.err, "\r\x1b[K")
 			}
 			fmt.Fprintf(a.std.err, "  ok  %-38s %5.1f s\n", event.Step, event.Seconds)
+		case lab.LabNotice:
+			if inPlace {
+				fmt.Fprint(a.std.err, "\r\x1b[K")
+			}
+			a.say("  note: %s", event.Notice)
 		case lab.StepFailed, lab.LabReady:
 			if inPlace {
 				fmt.Fprintln(a.std.err)

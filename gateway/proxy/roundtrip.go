@@ -58,7 +58,11 @@ func (rt roundTripper) RoundTrip(request *http.Request) (*http.Response, error) 
 			break // not the instance's fault, and no other would do better
 		}
 		if errors.Is(err, mesh.ErrDenied) {
-			refused[t.service()] = true
+			// One instance may lag behind, or have no verdict at all. Only our own
+			// snapshot speaks for the whole service.
+			if decision, known := p.decide(t.service()); !known || !decision.Allowed {
+				refused[t.service()] = true
+			}
 			p.metrics.denied.WithLabelValues(t.service()).Inc()
 		} else {
 			t.avoid(p.now())

@@ -23,6 +23,9 @@ type Agent struct {
 	Loopback netip.Addr
 	// Join are the addresses of the datacenter's servers.
 	Join []netip.Addr
+	// HTTPSocket is the path of a Unix socket for the HTTP API; empty is Loopback's
+	// TCP port.
+	HTTPSocket string
 	// DNSPort is 53, or 8600 where 53 cannot be bound.
 	DNSPort int
 	DataDir string
@@ -87,6 +90,10 @@ func (a Agent) Config() ([]byte, error) {
 		"log_level":                  "INFO",
 		"limits":                     object{"http_max_conns_per_client": 2000},
 		"performance":                object{"raft_multiplier": 1},
+	}
+	if a.HTTPSocket != "" {
+		config["addresses"] = object{"http": "unix://" + a.HTTPSocket}
+		config["unix_sockets"] = object{"mode": "0600"}
 	}
 	if a.Server {
 		config["bootstrap_expect"] = a.Servers

@@ -48,7 +48,7 @@ func Tokens(dc datacenters.Datacenter) []Token {
 			tokens = append(tokens, Token{
 				Name:        ServiceToken(service, node.Name),
 				Description: fmt.Sprintf("%s on %s", service, node.Name),
-				Rules:       serviceRules(service, node.Name),
+				Rules:       serviceRules(dc, node, service),
 			})
 		}
 	}
@@ -73,7 +73,7 @@ key_prefix ""     { policy = "read" }
 operator = "read"
 `
 
-func serviceRules(service, node string) string {
+func serviceRules(dc datacenters.Datacenter, node datacenters.Node, service string) string {
 	var b strings.Builder
 	b.WriteString(`node_prefix "" { policy = "read" }` + "\n")
 	switch service {
@@ -90,9 +90,21 @@ func serviceRules(service, node string) string {
 		for _, name := range []string{mongoPrimary, mongoSecondary, mongoRepl} {
 			fmt.Fprintf(&b, "service %q { policy = \"write\" }\n", name)
 		}
-		// The replica set is initiated by whoever holds this lock.
-		b.WriteString(`key_prefix "sluice/mongo/" { policy = "write" }` + "\n")
-		fmt.Fprintf(&b, "session %q { policy = \"write\" }\n", node)
+		if initiates(dc, node) {
+			fmt.Fprintf(&b, "key_prefix %q { policy = \"write\" }\n", "sluice/mongo/"+dc.ReplicaSet+"/")
+			fmt.Fprintf(&b, "session %q { policy = \"write\" }\n", node.Name)
+		}
 	}
 	return b.String()
+}
+
+// initiates reports whether the node's agent is the one that brings the replica
+// set up: the first member's, under a lock. No other agent needs the lock's key.
+func initiates(dc datacenters.Datacenter, node datacenters.Node) bool {
+	for _, other := range dc.Nodes {
+		if other.Member.IsValid() {
+			return other.Name == node.Name
+		}
+	}
+	return false
 }

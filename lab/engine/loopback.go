@@ -54,7 +54,7 @@ func (e *loopbackEngine) Segmented() bool { return false }
 func (e *loopbackEngine) Limits() []string {
 	return []string{
 		"Nodes are addresses of the host's own loopback: every process of this machine can reach every port of every node.",
-		"So mongod, the Consul agents' HTTP APIs and the operations endpoints are kept from other nodes by their credentials alone.",
+		"So mongod is kept from other nodes by its credentials alone, and whoever reaches web's upstream listener speaks as web.",
 		"A node cannot be cut off and its traffic cannot be captured.",
 		"A process that a node's process started may outlive a supervisor that was killed; the node's processes do not.",
 	}

@@ -80,7 +80,7 @@ func (e *netnsEngine) Segmented() bool { return true }
 
 func (e *netnsEngine) Limits() []string {
 	return []string{
-		"Nodes share the host's files: only the network, the process IDs, the host name, /etc/hosts and /etc/resolv.conf are their own.",
+		"Nodes are kept apart by their networks. They share the host's files, the lab's user and its process IDs: somebody with a shell in one node can read another's files and signal its processes.",
 	}
 }
 

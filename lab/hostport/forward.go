@@ -15,6 +15,9 @@ import (
 const (
 	dialWait    = 5 * time.Second
 	acceptPause = 100 * time.Millisecond
+	// maxConnections bounds one door. More wait in the kernel: a dial into a node
+	// holds an operating system thread, and running out of those would end the lab.
+	maxConnections = 1024
 )
 
 // Forward carries each connection of l to one that dial makes, until ctx ends;
@@ -28,11 +31,23 @@ func Forward(ctx context.Context, l net.Listener, dial func(context.Context) (ne
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
+	places := make(chan struct{}, maxConnections)
 	for {
+		select {
+		case places <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
 		outer, err := l.Accept()
+		if err != nil {
+			<-places
+		}
 		switch {
 		case err == nil:
-			connections.Go(func() { carry(ctx, outer, dial, logger) })
+			connections.Go(func() {
+				defer func() { <-places }()
+				carry(ctx, outer, dial, logger)
+			})
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ECONNABORTED):

@@ -177,10 +177,14 @@ func Reachable(ctx context.Context, address string) error {
 var ErrUnguarded = errors.New("mongod lets in unauthenticated clients from loopback, and through a relay everybody comes from there; " +
 	"start it with --keyFile and --setParameter enableLocalhostAuthBypass=0")
 
+// codeUnauthorized is mongod's answer to a command that the client may not run.
+const codeUnauthorized = 13
+
 // Guarded returns nil if mongod demands authentication of everybody, also of
 // clients from loopback, and ErrUnguarded if it does not. The client must be a
-// System one.
-func Guarded(ctx context.Context, client *mongo.Client) error {
+// System one, stranger an Anonymous one: a parameter says what mongod should do,
+// a refused command shows that it does.
+func Guarded(ctx context.Context, client, stranger *mongo.Client) error {
 	var reply struct {
 		Bypass *bool `bson:"enableLocalhostAuthBypass"`
 	}
@@ -191,5 +195,13 @@ func Guarded(ctx context.Context, client *mongo.Client) error {
 	if reply.Bypass == nil || *reply.Bypass {
 		return ErrUnguarded
 	}
-	return nil
+	err = Admin(ctx, stranger, bson.D{{Key: "getCmdLineOpts", Value: 1}}, nil)
+	switch {
+	case err == nil:
+		return ErrUnguarded
+	case HasCode(err, codeUnauthorized):
+		return nil
+	default:
+		return fmt.Errorf("ask mongod for something forbidden: %w", err)
+	}
 }
