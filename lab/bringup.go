@@ -130,10 +130,17 @@ func (s *Supervisor) writeAgentConfig(n *node) error {
 		ManagementToken: s.secrets.Tokens[managementToken],
 		CAFile:          s.caFile(), CertFile: s.certFile(n.node.Name), KeyFile: s.keyFile(n.node.Name),
 	}
-	for _, server := range s.servers() {
-		if server.datacenter.Name == n.datacenter.Name {
+	for _, other := range s.nodes {
+		if other.datacenter.Name != n.datacenter.Name {
+			continue
+		}
+		if other.node.Server {
 			agent.Servers++
-			agent.Join = append(agent.Join, server.address)
+		}
+		// A client looks for servers. A server that was killed looks for anybody: it
+		// would otherwise wait until the others look for it, 20 s and more.
+		if other != n && (other.node.Server || n.node.Server) {
+			agent.Join = append(agent.Join, other.address)
 		}
 	}
 	config, err := agent.Config()

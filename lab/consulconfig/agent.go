@@ -21,7 +21,7 @@ type Agent struct {
 	// own node does.
 	Address  netip.Addr
 	Loopback netip.Addr
-	// Join are the addresses of the datacenter's servers.
+	// Join are the addresses of agents to look for at the start.
 	Join []netip.Addr
 	// HTTPSocket is the path of a Unix socket for the HTTP API; empty is Loopback's
 	// TCP port.
@@ -99,14 +99,13 @@ func (a Agent) Config() ([]byte, error) {
 		config["bootstrap_expect"] = a.Servers
 		config["ui_config"] = object{"enabled": true}
 		config["rejoin_after_leave"] = true
-	} else {
-		join := make([]string, len(a.Join))
-		for i, server := range a.Join {
-			join[i] = fmt.Sprintf("%s:%d", server, SerfLANPort)
-		}
-		config["retry_join"] = join
-		config["retry_interval"] = "1s"
 	}
+	join := make([]string, len(a.Join))
+	for i, other := range a.Join {
+		join[i] = fmt.Sprintf("%s:%d", other, SerfLANPort)
+	}
+	config["retry_join"] = join
+	config["retry_interval"] = "1s"
 	encoded, err := json.MarshalIndent(config, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encode the configuration of %s: %w", a.Node, err)
