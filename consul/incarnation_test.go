@@ -10,7 +10,7 @@ import (
 
 // An agent that loaded a registration from its disk takes the same one, given
 // again, for known to the servers, so that a new process must not give the same.
-func TestANewProcessNeverRegistersTheSameAsTheLast(t *testing.T) {
+func TestARegistrationIsNeverTheSameAsOneBefore(t *testing.T) {
 	given := Registration{ID: "web-1", Name: "web", Port: 8000, Meta: map[string]string{"role": "test"}, Check: Check{TTL: time.Second}}
 	desired := func() Registration {
 		registrar := (&Client{}).Registrar()
@@ -25,6 +25,9 @@ func TestANewProcessNeverRegistersTheSameAsTheLast(t *testing.T) {
 	}
 	if next.matches(loaded, check) {
 		t.Error("a new process takes the last one's registration for its own")
+	}
+	if last.request(report{}).Check.Notes == next.request(report{}).Check.Notes {
+		t.Error("a new process gives the same check as the last")
 	}
 	if !maps.Equal(given.Meta, map[string]string{"role": "test"}) {
 		t.Errorf("the caller's own map was changed: %v", given.Meta)

@@ -16,8 +16,8 @@ const (
 	// well, reconcileRetry while the agent cannot be asked.
 	reconcileEvery = 2 * time.Second
 	reconcileRetry = 250 * time.Millisecond
-	// metaIncarnation is the key of an instance's metadata that tells one process
-	// from the next.
+	// metaIncarnation is the key of an instance's metadata that tells one
+	// registration from the next.
 	metaIncarnation = "incarnation"
 	// leaveTimeout bounds the deregistration at the end.
 	leaveTimeout = 2 * time.Second
@@ -30,12 +30,13 @@ const (
 type Registrar struct {
 	client *Client
 	kick   chan struct{}
-	// incarnation makes what this registrar registers differ from what an agent
-	// that was restarted has loaded from its disk. Given the very same again, an
-	// agent takes it for known to the servers, even if it is not, and nobody sees
-	// the instance until the next full sync (Consul 1.22, agent/local,
-	// setServiceStateLocked).
+	// incarnation and given make each registration and its check differ from any
+	// before, such as those that a restarted agent has loaded from its disk. Given
+	// the very same again, an agent takes it for known to the servers, even if it is
+	// not, and nobody sees it until the next full sync (Consul 1.22, agent/local,
+	// setServiceStateLocked and setCheckStateLocked).
 	incarnation string
+	given       int
 
 	mu      sync.Mutex
 	desired map[string]*desiredInstance
@@ -77,7 +78,8 @@ func (r *Registrar) Set(registration Registration) {
 		if instance.registration.Meta == nil {
 			instance.registration.Meta = map[string]string{}
 		}
-		instance.registration.Meta[metaIncarnation] = r.incarnation
+		r.given++
+		instance.registration.Meta[metaIncarnation] = fmt.Sprintf("%s-%d", r.incarnation, r.given)
 		if old, ok := r.desired[registration.ID]; ok {
 			instance.report, instance.reportVersion = old.report, old.reportVersion
 		}

@@ -60,7 +60,7 @@ func (r Registration) request(last report) *api.AgentServiceRegistration {
 	if r.Native {
 		request.Connect = &api.AgentServiceConnect{Native: true}
 	}
-	check := &api.AgentServiceCheck{CheckID: r.checkID(), Name: r.Name + " on " + r.ID}
+	check := &api.AgentServiceCheck{CheckID: r.checkID(), Name: r.Name + " on " + r.ID, Notes: r.Meta[metaIncarnation]}
 	switch {
 	case r.Check.HTTP != "":
 		check.HTTP = r.Check.HTTP
