@@ -179,7 +179,12 @@ func TestFilesThatAreNotInOrderAreRefusedWithoutShowingKeys(t *testing.T) {
 	if err := pair.Write(open, "n"); err == nil || !strings.Contains(err.Error(), "chmod 700") {
 		t.Errorf("wrote a key into an open folder: %v", err)
 	}
-	if text := fmt.Sprintf("%v %+v %#v %s", pair, pair, pair, pair); strings.Contains(text, "ecdsa") || strings.Contains(text, pair.key.D.String()) {
+	secret, err := pair.key.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf("%v %+v %#v %s", pair, pair, pair, pair)
+	if strings.Contains(text, "ecdsa") || strings.Contains(text, fmt.Sprintf("%x", secret)) || strings.Contains(text, new(big.Int).SetBytes(secret).String()) {
 		t.Errorf("formatting shows the key: %s", text)
 	}
 }

@@ -90,8 +90,14 @@ func TestAnAgentThatMisbehavesIsSurvived(t *testing.T) {
 	t.Setenv("CONSUL_HTTP_TOKEN", "token-of-the-environment")
 	t.Setenv("CONSUL_HTTP_AUTH", "user:password")
 	fake := &fakeAgent{done: make(chan struct{}), answers: []fakeAnswer{
-		{200, 50, allow("web")}, {500, 0, "rpc error"}, {200, 50, allow("web")}, {200, 7, allow("web")}, {200, 7, allow("web")},
-		{200, 8, "not json"}, {200, 0, allow("web")}, {200, 9, allow("last")},
+		{200, 50, allow("web")},
+		{500, 0, "rpc error"},
+		{200, 50, allow("web")},
+		{200, 7, allow("web")},
+		{200, 7, allow("web")},
+		{200, 8, "not json"},
+		{200, 0, allow("web")},
+		{200, 9, allow("last")},
 	}}
 	server := httptest.NewServer(fake)
 	defer server.Close()

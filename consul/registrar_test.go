@@ -48,8 +48,10 @@ func lacks(agent *consultest.Agent, id string) func() error {
 }
 
 func ttl(id, name string) Registration {
-	return Registration{ID: id, Name: name, Address: "127.0.0.1", Port: 8000, Native: true,
-		Tags: []string{"urlprefix-/" + name}, Meta: map[string]string{"role": "test"}, Check: Check{TTL: 5 * time.Second}}
+	return Registration{
+		ID: id, Name: name, Address: "127.0.0.1", Port: 8000, Native: true,
+		Tags: []string{"urlprefix-/" + name}, Meta: map[string]string{"role": "test"}, Check: Check{TTL: 5 * time.Second},
+	}
 }
 
 func TestRegistrationsFollowWhatIsDesired(t *testing.T) {

@@ -150,7 +150,7 @@ func awaitInstances(ctx context.Context, service string, watch *Watch[instanceLi
 // unanswered says that ctx ended before the first answer, and why there is none.
 func unanswered(ctx context.Context, service string, cause error) error {
 	if cause == nil {
-		cause = errors.New("Consul has not answered yet")
+		cause = errors.New("no answer from Consul yet")
 	}
 	return fmt.Errorf("resolve %s: %w: %w: %w", service, mesh.ErrNoInstance, context.Cause(ctx), cause)
 }

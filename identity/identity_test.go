@@ -99,8 +99,13 @@ func TestWhatConsulWouldNotIssueIsRefused(t *testing.T) {
 
 func TestAnIdentityOfEmptyOrOddPartsCannotBeMade(t *testing.T) {
 	for _, c := range [][3]string{
-		{"", "dc1", "web"}, {domain, "", "web"}, {domain, "dc1", ""}, {domain, "dc1", "web/x"},
-		{domain, "..", "web"}, {"a b", "dc1", "web"}, {domain, "dc1", "*"},
+		{"", "dc1", "web"},
+		{domain, "", "web"},
+		{domain, "dc1", ""},
+		{domain, "dc1", "web/x"},
+		{domain, "..", "web"},
+		{"a b", "dc1", "web"},
+		{domain, "dc1", "*"},
 	} {
 		if id, err := New(c[0], c[1], c[2]); err == nil {
 			t.Errorf("%q became %v", c, id)

@@ -36,7 +36,7 @@ func Load(dir string) ([]Entry, error) {
 			return nil, fmt.Errorf("load intentions: %w", err)
 		}
 		entry, err := Parse(path, source)
-		if wrong := (Problems)(nil); errors.As(err, &wrong) {
+		if wrong := Problems(nil); errors.As(err, &wrong) {
 			problems = append(problems, wrong...)
 			continue
 		}
