@@ -257,9 +257,9 @@ func execPassesThrough(t *testing.T, l *life) {
 		t.Errorf("exit code %d (%v), want 37; stderr %s", command.ProcessState.ExitCode(), err, &stderr)
 	}
 	lines := strings.Split(strings.TrimSpace(stdout.String()), "\n")
-	address := "http://127.0.0.1:8500"
+	address := "127.0.0.1:8500"
 	if l.Engine == "loopback" {
-		address = fmt.Sprintf("http://127.%d.1.11:8500", options(t, l.Lab).Index)
+		address = "unix://" + filepath.Join(l.State, "nodes", "web-1", "http.sock")
 	}
 	if want := []string{"from stdin", address, "36", l.Dir}; !slices.Equal(lines, want) || stderr.String() != "to stderr\n" {
 		t.Errorf("stdout %q, stderr %q; want %q", lines, &stderr, want)
@@ -362,7 +362,7 @@ func logsShowAndFollow(t *testing.T, l *life) {
 	if !output.Scan() {
 		t.Fatal("logs -f shows nothing")
 	}
-	// A reload is something that an agent writes about.
+	// What is appended to the file is what the process writes.
 	log := filepath.Join(l.State, "logs", "web-1", "consul.log")
 	file, err := os.OpenFile(log, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
@@ -681,9 +681,6 @@ func killedSupervisor(t *testing.T, l *life) {
 		t.Fatal(err)
 	}
 	logSummary(t, started.Summary)
-	if log, err := os.ReadFile(filepath.Join(l.State, "logs", "supervisor.log")); err == nil {
-		t.Logf("supervisor:\n%s", log)
-	}
 	wantPages(t, l, 20*time.Second)
 	p, err := l.page()
 	if err != nil || len(p.Entries) != 1 || p.Entries[0].Title != keptEntry {
