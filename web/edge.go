@@ -61,6 +61,7 @@ func (e *edge) listen(address string, logger *slog.Logger) (*mesh.Listener, erro
 func (e *edge) open(group *service.Group, cfg blog.Config, logger *slog.Logger) (site.Database, error) {
 	upstream, err := mesh.ListenUpstream(mesh.UpstreamConfig{
 		Service: cfg.Service, Address: cfg.Address, Dialer: e.dialer, DrainTimeout: drainConnections, Logger: logger,
+		Prefer: newestTerm,
 	})
 	if err != nil {
 		return site.Database{}, err
