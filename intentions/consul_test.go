@@ -159,7 +159,8 @@ func (c realConsul) write(path string) (string, error) {
 
 // compare asks the agent for a verdict on every edge between services, by the
 // endpoint that native services use. (The endpoint intentions/check does not
-// know default_intention_policy.) The agent follows a write with a little delay.
+// know default_intention_policy.) The agent caches intentions by token and does not
+// keep what it has cached up to date, so each question comes with a new one.
 func (c realConsul) compare(t *testing.T, set Set, services []string) {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
@@ -185,7 +186,12 @@ func (c realConsul) authorize(t *testing.T, source, destination string) (allowed
 	request := fmt.Sprintf(`{"Target": %q, "ClientCertURI": "spiffe://%s.consul/ns/default/dc/dc1/svc/%s", "ClientCertSerial": "01"}`,
 		destination, "11111111-2222-3333-4444-555555555555", source)
 	client := http.Client{Timeout: 5 * time.Second}
-	response, err := client.Post("http://"+c.address+"/v1/agent/connect/authorize", "application/json", strings.NewReader(request))
+	question, err := http.NewRequest(http.MethodPost, "http://"+c.address+"/v1/agent/connect/authorize", strings.NewReader(request))
+	if err != nil {
+		t.Fatal(err)
+	}
+	question.Header.Set("X-Consul-Token", fmt.Sprintf("%032x", rand.Uint64()))
+	response, err := client.Do(question)
 	if err != nil {
 		t.Fatal(err)
 	}
