@@ -142,6 +142,10 @@ func launch(layout Layout, options Options) error {
 	if err != nil {
 		return err
 	}
+	// Whoever finds the socket reads the options.
+	if err := options.save(layout); err != nil {
+		return err
+	}
 	socket, err := control.Listen(layout.Socket())
 	if err != nil {
 		return err
@@ -170,9 +174,6 @@ func launch(layout Layout, options Options) error {
 			return fmt.Errorf("hand over %s: %w", host.Address, err)
 		}
 		files = append(files, file)
-	}
-	if err := options.save(layout); err != nil {
-		return err
 	}
 	return startSupervisor(self, layout, options, files)
 }
