@@ -212,3 +212,19 @@ func TestTwoLabsRunSideBySide(t *testing.T) {
 		t.Errorf("the first lab after the second's end: %d nodes", len(status.Nodes))
 	}
 }
+
+// A process that lives is not enough: nobody answers, so the edge does not work.
+func TestAnEdgeThatCarriesNothingFailsUp(t *testing.T) {
+	l := labtest.New(t, labtest.Variant{Engine: "loopback"}, 1430)
+	web := filepath.Join(l.OwnPrograms(), "web")
+	if err := os.Remove(web); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(web, []byte("#!/bin/sh\nexec sleep 1000\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	wantRefused(t, l, 2, []string{
+		"step:  a request across every allowed edge", "carries a request", "the whole took longer than 25s",
+		"last seen:", "last lines of", "try:",
+	}, "--timeout", "25s")
+}
