@@ -36,13 +36,8 @@ func newPages() *pages {
 			"style": func() template.CSS { return template.CSS(pageCSS) },
 			"text":  text,
 			"until": until,
-			"stamp": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
-			"yesno": func(b bool) string {
-				if b {
-					return "yes"
-				}
-				return "no"
-			},
+			"stamp": stamp,
+			"yesno": yesno,
 		}).Parse(pageHTML)),
 		policy: "default-src 'none'; style-src '" + hash + "'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 	}
@@ -52,6 +47,15 @@ func newPages() *pages {
 // harmless there, so that "web -> mongo-primary" reads the same in the source.
 func text(s string) template.HTML {
 	return template.HTML(strings.ReplaceAll(template.HTMLEscapeString(s), "&gt;", ">"))
+}
+
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+
+func yesno(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }
 
 // until says how far away a moment is.
@@ -69,9 +73,12 @@ func until(t, now time.Time) string {
 	}
 }
 
+func wantsHTML(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Accept"), "text/html")
+}
+
 func wantsJSON(r *http.Request) bool {
-	accept := r.Header.Get("Accept")
-	return strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/html")
+	return strings.Contains(r.Header.Get("Accept"), "application/json") && !wantsHTML(r)
 }
 
 // writeJSON leaves ">" as it is, so that a person can read the reasons; nobody
@@ -86,8 +93,8 @@ func writeJSON(c echo.Context, status int, value any) error {
 	return c.Blob(status, "application/json", body.Bytes())
 }
 
-// write answers with the view: JSON to a program that asks for it, else the
-// page. The status is the problem's.
+// write answers with the view: the page to a browser, JSON to a program that
+// asks for it, plain text to a terminal. The status is the problem's.
 func (s *Site) write(c echo.Context, view View) error {
 	header := c.Response().Header()
 	header.Set("Cache-Control", "no-store")
@@ -101,6 +108,10 @@ func (s *Site) write(c echo.Context, view View) error {
 		return writeJSON(c, status, view)
 	}
 	var body bytes.Buffer
+	if !wantsHTML(c.Request()) {
+		view.plain(&body)
+		return c.Blob(status, "text/plain; charset=utf-8", body.Bytes())
+	}
 	if err := s.page.template.Execute(&body, view); err != nil {
 		return fmt.Errorf("render page: %w", err)
 	}

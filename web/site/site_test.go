@@ -290,6 +290,46 @@ func TestProgramsGetTheSameAsJSON(t *testing.T) {
 	}
 }
 
+func TestTerminalsGetPlainText(t *testing.T) {
+	l := start(t)
+	l.post(form("Hello <b>world</b>", "Text"))
+	l.primary.entries = append(l.primary.entries, blog.Entry{ID: "x", Title: "red \x1b[31m, one byte \u009b31m"})
+	for _, accept := range []string{"*/*", "", "text/plain"} {
+		got := l.get("/web", accept)
+		if kind := got.header.Get("Content-Type"); got.status != 200 || kind != "text/plain; charset=utf-8" {
+			t.Fatalf("Accept %q: %d %s", accept, got.status, kind)
+		}
+		if lines := strings.Count(got.body, "\n"); lines > 25 || strings.ContainsAny(got.body, "\x1b\u009b") || strings.Contains(got.body, "<html") {
+			t.Errorf("Accept %q: %d lines, markup or control characters:\n%s", accept, lines, got.body)
+		}
+		for _, want := range []string{
+			"Blog of <tests>, served by web-1 in dc1", "web-web-1 on web-1", "127.0.10.1:27017 127.0.10.2:27017",
+			"Is primary:             yes", "Is secondary:           no", "Read from a secondary:  works 127.0.10.1:27017",
+			"gateway -> web", "web -> mongo-primary    open", "/svc/mongo-secondary", "read from mongo-primary:", "Hello <b>world</b>", "red ",
+		} {
+			if !strings.Contains(got.body, want) {
+				t.Errorf("Accept %q: no %q in\n%s", accept, want, got.body)
+			}
+		}
+	}
+	for accept, want := range map[string]string{
+		"text/html,application/xhtml+xml,*/*;q=0.8": "text/html; charset=utf-8", "application/json, */*": "application/json",
+	} {
+		if kind := l.get("/web", accept).header.Get("Content-Type"); kind != want {
+			t.Errorf("Accept %q: %s, want %s", accept, kind, want)
+		}
+	}
+
+	l.primary.fail(denied("web", "mongo-primary"))
+	l.toPrimary.fail(denied("web", "mongo-primary"))
+	got := l.get("/web", "*/*")
+	want := "503 The database is closed to us\ndenied by intention web -> mongo-primary\n"
+	if got.status != 503 || !strings.Contains(got.body, want) || !strings.Contains(got.body, "\n  sluice intentions allow web mongo-primary\n") ||
+		!strings.Contains(got.body, "web -> mongo-primary    denied  denied by intention") || strings.Contains(got.body, "none yet") {
+		t.Errorf("denied: %d\n%s", got.status, got.body)
+	}
+}
+
 func TestReadFromTheSecondary(t *testing.T) {
 	l := start(t)
 	l.secondary.entries = []blog.Entry{{ID: "x", Title: "as the secondary has it"}}
