@@ -458,7 +458,7 @@ func TestErrorPages(t *testing.T) {
 			t.Errorf("%s: the page shows an inner address: %q", test.path, plain.body)
 		}
 		page := l.get(test.path, "Accept", "text/html")
-		if page.status != test.status || !strings.HasPrefix(page.body, "<!doctype html>") || strings.Contains(page.body, "<script>") {
+		if page.status != test.status || !strings.HasPrefix(page.body, "<!doctype html>") || strings.Contains(page.body, "<script>") || !strings.Contains(page.body, "<main>") {
 			t.Errorf("%s as HTML: %d %q", test.path, page.status, page.body)
 		}
 	}
@@ -534,6 +534,10 @@ func TestAdminPages(t *testing.T) {
 		if !strings.Contains(page, want) {
 			t.Errorf("index without %q:\n%s", want, page)
 		}
+	}
+	// Red is for what failed: the error pages have the same style without it.
+	if !strings.Contains(page, `<main class="calm">`) || !strings.Contains(page, "main.calm{--accent:var(--calm)}") {
+		t.Error("the index looks like an error")
 	}
 	var routes proxy.Routes
 	list := httptest.NewRecorder()
