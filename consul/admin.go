@@ -19,10 +19,10 @@ type Token struct {
 	// Secret is the token itself, a UUID.
 	Secret string
 	// NodeIdentity, when not empty, gives the token the node identity of that node
-	// in Datacenter, in place of Rules.
+	// in Datacenter, on top of Rules.
 	NodeIdentity string
 	Datacenter   string
-	// Rules is a policy in Consul's ACL language.
+	// Rules is a policy in Consul's ACL language; empty is none.
 	Rules string
 }
 
@@ -48,7 +48,8 @@ func (c *Client) PutToken(ctx context.Context, token Token) error {
 	wanted := &api.ACLToken{AccessorID: accessor(token.Name), SecretID: token.Secret, Description: token.Description}
 	if token.NodeIdentity != "" {
 		wanted.NodeIdentities = []*api.ACLNodeIdentity{{NodeName: token.NodeIdentity, Datacenter: token.Datacenter}}
-	} else {
+	}
+	if token.Rules != "" {
 		id, err := c.putPolicy(ctx, token)
 		if err != nil {
 			return fmt.Errorf("write policy %s: %w", token.Name, err)

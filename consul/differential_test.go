@@ -72,6 +72,8 @@ func newWorld(t *testing.T, fallback intentions.Action, random *rand.Rand) *worl
 		}
 		return group.Wait()
 	})
+	// Before the first wildcard intention, which hides the default.
+	w.settled(t, nil)
 	return w
 }
 

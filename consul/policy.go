@@ -30,7 +30,8 @@ const (
 //
 // The default policy, which holds where no intention matches, is not part of the
 // rules that Consul answers. It is learned from the agent, by asking for a verdict
-// on a source that does not exist. Until it is known it is deny.
+// on a source that does not exist. Until it is known it is deny; while a wildcard
+// intention to the service hides it, it cannot become known.
 type Intentions struct {
 	client  *Client
 	service string
@@ -183,26 +184,25 @@ func (i *Intentions) learnDefault(ctx context.Context, learned *defaultPolicy, r
 
 func fromAnybody(rule intentions.Rule) bool { return rule.Source == intentions.Wildcard }
 
-// askDefault asks the agent for a verdict on a source that does not exist. A
-// wildcard intention to service hides the default, so the name that a service
-// identity may also write to is asked for too. An answer counts only if the agent
-// says that it is the default: an intention written at this very moment must not
-// be taken for it.
+// askDefault asks the agent for a verdict on a source that does not exist. An
+// answer counts only if the agent says that it is the default: an intention
+// written at this very moment must not be taken for it. So an intention from
+// every source to service hides the default. That is safe: what was not learned
+// is deny, and what was learned before stays. Nothing else is asked instead,
+// because a token that can only act as service may ask about service alone, and
+// each refusal is an error in the agent's log.
 func (c *Client) askDefault(ctx context.Context, service string) (intentions.Action, bool) {
 	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
 	defer cancel()
 	nobody := "spiffe://nobody.consul/ns/default/dc/nowhere/svc/nobody-" + strings.ToLower(rand.Text())
-	for _, target := range []string{service, service + "-sidecar-proxy"} {
-		answer, err := c.authorize(ctx, nobody, target)
-		if err != nil || !isDefaultReason(answer.Reason) {
-			continue
-		}
-		if answer.Authorized {
-			return intentions.Allow, true
-		}
-		return intentions.Deny, true
+	answer, err := c.authorize(ctx, nobody, service)
+	if err != nil || !isDefaultReason(answer.Reason) {
+		return intentions.Deny, false
 	}
-	return intentions.Deny, false
+	if answer.Authorized {
+		return intentions.Allow, true
+	}
+	return intentions.Deny, true
 }
 
 func (i *Intentions) publish(rules State[[]intentions.Rule], learned defaultPolicy) {

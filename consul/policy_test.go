@@ -3,6 +3,7 @@ package consul
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,18 +53,27 @@ func TestTheDefaultPolicyIsLearnedFromTheAgent(t *testing.T) {
 	for _, action := range []intentions.Action{intentions.Allow, intentions.Deny} {
 		t.Run(string(action), func(t *testing.T) {
 			agent := consultest.Start(t, consultest.Config{DefaultIntentions: string(action)})
-			intend(agent, "*", "db", "deny")
 			client := open(t, agent, agent.ServiceFile("db"))
-			db := client.DestinationPolicy("db")
-			running(t, db.Run)
-			consultest.Await(t, 5*time.Second, "the default behind a wildcard intention", func() error {
-				if p, ok := db.Policy(); !ok || p.Set.Default() != action {
-					return unequal("the default", p.Set.Default(), action)
+			early := client.DestinationPolicy("db")
+			running(t, early.Run)
+			consultest.Await(t, 5*time.Second, "the default decides", decides(early, "web", "db", action == intentions.Allow))
+
+			intend(agent, "*", "db", "allow")
+			late := client.DestinationPolicy("db")
+			running(t, late.Run)
+			for policy, want := range map[*Intentions]intentions.Action{early: action, late: intentions.Deny} {
+				consultest.Await(t, 5*time.Second, "the wildcard intention decides", decides(policy, "web", "db", true))
+				if p, _ := policy.Policy(); p.Set.Default() != want {
+					t.Errorf("the default behind a wildcard intention is %s, want %s", p.Set.Default(), want)
 				}
-				return nil
-			})
+			}
 			agent.Call("DELETE", "/v1/connect/intentions/exact?source=*&destination=db", nil, nil)
-			consultest.Await(t, 5*time.Second, "the default decides", decides(db, "web", "db", action == intentions.Allow))
+			for _, policy := range []*Intentions{early, late} {
+				consultest.Await(t, 5*time.Second, "the default decides again", decides(policy, "web", "db", action == intentions.Allow))
+			}
+			if log := agent.Log(); strings.Contains(log, "Permission denied") {
+				t.Errorf("the agent had to refuse a question:\n%s", log)
+			}
 		})
 	}
 }
