@@ -43,11 +43,11 @@ func (s *Supervisor) steps() []step {
 		{"keys and certificates", 10 * time.Second, s.makeSecrets, "check that the state folder can be written to"},
 		{"Consul server", 60 * time.Second, s.startServers, "see `sluice logs consul-1/consul`; an old state may not fit: `sluice down --purge`"},
 		{"access control", 30 * time.Second, s.writeAccessControl, "an old state may not fit: `sluice down --purge`"},
-		{"intentions", 20 * time.Second, s.applyIntentions, "check the files with `sluice intentions plan`"},
+		{"intentions", 20 * time.Second, s.applyIntentions, "the files are in the folder that --intentions names"},
 		{"agents and mongod", 60 * time.Second, s.startAgents, "see `sluice logs NODE/consul` and `sluice logs NODE/mongod`"},
 		{"services", 60 * time.Second, s.startServices, "see `sluice logs NODE/PROCESS`; programs are built by `make build`"},
 		{"replica set", 90 * time.Second, s.awaitReplicaSet, "see `sluice logs mongo-1/mongo-agent`"},
-		{"a request across every allowed edge", 60 * time.Second, s.awaitEdges, "`sluice intentions plan` shows an edge that is denied; `sluice status` shows who is not well"},
+		{"a request across every allowed edge", 60 * time.Second, s.awaitEdges, "see `sluice logs gateway-1/gateway` and `sluice logs web-1/web`"},
 	}
 }
 
@@ -182,7 +182,7 @@ func (s *Supervisor) await(ctx context.Context, n *node, name, what string, cond
 	defer cancel(nil)
 	alive := func(ctx context.Context) error {
 		if p := n.process(name); p != nil && !p.State().Running {
-			cancel(fmt.Errorf("the process ended: %s", describeExit(p.State())))
+			cancel(fmt.Errorf("the process ended: %s", howEnded(p)))
 		}
 		return condition(ctx)
 	}
@@ -190,6 +190,16 @@ func (s *Supervisor) await(ctx context.Context, n *node, name, what string, cond
 		return &blame{node: n, process: name, err: err}
 	}
 	return nil
+}
+
+// howEnded waits until all is known of a process that has just ended: its exit
+// code and its last words come a moment after its end.
+func howEnded(p *process.Process) string {
+	select {
+	case <-p.Done():
+	case <-time.After(2 * time.Second):
+	}
+	return describeExit(p.State())
 }
 
 func describeExit(state process.State) string {
@@ -237,7 +247,7 @@ func (s *Supervisor) applyIntentions(ctx context.Context) error {
 		return admin.ReplaceIntentions(ctx, files)
 	}
 	if plan := intentions.Plan(files, live); plan.HasDrift() {
-		s.journal.add(Event{State: LabNotice, Notice: "intentions differ from the files, as they did before (see `sluice intentions plan`): " + plan.Summary()})
+		s.journal.add(Event{State: LabNotice, Notice: "Consul keeps the intentions that it held, which differ from the files (`sluice intentions apply` brings the files in): " + plan.Summary()})
 	}
 	return nil
 }

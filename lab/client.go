@@ -3,8 +3,12 @@ package lab
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/url"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"sluice/consul"
 	"sluice/lab/control"
@@ -51,7 +55,9 @@ func (c *Client) Fault(ctx context.Context, request FaultRequest) (FaultResult, 
 	return call[FaultResult](ctx, c, opFault, request, nil)
 }
 
-// AwaitEnforced waits until every process decides an edge as wanted.
+// AwaitEnforced waits until every process decides an edge as wanted. Those that do
+// not, because they are too slow or a fault keeps them from it, are the result's
+// Pending; that is no error.
 func (c *Client) AwaitEnforced(ctx context.Context, request EnforcedRequest) (EnforcedResult, error) {
 	return call[EnforcedResult](ctx, c, opEnforce, request, nil)
 }
@@ -120,6 +126,43 @@ func (c *Client) Options() (Options, error) {
 	}
 	return options, nil
 }
+
+// Unanswered returns what to tell people when err means that Consul's server did
+// not answer at all, or has no leader; nil when err means something else.
+func Unanswered(err error) *control.Error {
+	var transport *url.Error
+	if err == nil || !errors.As(err, &transport) && !strings.Contains(err.Error(), "No cluster leader") {
+		return nil
+	}
+	return &control.Error{
+		Message: "Consul's server does not answer",
+		Code:    2, Hint: "sluice fault heal --all    (sluice status shows what is broken)",
+	}
+}
+
+// LogFiles lists the logs that lie in the state folder, by what they are called
+// there, whether a lab is running or not.
+func (c *Client) LogFiles() ([]ProcessRef, error) {
+	paths, err := filepath.Glob(c.layout.Log("*", "*"))
+	if err != nil {
+		return nil, fmt.Errorf("list the logs: %w", err)
+	}
+	refs := make([]ProcessRef, 0, len(paths))
+	for _, path := range paths {
+		refs = append(refs, ProcessRef{
+			Node: filepath.Base(filepath.Dir(path)), Process: strings.TrimSuffix(filepath.Base(path), ".log"), Log: path,
+		})
+	}
+	return refs, nil
+}
+
+// SupervisorLog is what the supervisor itself wrote.
+func (c *Client) SupervisorLog() ProcessRef {
+	return ProcessRef{Node: "supervisor", Log: c.layout.SupervisorLog()}
+}
+
+// AgentCertificates is the folder of the Consul agents' own certificates.
+func (c *Client) AgentCertificates() string { return c.layout.TLS() }
 
 // Consul opens Consul as the operator, through the host's port.
 func (c *Client) Consul() (*consul.Client, error) {

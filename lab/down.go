@@ -46,9 +46,7 @@ func Down(ctx context.Context, state string, purge bool) (bool, error) {
 		return running, err
 	}
 	if purge {
-		if err := os.RemoveAll(layout.Root()); err != nil {
-			return running, fmt.Errorf("delete the state folder: %w", err)
-		}
+		return running, layout.purge()
 	}
 	return running, nil
 }
@@ -77,7 +75,7 @@ func endLab(ctx context.Context, layout Layout) (bool, error) {
 	if err != nil {
 		return true, killRemains(layout)
 	}
-	return true, errors.Join(os.Remove(layout.root+"/lab.json"), ignoreMissing(os.Remove(layout.Socket())))
+	return true, errors.Join(os.Remove(layout.OptionsFile()), ignoreMissing(os.Remove(layout.Socket())))
 }
 
 func ignoreMissing(err error) error {
@@ -114,7 +112,13 @@ func killRemains(layout Layout) error {
 		return ignoreMissing(os.Remove(layout.Socket()))
 	}
 	if err != nil {
-		return err
+		// Nobody holds the folder, so there is nobody to end; what cannot be read is
+		// of no use.
+		lock, locked := lockState(layout)
+		if locked != nil {
+			return errors.Join(err, locked)
+		}
+		_ = lock.Close()
 	}
 	if options.PID > 0 && isSupervisor(options.PID, layout) {
 		if err := syscall.Kill(options.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
@@ -124,7 +128,7 @@ func killRemains(layout Layout) error {
 			return err
 		}
 	}
-	return errors.Join(ignoreMissing(os.Remove(layout.root+"/lab.json")), ignoreMissing(os.Remove(layout.Socket())))
+	return errors.Join(ignoreMissing(os.Remove(layout.OptionsFile())), ignoreMissing(os.Remove(layout.Socket())))
 }
 
 func awaitUnlocked(layout Layout) error {

@@ -62,6 +62,9 @@ func (s *Supervisor) handleFault(ctx context.Context, call *control.Call) error 
 		return err
 	}
 	s.log.Info("fault", "action", request.Action, "target", request.Target, "done", done)
+	if done == nil {
+		done = []string{}
+	}
 	return call.Result(FaultResult{Done: done})
 }
 

@@ -10,12 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
-	"sluice/intentions"
 	"sluice/lab/consulconfig"
 	"sluice/lab/control"
-	"sluice/mesh"
 )
 
 // The operations of the control socket.
@@ -162,100 +159,6 @@ func (s *Supervisor) lookPath(name string) (string, error) {
 		}
 	}
 	return "", errors.New("command not found")
-}
-
-// EnforcedRequest asks until when an edge is decided as wanted everywhere.
-type EnforcedRequest struct {
-	Source      string `json:"source"`
-	Destination string `json:"destination"`
-	Allowed     bool   `json:"allowed"`
-}
-
-// EnforcedResult says how long that took and who enforces it.
-type EnforcedResult struct {
-	Seconds float64 `json:"seconds"`
-	// Processes are the node/process names that decide so now.
-	Processes []string `json:"processes"`
-}
-
-// handleEnforced waits until every process that serves the destination, and
-// every one that dials as the source, decides the edge as wanted. After that the
-// very next connection meets the new intention.
-func (s *Supervisor) handleEnforced(ctx context.Context, call *control.Call) error {
-	var request EnforcedRequest
-	if err := call.Decode(&request); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Second, errors.New("not within 10s"))
-	defer cancel()
-	began := time.Now()
-	var result EnforcedResult
-	err := waitFor(ctx, fmt.Sprintf("%s -> %s is decided everywhere", request.Source, request.Destination), func(ctx context.Context) error {
-		result.Processes = nil
-		for _, n := range s.nodes {
-			for _, name := range n.names() {
-				state := n.process(name).State()
-				if !hasOps(name) || !state.Running {
-					continue
-				}
-				if state.Stopped && concerns(name, request) {
-					return fmt.Errorf("%s/%s is stopped, and may still hold the old intention when it goes on", n.node.Name, name)
-				}
-				if state.Stopped {
-					continue
-				}
-				concerned, err := n.decides(ctx, name, request)
-				if err != nil {
-					return fmt.Errorf("%s/%s: %w", n.node.Name, name, err)
-				}
-				if concerned {
-					result.Processes = append(result.Processes, n.node.Name+"/"+name)
-				}
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return fail(3, "see `sluice status`; an agent or a process may be frozen", "%v", err)
-	}
-	result.Seconds = time.Since(began).Seconds()
-	return call.Result(result)
-}
-
-// concerns reports whether a process serves the edge's destination or dials as
-// its source, by the names that it has in Consul.
-func concerns(process string, edge EnforcedRequest) bool {
-	for _, name := range []string{edge.Source, edge.Destination} {
-		if name == process || name == intentions.Wildcard || process == processMongoAgent && strings.HasPrefix(name, "mongo-") {
-			return true
-		}
-	}
-	return false
-}
-
-// decides reports whether the process has to do with the edge; an error means
-// that it does not decide it as wanted yet.
-func (n *node) decides(ctx context.Context, name string, want EnforcedRequest) (bool, error) {
-	var report mesh.Report
-	if err := getJSON(ctx, n.httpClient(), "http://"+n.ops(name)+"/mesh", &report); err != nil {
-		return false, err
-	}
-	concerned := false
-	for _, policy := range report.Policies {
-		side := want.Destination
-		if policy.Side == mesh.SideSource {
-			side = want.Source
-		}
-		if policy.Service != side && side != intentions.Wildcard {
-			continue
-		}
-		concerned = true
-		set := intentions.NewSet(policy.Rules, policy.Default)
-		if got := set.Decide(want.Source, want.Destination); !policy.Arrived || got.Allowed != want.Allowed {
-			return true, fmt.Errorf("still %s", got)
-		}
-	}
-	return concerned, nil
 }
 
 // ProcessRef names a process and its log, for `sluice logs`.

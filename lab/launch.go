@@ -10,6 +10,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -21,6 +23,9 @@ import (
 // SuperviseCommand is the hidden first argument with which the program starts
 // itself as the supervisor.
 const SuperviseCommand = "__supervise"
+
+// defaultState is the state folder where nobody names one.
+const defaultState = ".sluice"
 
 // UpConfig says how a lab is to be started. The zero value of a field means its
 // default.
@@ -112,7 +117,7 @@ func begin(ctx context.Context, layout Layout, options Options, notice func(stri
 
 func (c UpConfig) withDefaults() UpConfig {
 	if c.State == "" {
-		c.State = ".sluice"
+		c.State = defaultState
 	}
 	if len(c.Topology) == 0 {
 		c.Topology = []string{"datacenters/dc1.hcl"}
@@ -166,7 +171,7 @@ func launch(layout Layout, options Options) error {
 	for _, host := range options.Hosts {
 		listener, err := hostport.Listen(host.Address)
 		if err != nil {
-			return fail(4, "sluice up --port-offset 100", "%v", err)
+			return fail(control.ExitMissing, options.otherPorts(), "%v", err)
 		}
 		file, err := listener.(*net.TCPListener).File()
 		_ = listener.Close()
@@ -176,6 +181,30 @@ func launch(layout Layout, options Options) error {
 		files = append(files, file)
 	}
 	return startSupervisor(self, layout, options, files)
+}
+
+// noticeIgnored says which wishes a lab that runs already does not meet.
+func (c UpConfig) noticeIgnored(running Options) {
+	var ignored []string
+	if c.Engine != "auto" && c.Engine != string(running.Engine) {
+		ignored = append(ignored, "--engine")
+	}
+	if c.PortOffset != 0 && c.PortOffset != running.PortOffset {
+		ignored = append(ignored, "--port-offset")
+	}
+	if len(ignored) > 0 {
+		c.Notice("the lab runs already, so " + strings.Join(ignored, " and ") + " changed nothing; `sluice down` first")
+	}
+}
+
+// otherPorts is the command that starts the same lab on ports that are probably
+// free.
+func (o Options) otherPorts() string {
+	command := "sluice up"
+	if folder, err := filepath.Abs(defaultState); err != nil || folder != o.State {
+		command += " --state " + o.State
+	}
+	return fmt.Sprintf("%s --port-offset %d", command, o.PortOffset+100)
 }
 
 func startSupervisor(self string, layout Layout, options Options, files []*os.File) error {
@@ -261,6 +290,9 @@ func attach(ctx context.Context, layout Layout, config UpConfig, already bool) (
 		return started, err
 	}
 	defer client.Close()
+	if already {
+		config.noticeIgnored(options)
+	}
 	result, err := client.Do(ctx, opAwait, nil, nil, func(raw json.RawMessage) {
 		var event Event
 		if json.Unmarshal(raw, &event) == nil && !already {

@@ -1,9 +1,13 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+
+	"sluice/lab/control"
 )
 
 // Layout names every file of one lab, all below one state folder. The folder
@@ -72,15 +76,65 @@ func (l Layout) Log(node, process string) string {
 	return filepath.Join(l.root, "logs", node, process+".log")
 }
 
-// Prepare makes the state folder, and refuses one that others can read.
+// OptionsFile is how the running lab was started; it is there while one runs.
+func (l Layout) OptionsFile() string { return filepath.Join(l.root, "lab.json") }
+
+// GossipKey is the file of Consul's gossip key.
+func (l Layout) GossipKey() string { return filepath.Join(l.Secrets(), "gossip.key") }
+
+// marker says that a folder is a lab's: only such a folder is closed to others,
+// written to and deleted.
+func (l Layout) marker() string { return filepath.Join(l.root, "sluice-state") }
+
+const markerText = "This folder is the state of a sluice lab. `sluice down --purge` deletes it, whole.\n"
+
+// errNotOurs means that a folder holds something that is not a lab's state.
+var errNotOurs = errors.New("it is not the state folder of a lab")
+
+// Prepare makes the state folder. A folder that holds anything else is refused.
 func (l Layout) Prepare() error {
-	for _, dir := range []string{l.root, l.Secrets(), l.TLS(), filepath.Join(l.root, "logs"), filepath.Join(l.root, "nodes")} {
+	if err := os.MkdirAll(l.root, 0o700); err != nil {
+		return fmt.Errorf("make the state folder: %w", err)
+	}
+	if err := l.owned(); err != nil {
+		return fail(control.ExitUsage, "choose another folder with --state", "use %s for state: %v", l.root, err)
+	}
+	if err := os.Chmod(l.root, 0o700); err != nil {
+		return fmt.Errorf("close the state folder to others: %w", err)
+	}
+	if err := os.WriteFile(l.marker(), []byte(markerText), 0o600); err != nil {
+		return fmt.Errorf("mark the state folder: %w", err)
+	}
+	for _, dir := range []string{l.Secrets(), l.TLS(), filepath.Join(l.root, "logs"), filepath.Join(l.root, "nodes")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("make the state folder: %w", err)
 		}
 	}
-	if err := os.Chmod(l.root, 0o700); err != nil {
-		return fmt.Errorf("close the state folder to others: %w", err)
+	return nil
+}
+
+// owned returns nil if the folder is marked as a lab's, or empty, or not there.
+func (l Layout) owned() error {
+	entries, err := os.ReadDir(l.root)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	if _, err := os.Stat(l.marker()); err != nil {
+		return errNotOurs
+	}
+	return nil
+}
+
+// purge deletes the state folder, if it is one.
+func (l Layout) purge() error {
+	if err := l.owned(); err != nil {
+		return fail(control.ExitUsage, "delete it yourself if that is what you want", "%s is not deleted: %v", l.root, err)
+	}
+	if err := os.RemoveAll(l.root); err != nil {
+		return fmt.Errorf("delete the state folder: %w", err)
 	}
 	return nil
 }

@@ -53,7 +53,7 @@ func TestABusyPortIsNamedWithItsHolder(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer listener.Close()
-			wantRefused(t, l, 4, []string{port + " is in use", c.holder, "try: sluice up --port-offset"})
+			wantRefused(t, l, 4, []string{port + " is in use", c.holder, "try: sluice up --state"})
 		})
 	}
 }

@@ -12,37 +12,38 @@ import (
 	"sluice/datacenters"
 	"sluice/intentions"
 	"sluice/internal/binaries"
+	"sluice/lab/control"
 	"sluice/lab/engine"
 )
 
 // options settles everything that can be settled before anything is started.
 func (c UpConfig) options(ctx context.Context, layout Layout) (Options, error) {
 	if c.PortOffset < 0 || c.PortOffset > 20000 {
-		return Options{}, fail(2, "", "--port-offset %d: want 0 to 20000", c.PortOffset)
+		return Options{}, fail(control.ExitUsage, "", "--port-offset %d: want 0 to 20000", c.PortOffset)
 	}
 	if !slices.Contains([]string{"auto", string(engine.Netns), string(engine.Loopback)}, c.Engine) {
-		return Options{}, fail(2, "", "--engine %s: want auto, netns or loopback", c.Engine)
+		return Options{}, fail(control.ExitUsage, "", "--engine %s: want auto, netns or loopback", c.Engine)
 	}
 	topology, err := datacenters.Load(c.Topology...)
 	if errors.Is(err, os.ErrNotExist) {
-		return Options{}, fail(2, "sluice up --dir FOLDER, with the folder of the project", "%v", err)
+		return Options{}, fail(control.ExitUsage, "sluice up --dir FOLDER, with the folder of the project", "%v", err)
 	}
 	if err != nil {
-		return Options{}, fail(2, "", "%v", err)
+		return Options{}, fail(control.ExitUsage, "", "%v", err)
 	}
 	if err := checkIntentions(c.IntentionsDir, c.Notice); err != nil {
 		return Options{}, err
 	}
 	programs, err := c.Programs.find()
 	if err != nil {
-		return Options{}, fail(4, "make up", "%v", err)
+		return Options{}, fail(control.ExitMissing, "make up", "%v", err)
 	}
 	kind, unprivileged, err := chooseEngine(ctx, c.Engine, c.Notice)
 	if err != nil {
 		return Options{}, err
 	}
 	if longest := len(layout.AgentSocket("gateway-1")); kind == engine.Loopback && longest > maxSocketPath {
-		return Options{}, fail(2, "sluice up --state /tmp/sluice-"+fmt.Sprint(os.Getuid()), "the path of the state folder is %d characters too long for the agents' sockets", longest-maxSocketPath)
+		return Options{}, fail(control.ExitUsage, "sluice up --state /tmp/sluice-"+fmt.Sprint(os.Getuid()), "the path of the state folder is %d characters too long for the agents' sockets", longest-maxSocketPath)
 	}
 	files, err := absolute(append([]string{c.IntentionsDir}, c.Topology...)...)
 	if err != nil {
@@ -50,7 +51,7 @@ func (c UpConfig) options(ctx context.Context, layout Layout) (Options, error) {
 	}
 	options := Options{
 		State: layout.Root(), Topology: files[1:], IntentionsDir: files[0],
-		Engine: kind, Unprivileged: unprivileged, Index: loopbackIndex(c.PortOffset),
+		Engine: kind, Unprivileged: unprivileged, PortOffset: c.PortOffset, Index: loopbackIndex(c.PortOffset),
 		Programs: programs, Timeout: c.Timeout, Started: time.Now(),
 	}
 	for _, dc := range topology.Datacenters {
@@ -70,11 +71,11 @@ func (c UpConfig) options(ctx context.Context, layout Layout) (Options, error) {
 func checkIntentions(dir string, notice func(string)) error {
 	entries, err := intentions.Load(dir)
 	if err != nil {
-		return fail(2, "", "%v", err)
+		return fail(control.ExitUsage, "", "%v", err)
 	}
 	problems := intentions.Validate(entries, ServiceNames())
 	if err := problems.Err(); err != nil {
-		return fail(2, "", "%v", err)
+		return fail(control.ExitUsage, "", "%v", err)
 	}
 	for _, problem := range problems {
 		notice(problem.String())
@@ -155,7 +156,7 @@ func chooseEngine(ctx context.Context, wanted string, notice func(string)) (engi
 			return engine.Netns, capability.Unprivileged, nil
 		}
 		if wanted == string(engine.Netns) {
-			return "", false, fail(4, "sluice up --engine loopback", "the netns engine does not work here: %s", capability.Reason)
+			return "", false, fail(control.ExitMissing, "sluice up --engine loopback", "the netns engine does not work here: %s", capability.Reason)
 		}
 		notice("using the loopback engine, which does not keep nodes apart: " + capability.Reason)
 	}

@@ -23,6 +23,8 @@ const toldEvery = 2 * time.Second
 type page struct {
 	Instance  string `json:"instance"`
 	IsPrimary bool   `json:"is_primary"`
+	// Hosts are the members that the replica set has.
+	Hosts     []string `json:"hosts"`
 	Secondary struct {
 		IsSecondary bool   `json:"is_secondary"`
 		Error       string `json:"error"`
@@ -161,7 +163,6 @@ func (s *Supervisor) pages(ctx context.Context) ([]page, error) {
 			}
 			pages = append(pages, p)
 			delete(want, p.Instance)
-			delete(want, "web-"+p.Instance)
 			if len(want) == 0 {
 				break
 			}
@@ -197,6 +198,9 @@ func (s *Supervisor) probePrimary(ctx context.Context) error {
 	for _, p := range pages {
 		if !p.IsPrimary {
 			return fmt.Errorf("%s is not connected to a primary", p.Instance)
+		}
+		if want := len(s.with("mongo")); len(p.Hosts) != want {
+			return fmt.Errorf("%s sees %d members of the replica set, want %d", p.Instance, len(p.Hosts), want)
 		}
 	}
 	return err

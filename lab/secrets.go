@@ -37,7 +37,7 @@ type secrets struct {
 // loadSecrets reads the secrets of a lab, and makes those that are not there.
 func loadSecrets(layout Layout, topology datacenters.Topology) (secrets, error) {
 	s := secrets{Tokens: map[string]string{}}
-	gossip, err := secretFile(layout.Secrets()+"/gossip.key", func() (string, error) { return randomBase64(32) })
+	gossip, err := secretFile(layout.GossipKey(), func() (string, error) { return randomBase64(32) })
 	if err != nil {
 		return secrets{}, err
 	}

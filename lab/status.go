@@ -2,11 +2,13 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"sluice/intentions"
+	"sluice/lab/engine"
 	"sluice/mesh"
 )
 
@@ -22,7 +24,12 @@ type Status struct {
 	// Unsegmented are the edges that mTLS does not guard here.
 	Unsegmented []string     `json:"unsegmented_edges,omitempty"`
 	Nodes       []NodeStatus `json:"nodes"`
-	Edges       []EdgeStatus `json:"edges"`
+	// PIDNamespace says where the process IDs count: "lab" (a PID namespace of its
+	// own) or "host".
+	PIDNamespace string       `json:"pid_namespace"`
+	Edges        []EdgeStatus `json:"edges"`
+	// EdgesError is why Edges is empty although there are edges.
+	EdgesError string `json:"edges_error,omitempty"`
 }
 
 // NodeStatus is one node with its processes.
@@ -77,6 +84,10 @@ func (s *Supervisor) status(ctx context.Context) Status {
 		case StepBegan, StepEnded, LabNotice:
 		}
 	}
+	status.PIDNamespace = "host"
+	if s.engine.Kind() == engine.Netns {
+		status.PIDNamespace = "lab"
+	}
 	if !status.Segmented {
 		status.Unsegmented = []string{"web -> mongo-primary", "web -> mongo-secondary", "mongo-repl -> mongo-repl"}
 	}
@@ -86,8 +97,21 @@ func (s *Supervisor) status(ctx context.Context) Status {
 		wait.Go(func() { status.Nodes[i] = n.status(ctx) })
 	}
 	wait.Wait()
-	status.Edges = s.edges(ctx, status.Nodes)
+	status.Edges = []EdgeStatus{}
+	if edges, err := s.edges(ctx, status.Nodes); err != nil {
+		s.log.Warn("cannot judge the edges", "err", err)
+		status.EdgesError = readable(err)
+	} else {
+		status.Edges = edges
+	}
 	return status
+}
+
+func readable(err error) string {
+	if silent := Unanswered(err); silent != nil {
+		return silent.Error()
+	}
+	return err.Error()
 }
 
 func (n *node) status(ctx context.Context) NodeStatus {
@@ -159,17 +183,16 @@ type roleReport struct {
 
 // edges are the edges that the topology can have, judged by the intentions that
 // Consul holds now.
-func (s *Supervisor) edges(ctx context.Context, nodes []NodeStatus) []EdgeStatus {
+func (s *Supervisor) edges(ctx context.Context, nodes []NodeStatus) ([]EdgeStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	admin := s.admin.Load()
 	if admin == nil {
-		return nil
+		return nil, errors.New("Consul's access control is not set up yet")
 	}
 	entries, err := admin.ListIntentions(ctx)
 	if err != nil {
-		s.log.Warn("cannot list intentions", "err", err)
-		return nil
+		return nil, err
 	}
 	set := intentions.NewSet(intentions.Flatten(entries), intentions.Deny)
 	open := map[string]int{}
@@ -185,7 +208,7 @@ func (s *Supervisor) edges(ctx context.Context, nodes []NodeStatus) []EdgeStatus
 			}
 		}
 	}
-	var edges []EdgeStatus
+	edges := []EdgeStatus{}
 	for _, source := range ServiceNames() {
 		for _, destination := range ServiceNames() {
 			decision := set.Decide(source, destination)
@@ -196,7 +219,7 @@ func (s *Supervisor) edges(ctx context.Context, nodes []NodeStatus) []EdgeStatus
 			edges = append(edges, EdgeStatus{Decision: decision, Reason: decision.String(), Open: open[name]})
 		}
 	}
-	return edges
+	return edges, nil
 }
 
 // ServiceNames are the names that the lab's processes have in Consul.

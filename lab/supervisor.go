@@ -31,6 +31,8 @@ type Options struct {
 	IntentionsDir string      `json:"intentions_dir"`
 	Engine        engine.Kind `json:"engine"`
 	Unprivileged  bool        `json:"unprivileged"`
+	// PortOffset is what was added to the host's ports.
+	PortOffset int `json:"port_offset"`
 	// Index is the second octet of the loopback engine's addresses.
 	Index    int      `json:"index"`
 	Programs Programs `json:"programs"`
@@ -251,7 +253,7 @@ func (s *Supervisor) find(name string) (*node, error) {
 		}
 		known = append(known, n.node.Name)
 	}
-	return nil, fail(2, "nodes: "+joinWords(known), "no node %q", name)
+	return nil, fail(control.ExitUsage, "nodes: "+joinWords(known), "no node %q", name)
 }
 
 // with returns the nodes that run a service of the topology.
@@ -294,18 +296,18 @@ func (o Options) save(layout Layout) error {
 	if err != nil {
 		return fmt.Errorf("encode the lab's options: %w", err)
 	}
-	return writeSecret(layout.root+"/lab.json", encoded)
+	return writeSecret(layout.OptionsFile(), encoded)
 }
 
 // loadOptions reads what save wrote; a missing file is os.ErrNotExist.
 func loadOptions(layout Layout) (Options, error) {
-	content, err := os.ReadFile(layout.root + "/lab.json")
+	content, err := os.ReadFile(layout.OptionsFile())
 	if err != nil {
 		return Options{}, err
 	}
 	var options Options
 	if err := json.Unmarshal(content, &options); err != nil {
-		return Options{}, fmt.Errorf("read %s/lab.json: %w; `sluice down --purge` starts anew", layout.root, err)
+		return Options{}, fmt.Errorf("read %s: %w; `sluice down --purge` starts anew", layout.OptionsFile(), err)
 	}
 	return options, nil
 }

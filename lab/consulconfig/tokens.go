@@ -16,7 +16,7 @@ type Token struct {
 	// NodeIdentity, when not empty, makes it the token of that node's agent
 	// (Consul: ACL node identity: node:write on itself, service reads).
 	NodeIdentity string
-	// Rules is the policy in Consul's ACL language; empty with a NodeIdentity.
+	// Rules is the policy in Consul's ACL language, on top of a NodeIdentity.
 	Rules string
 }
 
@@ -43,6 +43,8 @@ func Tokens(dc datacenters.Datacenter) []Token {
 			Name:         AgentToken(node.Name),
 			Description:  "Consul agent of " + node.Name,
 			NodeIdentity: node.Name,
+			// So that people who look around inside a node see the others.
+			Rules: nodeReads,
 		})
 		for _, service := range node.Services {
 			tokens = append(tokens, Token{
@@ -73,9 +75,12 @@ key_prefix ""     { policy = "read" }
 operator = "read"
 `
 
+// nodeReads lets its owner see nodes. Without it Consul hides every instance too.
+const nodeReads = `node_prefix "" { policy = "read" }` + "\n"
+
 func serviceRules(dc datacenters.Datacenter, node datacenters.Node, service string) string {
 	var b strings.Builder
-	b.WriteString(`node_prefix "" { policy = "read" }` + "\n")
+	b.WriteString(nodeReads)
 	switch service {
 	case "gateway":
 		// Routes come from tags that any service may carry.

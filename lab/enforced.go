@@ -1,0 +1,161 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"sluice/intentions"
+	"sluice/lab/control"
+	"sluice/mesh"
+)
+
+// EnforcedRequest asks until when an edge is decided as wanted everywhere.
+type EnforcedRequest struct {
+	Source      string `json:"source"`
+	Destination string `json:"destination"`
+	Allowed     bool   `json:"allowed"`
+}
+
+// EnforcedResult says how long that took and who enforces it.
+type EnforcedResult struct {
+	Seconds float64 `json:"seconds"`
+	// Processes are the node/process names that decide so now.
+	Processes []string `json:"processes"`
+	// Pending are those that do not, or do not say so. It is empty when the edge is
+	// decided as wanted everywhere.
+	Pending []PendingProcess `json:"pending,omitempty"`
+}
+
+// PendingProcess is one that is not known to decide an edge as wanted.
+type PendingProcess struct {
+	// Process is node/process.
+	Process string `json:"process"`
+	Reason  string `json:"reason"`
+	// Faulty means that waiting cannot help before the node is healed.
+	Faulty bool `json:"faulty"`
+}
+
+// enforcedTimeout is how long a process has to take over an intention. It takes
+// some milliseconds where nothing is broken.
+const enforcedTimeout = 10 * time.Second
+
+// handleEnforced waits until every process that serves the destination, and
+// every one that dials as the source, decides the edge as wanted. After that the
+// very next connection meets the new intention. It does not wait for those that a
+// fault keeps from it.
+func (s *Supervisor) handleEnforced(ctx context.Context, call *control.Call) error {
+	var request EnforcedRequest
+	if err := call.Decode(&request); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, enforcedTimeout, fmt.Errorf("not within %s", enforcedTimeout))
+	defer cancel()
+	began := time.Now()
+	var result EnforcedResult
+	err := waitFor(ctx, request.Source+" -> "+request.Destination+" is decided everywhere", func(ctx context.Context) error {
+		seen := s.whoEnforces(ctx, request)
+		if ctx.Err() != nil && result.Pending != nil {
+			return ctx.Err()
+		}
+		result.Processes, result.Pending = seen.Processes, seen.Pending
+		for _, pending := range seen.Pending {
+			if !pending.Faulty {
+				return errors.New(pending.Process + ": " + pending.Reason)
+			}
+		}
+		return nil
+	})
+	if err != nil && len(result.Pending) == 0 {
+		return fail(3, "sluice status", "%v", err)
+	}
+	result.Seconds = time.Since(began).Seconds()
+	return call.Result(result)
+}
+
+// whoEnforces asks every process once.
+func (s *Supervisor) whoEnforces(ctx context.Context, request EnforcedRequest) EnforcedResult {
+	var result EnforcedResult
+	for _, n := range s.nodes {
+		for _, name := range n.names() {
+			state := n.process(name).State()
+			if !hasOps(name) || !state.Running {
+				continue
+			}
+			label := n.node.Name + "/" + name
+			if state.Stopped {
+				// It may hold the old intention still when it goes on.
+				if concerns(name, request) {
+					result.Pending = append(result.Pending, PendingProcess{Process: label, Reason: "stopped", Faulty: true})
+				}
+				continue
+			}
+			concerned, err := n.decides(ctx, name, request)
+			switch fault := n.deafness(); {
+			case err != nil && fault != "":
+				result.Pending = append(result.Pending, PendingProcess{Process: label, Reason: fault, Faulty: true})
+			case err != nil:
+				result.Pending = append(result.Pending, PendingProcess{Process: label, Reason: err.Error()})
+			case concerned:
+				result.Processes = append(result.Processes, label)
+			}
+		}
+	}
+	return result
+}
+
+// deafness says which fault keeps news from the processes of the node; empty is
+// none.
+func (n *node) deafness() string {
+	agent := n.process(processConsul)
+	switch {
+	case n.machine.IsCut():
+		return "its node is cut off"
+	case agent == nil:
+		return ""
+	case agent.State().Stopped:
+		return "its agent is stopped"
+	case !agent.State().Running:
+		return "its agent has ended"
+	default:
+		return ""
+	}
+}
+
+// concerns reports whether a process serves the edge's destination or dials as
+// its source, by the names that it has in Consul.
+func concerns(process string, edge EnforcedRequest) bool {
+	for _, name := range []string{edge.Source, edge.Destination} {
+		if name == process || name == intentions.Wildcard || process == processMongoAgent && strings.HasPrefix(name, "mongo-") {
+			return true
+		}
+	}
+	return false
+}
+
+// decides reports whether the process has to do with the edge; an error means
+// that it does not decide it as wanted yet.
+func (n *node) decides(ctx context.Context, name string, want EnforcedRequest) (bool, error) {
+	var report mesh.Report
+	if err := getJSON(ctx, n.httpClient(), "http://"+n.ops(name)+"/mesh", &report); err != nil {
+		return false, err
+	}
+	concerned := false
+	for _, policy := range report.Policies {
+		side := want.Destination
+		if policy.Side == mesh.SideSource {
+			side = want.Source
+		}
+		if policy.Service != side && side != intentions.Wildcard {
+			continue
+		}
+		concerned = true
+		set := intentions.NewSet(policy.Rules, policy.Default)
+		if got := set.Decide(want.Source, want.Destination); !policy.Arrived || got.Allowed != want.Allowed {
+			return true, fmt.Errorf("still %s", got)
+		}
+	}
+	return concerned, nil
+}
