@@ -60,7 +60,11 @@ func TestTheLabHasTheNodesThatTheDesignNames(t *testing.T) {
 		"consul-1": "198.18.1.2", "gateway-1": "198.18.1.31", "web-1": "198.18.1.11", "web-2": "198.18.1.12",
 		"mongo-1": "198.18.1.21", "mongo-2": "198.18.1.22", "mongo-3": "198.18.1.23",
 	}
-	for _, node := range topology.Nodes() {
+	dc, ok := topology.Primary()
+	if !ok || dc.Name != "dc1" || dc.Ports != (HostPorts{9999, 9998, 8500}) || dc.ReplicaSet != "consuldemo" {
+		t.Errorf("primary datacenter is %+v", dc)
+	}
+	for _, node := range dc.Nodes {
 		if got := node.Address.String(); got != want[node.Name] {
 			t.Errorf("%s has address %s, want %q", node.Name, got, want[node.Name])
 		}
@@ -69,17 +73,13 @@ func TestTheLabHasTheNodesThatTheDesignNames(t *testing.T) {
 	if len(want) != 0 {
 		t.Errorf("missing nodes: %v", want)
 	}
-	dc, ok := topology.Primary()
-	if !ok || dc.Name != "dc1" || dc.Ports != (HostPorts{9999, 9998, 8500}) || dc.ReplicaSet != "consuldemo" {
-		t.Errorf("primary datacenter is %+v", dc)
-	}
 	if got := dc.Router(); got != netip.MustParseAddr("198.18.1.1") {
 		t.Errorf("router is %s", got)
 	}
 	if got := names(dc.Servers()); !slices.Equal(got, []string{"consul-1"}) {
 		t.Errorf("servers are %v", got)
 	}
-	for i, node := range topology.Members() {
+	for i, node := range running(dc, Mongo) {
 		want := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 10, byte(i + 1)}), 27017)
 		if node.Member != want {
 			t.Errorf("%s has member %s, want %s", node.Name, node.Member, want)
@@ -92,19 +92,23 @@ func TestTwoDatacentersLoadAsOneTopology(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := names(topology.NodesWith(Web)); !slices.Equal(got, []string{"web-1", "web-2", "web-3"}) {
-		t.Errorf("nodes with web are %v", got)
-	}
-	node, ok := topology.Node("mongo-4")
-	if !ok || node.Datacenter != "dc2" || node.Position.Line == 0 {
-		t.Errorf("mongo-4 is %+v, %v", node, ok)
-	}
-	if _, ok := topology.Node("mongo-9"); ok {
-		t.Error("found a node that does not exist")
+	dc1, _ := topology.Primary()
+	if got := names(running(dc1, Web)); !slices.Equal(got, []string{"web-1", "web-2"}) {
+		t.Errorf("nodes with web in dc1 are %v", got)
 	}
 	dc, ok := topology.Datacenter("dc2")
-	if !ok || dc.Primary || len(dc.Members()) != 2 || len(dc.NodesWith(Gateway)) != 1 {
-		t.Errorf("dc2 is %+v, %v", dc, ok)
+	if !ok || dc.Primary || len(running(dc, Mongo)) != 2 || len(running(dc, Gateway)) != 1 {
+		t.Fatalf("dc2 is %+v, %v", dc, ok)
+	}
+	if got := names(running(dc, Web)); !slices.Equal(got, []string{"web-3"}) {
+		t.Errorf("nodes with web in dc2 are %v", got)
+	}
+	i := slices.IndexFunc(dc.Nodes, func(n Node) bool { return n.Name == "mongo-4" })
+	if i < 0 || dc.Nodes[i].Datacenter != "dc2" || dc.Nodes[i].Position.Line == 0 {
+		t.Errorf("mongo-4 is number %d of %+v", i, dc.Nodes)
+	}
+	if _, ok := topology.Datacenter("dc9"); ok {
+		t.Error("found a datacenter that does not exist")
 	}
 }
 
@@ -257,6 +261,11 @@ func loadText(t *testing.T, texts ...string) Problems {
 		t.Fatalf("want Problems, got %v", err)
 	}
 	return problems
+}
+
+// running returns the datacenter's nodes that run service.
+func running(dc Datacenter, service string) []Node {
+	return slices.DeleteFunc(slices.Clone(dc.Nodes), func(n Node) bool { return !n.Runs(service) })
 }
 
 func names(nodes []Node) []string {

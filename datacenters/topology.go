@@ -104,41 +104,6 @@ func (t Topology) Datacenter(name string) (Datacenter, bool) {
 	return Datacenter{}, false
 }
 
-// Nodes returns the nodes of every datacenter, in the order of the files.
-func (t Topology) Nodes() []Node {
-	var nodes []Node
-	for _, dc := range t.Datacenters {
-		nodes = append(nodes, dc.Nodes...)
-	}
-	return nodes
-}
-
-// Node returns the node of that name, in whichever datacenter it is.
-func (t Topology) Node(name string) (Node, bool) {
-	for _, node := range t.Nodes() {
-		if node.Name == name {
-			return node, true
-		}
-	}
-	return Node{}, false
-}
-
-// NodesWith returns the nodes of every datacenter that run service.
-func (t Topology) NodesWith(service string) []Node {
-	return nodesWith(t.Nodes(), service)
-}
-
-// Members returns the nodes that carry a member of the replica set.
-func (t Topology) Members() []Node { return t.NodesWith(Mongo) }
-
-// NodesWith returns the datacenter's nodes that run service.
-func (d Datacenter) NodesWith(service string) []Node {
-	return nodesWith(d.Nodes, service)
-}
-
-// Members returns the datacenter's nodes that carry a member of the replica set.
-func (d Datacenter) Members() []Node { return d.NodesWith(Mongo) }
-
 // Servers returns the nodes whose Consul agent is a server.
 func (d Datacenter) Servers() []Node {
 	var servers []Node
@@ -155,13 +120,3 @@ func (d Datacenter) Router() netip.Addr { return d.Subnet.Masked().Addr().Next()
 
 // Runs reports whether the node runs service.
 func (n Node) Runs(service string) bool { return slices.Contains(n.Services, service) }
-
-func nodesWith(nodes []Node, service string) []Node {
-	var found []Node
-	for _, node := range nodes {
-		if node.Runs(service) {
-			found = append(found, node)
-		}
-	}
-	return found
-}

@@ -87,7 +87,7 @@ func (c *checker) datacenter(dc Datacenter) {
 	if len(dc.Servers()) == 0 {
 		c.add(dc.Position, "set server = true on one of its nodes", "datacenter %s has no Consul server", dc.Name)
 	}
-	if dc.ReplicaSet == "" && len(dc.Members()) > 0 {
+	if dc.ReplicaSet == "" && slices.ContainsFunc(dc.Nodes, func(n Node) bool { return n.Runs(Mongo) }) {
 		c.add(dc.marks.at("replica_set", dc.Position), `add replica_set = "consuldemo"`,
 			"datacenter %s runs mongo but names no replica set", dc.Name)
 	}
