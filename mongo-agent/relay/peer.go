@@ -55,14 +55,6 @@ func ListenPeer(cfg PeerConfig) (*Peer, error) {
 // Addr returns where the peer listens.
 func (p *Peer) Addr() net.Addr { return p.socket.Addr() }
 
-// Err returns why the member could not be reached the last time, or nil.
-func (p *Peer) Err() error {
-	if text := p.last.Load(); text != nil && *text != "" {
-		return errors.New(*text)
-	}
-	return nil
-}
-
 // Run carries connections until ctx ends, and resets them then.
 func (p *Peer) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = p.socket.Close() })
