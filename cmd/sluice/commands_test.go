@@ -115,6 +115,10 @@ func TestAWrongCommandLineIsExitCode2WithAHint(t *testing.T) {
 		{"fault kill", "accepts 1 arg(s)", "try: sluice fault kill --help"},
 		{"fault heal", "heal wants", "try: sluice fault heal --help"},
 		{"fault heal web-1 --all", "heal wants", "try: sluice fault heal --help"},
+		{"intentions list --dir x", "unknown flag: --dir", "try: sluice intentions list --help"},
+		{"intentions check web web --dir x", "unknown flag: --dir", "try: sluice intentions check --help"},
+		{"intentions deny web web --dir x", "unknown flag: --dir", "try: sluice intentions deny --help"},
+		{"status -w -o json", "more than one document", "try: sluice status --help"},
 		{"certs bogus", `unknown command "bogus" for "sluice certs"`, "try: sluice certs --help"},
 	}
 	for _, c := range cases {

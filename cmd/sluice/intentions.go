@@ -30,11 +30,14 @@ the files, apply brings it back.`,
   sluice intentions apply
   sluice intentions why gateway web`,
 	})
-	command.PersistentFlags().StringVar(&dir, "dir", "", "`folder` of the intention files (default: the one that the lab came up with)")
+	plan, apply, why := newPlan(a, &dir), newApply(a, &dir), newWhy(a, &dir)
+	for _, reader := range []*cobra.Command{plan, apply, why} {
+		reader.Flags().StringVar(&dir, "dir", "", "`folder` of the intention files (default: the one that the lab came up with)")
+	}
 	command.AddCommand(
-		newList(a), newPlan(a, &dir), newApply(a, &dir),
+		newList(a), plan, apply,
 		newToggle(a, intentions.Allow), newToggle(a, intentions.Deny),
-		newCheck(a), newWhy(a, &dir),
+		newCheck(a), why,
 	)
 	return command
 }
@@ -87,6 +90,7 @@ func (a *app) files(dir string) ([]intentions.Entry, error) {
 func newList(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "The intentions that Consul holds, most exact first", Args: cobra.NoArgs,
+		Example: "  sluice intentions list\n  sluice intentions list -o json | jq '.[] | select(.action == \"allow\")'",
 		RunE: func(command *cobra.Command, _ []string) error {
 			ctx, cancel := a.bounded(command.Context(), 15*time.Second)
 			defer cancel()
@@ -120,6 +124,7 @@ func newList(a *app) *cobra.Command {
 func newPlan(a *app, dir *string) *cobra.Command {
 	return &cobra.Command{
 		Use: "plan", Short: "What apply would change; exit code 1 when there is drift", Args: cobra.NoArgs,
+		Example: "  sluice intentions plan\n  sluice intentions plan --dir intentions",
 		RunE: func(command *cobra.Command, _ []string) error {
 			ctx, cancel := a.bounded(command.Context(), 15*time.Second)
 			defer cancel()
@@ -168,7 +173,8 @@ func newApply(a *app, dir *string) *cobra.Command {
 		Long: `Make Consul hold what the files say. Each write is a compare-and-set on what the
 plan was made from: a change that somebody else made meanwhile is never
 overwritten, the command stops and says so.`,
-		Args: cobra.NoArgs,
+		Example: "  sluice intentions apply\n  sluice intentions apply --dry-run",
+		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			ctx, cancel := a.bounded(command.Context(), 30*time.Second)
 			defer cancel()
@@ -210,136 +216,22 @@ func (s *session) apply(ctx context.Context, plan intentions.PlanResult) error {
 
 // awaitPlan waits until each changed edge is decided as the files say.
 func (s *session) awaitPlan(ctx context.Context, plan intentions.PlanResult) error {
-	live, err := s.consul.ListIntentions(ctx)
-	if err != nil {
-		return err
-	}
-	set := intentions.NewSet(intentions.Flatten(live), intentions.Deny)
+	var edges [][2]string
 	for _, change := range plan.Changes {
 		for _, edge := range change.Edges {
 			rule := edge.After
 			if rule == nil {
 				rule = edge.Before
 			}
-			for _, pair := range pairs(rule.Source, rule.Destination) {
-				request := lab.EnforcedRequest{Source: pair[0], Destination: pair[1], Allowed: set.Decide(pair[0], pair[1]).Allowed}
-				if _, err := s.lab.AwaitEnforced(ctx, request); err != nil {
-					return err
-				}
-			}
+			edges = append(edges, pairs(rule.Source, rule.Destination)...)
 		}
-	}
-	return nil
-}
-
-// pairs are the edges between the lab's services that a rule speaks about.
-func pairs(source, destination string) [][2]string {
-	expand := func(name string) []string {
-		if name == intentions.Wildcard {
-			return lab.ServiceNames()
-		}
-		return []string{name}
-	}
-	var all [][2]string
-	for _, from := range expand(source) {
-		for _, to := range expand(destination) {
-			all = append(all, [2]string{from, to})
-		}
-	}
-	return all
-}
-
-func newToggle(a *app, action intentions.Action) *cobra.Command {
-	var dryRun bool
-	effect := "new connections are let in"
-	if action == intentions.Deny {
-		effect = "new connections are refused, open ones are cut"
-	}
-	command := &cobra.Command{
-		Use: string(action) + " SOURCE DESTINATION", Short: "At once: " + effect,
-		Long:    "Write one intention and wait until every process that it concerns enforces it. The files stay as they are: `plan` shows the difference, `apply` undoes it.",
-		Example: "  sluice intentions " + string(action) + " web mongo-primary",
-		Args:    cobra.ExactArgs(2),
-		RunE: func(command *cobra.Command, args []string) error {
-			ctx, cancel := a.bounded(command.Context(), 20*time.Second)
-			defer cancel()
-			if err := knownServices(args); err != nil {
-				return err
-			}
-			rule := intentions.Rule{Source: args[0], Destination: args[1], Action: action}
-			return a.toggle(ctx, rule, dryRun)
-		},
-		ValidArgsFunction: completeServices,
-	}
-	command.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be written")
-	return command
-}
-
-// toggleResult is the JSON form of allow and deny.
-type toggleResult struct {
-	Rule     intentions.Rule `json:"rule"`
-	DryRun   bool            `json:"dry_run"`
-	Enforced []string        `json:"enforced_by"`
-	Seconds  float64         `json:"seconds"`
-}
-
-func (a *app) toggle(ctx context.Context, rule intentions.Rule, dryRun bool) error {
-	s, err := a.session(ctx, "")
-	if err != nil {
-		return err
 	}
 	live, err := s.consul.ListIntentions(ctx)
 	if err != nil {
 		return err
 	}
-	// The description says what the edge is for; a toggle does not change that.
-	for _, old := range intentions.Flatten(live) {
-		if old.Edge() == rule.Edge() {
-			rule.Description = old.Description
-			if old.L7 {
-				return fmt.Errorf("%s carries permissions on HTTP requests, which would be lost; change it by `sluice exec consul-1 -- consul config write` or delete it there first", rule.Edge())
-			}
-		}
-	}
-	result := toggleResult{Rule: rule, DryRun: dryRun}
-	if dryRun {
-		a.say("would write: %s %s", rule.Edge(), rule.Action)
-	} else {
-		began := time.Now()
-		if result.Enforced, err = s.enforce(ctx, rule); err != nil {
-			return err
-		}
-		slices.Sort(result.Enforced)
-		result.Enforced = slices.Compact(result.Enforced)
-		result.Seconds = time.Since(began).Seconds()
-		a.say("%s: %s, enforced by %s after %.0f ms", rule.Edge(), rule.Action, strings.Join(result.Enforced, ", "), result.Seconds*1000)
-	}
-	if a.json() {
-		return a.print(result)
-	}
-	return nil
-}
-
-// enforce writes the rule and returns who enforces what follows from it.
-func (s *session) enforce(ctx context.Context, rule intentions.Rule) ([]string, error) {
-	if err := s.consul.SetIntention(ctx, rule); err != nil {
-		return nil, err
-	}
-	live, err := s.consul.ListIntentions(ctx)
-	if err != nil {
-		return nil, err
-	}
-	set := intentions.NewSet(intentions.Flatten(live), intentions.Deny)
-	var processes []string
-	for _, pair := range pairs(rule.Source, rule.Destination) {
-		request := lab.EnforcedRequest{Source: pair[0], Destination: pair[1], Allowed: set.Decide(pair[0], pair[1]).Allowed}
-		enforced, err := s.lab.AwaitEnforced(ctx, request)
-		if err != nil {
-			return nil, err
-		}
-		processes = append(processes, enforced.Processes...)
-	}
-	return processes, nil
+	_, err = s.await(ctx, intentions.NewSet(intentions.Flatten(live), intentions.Deny), edges)
+	return err
 }
 
 // knownServices refuses names that nobody in the lab has: a typing error must

@@ -208,6 +208,9 @@ func exitCode(ctx context.Context, std streams, err error) int {
 	case up != nil || left != nil:
 		return exitFailed
 	}
+	if silent := lab.Unanswered(err); silent != nil {
+		err = silent
+	}
 	explain(std.err, err)
 	var answered *control.Error
 	if errors.As(err, &answered) && answered.Code != 0 {

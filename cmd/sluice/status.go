@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -23,6 +24,9 @@ func newStatus(a *app) *cobra.Command {
   sluice status -o json | jq '.edges[] | select(.allowed)'`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
+			if watch && a.json() {
+				return &usageError{command.CommandPath(), errors.New("-w with -o json: there would be more than one document; ask again without -w")}
+			}
 			if watch {
 				return a.watchStatus(command.Context())
 			}
@@ -77,7 +81,7 @@ func printStatus(out io.Writer, status lab.Status) error {
 		fmt.Fprintln(out, "  limit:", limit)
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "\nNODE\tADDRESS\tPROCESS\tSTATE\tHEALTH\tROLE\tMB\tPID")
+	fmt.Fprintln(table, "\nNODE\tADDRESS\tPROCESS\tSTATE\tHEALTH\tROLE\tMB\t"+pidHead(status))
 	for _, node := range status.Nodes {
 		name, address := node.Name, node.Address
 		if node.Cut {
@@ -100,8 +104,23 @@ func printStatus(out io.Writer, status lab.Status) error {
 		}
 		fmt.Fprintf(table, "%s -> %s\t%s\t%d\t%s\n", edge.Source, edge.Destination, verdict, edge.Open, edge.Reason)
 	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if status.EdgesError != "" {
+		fmt.Fprintf(out, "  no edges: %s\n", status.EdgesError)
+	}
 	printIdentities(table, status)
 	return table.Flush()
+}
+
+// pidHead says where a process ID counts: a `kill` on the host must not meet
+// somebody else's process.
+func pidHead(status lab.Status) string {
+	if status.PIDNamespace == "lab" {
+		return "PID IN LAB"
+	}
+	return "PID"
 }
 
 // printComplaints says why what is failing fails, below the table: the reasons are

@@ -14,7 +14,8 @@ import (
 func newCheck(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "check SOURCE DESTINATION", Short: "Exit code 0 allowed, 1 denied",
-		Args: cobra.ExactArgs(2), ValidArgsFunction: completeServices,
+		Example: "  sluice intentions check web mongo-primary      # exit code 0 or 1",
+		Args:    cobra.ExactArgs(2), ValidArgsFunction: completeServices,
 		RunE: func(command *cobra.Command, args []string) error {
 			ctx, cancel := a.bounded(command.Context(), 15*time.Second)
 			defer cancel()
@@ -40,7 +41,8 @@ func newCheck(a *app) *cobra.Command {
 func newWhy(a *app, dir *string) *cobra.Command {
 	return &cobra.Command{
 		Use: "why SOURCE DESTINATION", Short: "Which rule decides, where it is written, what Consul itself answers",
-		Args: cobra.ExactArgs(2), ValidArgsFunction: completeServices,
+		Example: "  sluice intentions why gateway web\n  sluice intentions why web mongo-primary --dir intentions",
+		Args:    cobra.ExactArgs(2), ValidArgsFunction: completeServices,
 		RunE: func(command *cobra.Command, args []string) error {
 			ctx, cancel := a.bounded(command.Context(), 15*time.Second)
 			defer cancel()
@@ -107,14 +109,18 @@ func (a *app) verdict(ctx context.Context, dir, source, destination string) (ver
 	if err != nil {
 		return verdict{}, err
 	}
+	// Files that cannot be read only cost the position and the drift, unless they
+	// were asked for.
+	files, loadErr := intentions.Load(s.dir)
+	if loadErr != nil && dir != "" {
+		return verdict{}, loadErr
+	}
+	if loadErr != nil {
+		a.say("note: %v", loadErr)
+	}
 	live, err := s.consul.ListIntentions(ctx)
 	if err != nil {
 		return verdict{}, err
-	}
-	// Files that cannot be read only cost the position and the drift.
-	files, err := intentions.Load(s.dir)
-	if err != nil {
-		a.say("note: %v", err)
 	}
 	written := intentions.NewSet(intentions.Flatten(files), intentions.Deny)
 	set := intentions.NewSet(positioned(intentions.Flatten(live), written.Rules()), intentions.Deny)
@@ -124,7 +130,7 @@ func (a *app) verdict(ctx context.Context, dir, source, destination string) (ver
 	}
 	result := verdict{Explanation: intentions.Explain(set, source, destination), Consul: answer}
 	result.Agree = answer == result.Decision.Allowed
-	if byFiles := written.Decide(source, destination); err == nil && len(files) > 0 && byFiles.Allowed != result.Decision.Allowed {
+	if byFiles := written.Decide(source, destination); loadErr == nil && len(files) > 0 && byFiles.Allowed != result.Decision.Allowed {
 		result.Drift = "the files say otherwise: " + byFiles.String() + " (see `sluice intentions plan`)"
 	}
 	return result, nil
