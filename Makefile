@@ -12,7 +12,7 @@ VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 TEST_TIMEOUT ?= 15m
 FUZZ_TIME ?= 10s
 
-.PHONY: help up down tools build test lint fuzz bench clean
+.PHONY: help up down tools build test lint fmt fuzz bench clean
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
 
@@ -26,7 +26,7 @@ tools: ## Get Consul and mongod into the user's cache folder
 	@tools/get
 
 build: ## Build bin/sluice, bin/web, bin/mongo-agent and bin/gateway
-	@command -v $(GO) >/dev/null || { echo 'Go is not installed, or not on PATH; install Go 1.26 or newer, see go.dev/doc/install' >&2; exit 4; }
+	@tools/get go
 	@[ -x bin/sluice ] || echo 'building sluice (a minute or two, once)' >&2
 	@$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/sluice ./cmd/sluice
 	@$(GO) build -trimpath -o bin/ ./web ./mongo-agent ./gateway
