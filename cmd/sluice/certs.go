@@ -25,9 +25,11 @@ func newCerts(a *app) *cobra.Command {
 	})
 	command.AddCommand(&cobra.Command{
 		Use: "show", Short: "Every leaf in use; exit code 1 when one is not in order", Args: cobra.NoArgs,
-		RunE: func(command *cobra.Command, _ []string) error { return a.showCertificates(command) },
+		Example: "  sluice certs show\n  sluice certs show -o json | jq '.[] | select(.chain != \"ok\")'",
+		RunE:    func(command *cobra.Command, _ []string) error { return a.showCertificates(command) },
 	}, &cobra.Command{
 		Use: "rotate", Short: "Make a new root and wait until every leaf is signed by it", Args: cobra.NoArgs,
+		Example: "  sluice certs rotate\n  sluice certs rotate --timeout 2m",
 		Long: `Make a new root and wait until every process presents a leaf that it signed. The
 old root is trusted until its leaves have gone, so no connection is refused. The
 agents spread the new leaves over 30 seconds, to spare their servers.`,

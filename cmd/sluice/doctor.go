@@ -22,6 +22,7 @@ type finding struct {
 func newDoctor(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "doctor", Short: "What this machine has and lacks; exit code 4 when something needed is missing", Args: cobra.NoArgs,
+		Example: "  sluice doctor",
 		RunE: func(command *cobra.Command, _ []string) error {
 			findings, err := examine(command)
 			if err != nil {

@@ -18,9 +18,13 @@ func newExec(a *app) *cobra.Command {
 		Short: "Run any command inside a node",
 		Long: `Run any command inside a node, on this terminal. CONSUL_HTTP_ADDR and
 CONSUL_HTTP_TOKEN_FILE are those of the node's agent, and consul is on PATH. The
-exit code is the command's own.`,
+exit code is the command's own.
+
+The terminal stays that of the calling shell, so an interactive shell inside has
+no job control and says so; script gives it a terminal of its own.`,
 		Example: `  sluice exec web-1 -- consul members
   sluice exec mongo-1 -- bash
+  sluice exec mongo-1 -- script -qc bash /dev/null
   sluice exec web-1 -- curl -sS --max-time 2 telnet://198.18.1.21:27017   # no way past the mesh`,
 		Args: func(command *cobra.Command, args []string) error {
 			if len(args) < 2 || command.ArgsLenAtDash() > 1 {

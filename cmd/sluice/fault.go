@@ -19,18 +19,19 @@ func newFault(a *app) *cobra.Command {
   sluice fault heal --all`,
 	})
 	for _, fault := range []struct {
-		action lab.FaultAction
-		use    string
-		short  string
+		action     lab.FaultAction
+		use, short string
+		example    string
 	}{
-		{lab.FaultKill, "kill NODE[/PROCESS]", "SIGKILL; it stays dead until restart or heal"},
-		{lab.FaultStop, "stop NODE[/PROCESS]", "SIGSTOP: alive, but silent"},
-		{lab.FaultCont, "cont NODE[/PROCESS]", "SIGCONT after stop"},
-		{lab.FaultRestart, "restart NODE[/PROCESS]", "End it if it runs, then start it"},
-		{lab.FaultCut, "cut NODE|DATACENTER", "Drop every frame of a node, or of a datacenter, silently"},
+		{lab.FaultKill, "kill NODE[/PROCESS]", "SIGKILL; it stays dead until restart or heal", "kill mongo-1/mongod"},
+		{lab.FaultStop, "stop NODE[/PROCESS]", "SIGSTOP: alive, but silent", "stop web-1/consul"},
+		{lab.FaultCont, "cont NODE[/PROCESS]", "SIGCONT after stop", "cont web-1/consul"},
+		{lab.FaultRestart, "restart NODE[/PROCESS]", "End it if it runs, then start it", "restart web-2/web"},
+		{lab.FaultCut, "cut NODE|DATACENTER", "Drop every frame of a node, or of a datacenter, silently", "cut mongo-2"},
 	} {
 		command.AddCommand(&cobra.Command{
 			Use: fault.use, Short: fault.short, Args: cobra.ExactArgs(1),
+			Example: "  sluice fault " + fault.example,
 			RunE: func(command *cobra.Command, args []string) error {
 				return a.fault(command, lab.FaultRequest{Action: fault.action, Target: args[0]})
 			},
@@ -40,6 +41,8 @@ func newFault(a *app) *cobra.Command {
 	heal := &cobra.Command{
 		Use:   "heal [NODE|DATACENTER] [--all]",
 		Short: "Undo faults: links up, frozen processes on, dead ones started",
+		Example: `  sluice fault heal mongo-2
+  sluice fault heal --all`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 || (len(args) == 0) != all {
 				return errors.New("heal wants a node, a datacenter or --all")

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,7 +30,28 @@ const (
 
 // streams are the program's standard files. Data goes to out, progress and
 // errors to err.
-type streams struct{ in, out, err *os.File }
+type streams struct {
+	in, out, err *os.File
+	// called is how the program was called, for the commands that it proposes;
+	// empty is "sluice".
+	called string
+}
+
+// proposal rewrites the commands in a text so that they can be typed as they
+// stand: "sluice" becomes what the program was called by, where it begins the
+// text, a parenthesis or a quotation.
+func (s streams) proposal(text string) string {
+	if s.called == "" || s.called == "sluice" {
+		return text
+	}
+	for _, before := range []string{"`", "("} {
+		text = strings.ReplaceAll(text, before+"sluice ", before+s.called+" ")
+	}
+	if rest, ok := strings.CutPrefix(text, "sluice "); ok {
+		text = s.called + " " + rest
+	}
+	return text
+}
 
 // codeError ends the program with a code; a nil cause says nothing more.
 type codeError struct {
@@ -187,17 +207,17 @@ func exitCode(ctx context.Context, std streams, err error) int {
 	var coded *codeError
 	if errors.As(err, &coded) {
 		if coded.cause != nil {
-			explain(std.err, coded.cause)
+			explain(std, coded.cause)
 		}
 		return coded.code
 	}
 	var up *lab.UpError
 	if errors.As(err, &up) {
-		explainUp(std.err, up.Failure)
+		explainUp(std, up.Failure)
 	}
 	var left *lab.LeftError
 	if errors.As(err, &left) {
-		fmt.Fprintf(std.err, "sluice: not everything could be undone: %v\n  try: sluice down\n", left.Left)
+		fmt.Fprintf(std.err, "sluice: not everything could be undone: %v\n  try: %s\n", left.Left, std.proposal("sluice down"))
 	}
 	switch {
 	case ctx.Err() != nil && left != nil:
@@ -211,7 +231,7 @@ func exitCode(ctx context.Context, std streams, err error) int {
 	if silent := lab.Unanswered(err); silent != nil {
 		err = silent
 	}
-	explain(std.err, err)
+	explain(std, err)
 	var answered *control.Error
 	if errors.As(err, &answered) && answered.Code != 0 {
 		return answered.Code
@@ -220,30 +240,30 @@ func exitCode(ctx context.Context, std streams, err error) int {
 }
 
 // explain prints what failed and, where one is known, the fix.
-func explain(w io.Writer, err error) {
-	fmt.Fprintln(w, "sluice:", strings.TrimSpace(err.Error()))
+func explain(std streams, err error) {
+	fmt.Fprintln(std.err, "sluice:", std.proposal(strings.TrimSpace(err.Error())))
 	var answered *control.Error
 	var usage *usageError
 	switch {
 	case errors.As(err, &usage):
-		fmt.Fprintf(w, "  try: %s --help\n", usage.command)
+		fmt.Fprintln(std.err, "  try:", std.proposal(usage.command+" --help"))
 	case errors.As(err, &answered) && answered.Hint != "":
-		fmt.Fprintln(w, "  try:", answered.Hint)
+		fmt.Fprintln(std.err, "  try:", std.proposal(answered.Hint))
 	case errors.Is(err, control.ErrNotRunning):
-		fmt.Fprintln(w, "  try: sluice up    (or name another lab with --state)")
+		fmt.Fprintln(std.err, "  try:", std.proposal("sluice up    (or name another lab with --state)"))
 	}
 }
 
-func explainUp(w io.Writer, failure lab.StepFailure) {
-	fmt.Fprintf(w, "sluice: the lab did not come up\n  step:  %s\n  cause: %s\n", failure.Step, failure.Cause)
+func explainUp(std streams, failure lab.StepFailure) {
+	fmt.Fprintf(std.err, "sluice: the lab did not come up\n  step:  %s\n  cause: %s\n", failure.Step, failure.Cause)
 	if failure.Process != "" {
-		fmt.Fprintf(w, "  last lines of %s:\n", failure.Process)
+		fmt.Fprintf(std.err, "  last lines of %s:\n", failure.Process)
 		for _, line := range failure.Tail {
-			fmt.Fprintln(w, "    |", line)
+			fmt.Fprintln(std.err, "    |", line)
 		}
 	}
 	if failure.Hint != "" {
-		fmt.Fprintln(w, "  try:", failure.Hint)
+		fmt.Fprintln(std.err, "  try:", std.proposal(failure.Hint))
 	}
 }
 

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"sluice/intentions"
 	"sluice/lab"
+	"sluice/lab/control"
 )
 
 func TestARuleThatAMoreExactOneOverridesIsSaidToChangeNothing(t *testing.T) {
@@ -45,15 +48,47 @@ func TestWhatIsWrittenAndNotConfirmedNamesWhoIsLateAndTheFix(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			var said strings.Builder
-			err := c.of.inconclusive(nil)
-			explain(&said, err)
-			if !strings.Contains(said.String(), c.text+"\n") || !strings.Contains(said.String(), "try: "+c.hint+"\n") {
-				t.Errorf("said: %s", said.String())
+			said := explained(t, streams{}, c.of.inconclusive(nil))
+			if !strings.Contains(said, c.text+"\n") || !strings.Contains(said, "try: "+c.hint+"\n") {
+				t.Errorf("said: %s", said)
 			}
 		})
 	}
 	if err := (enforcement{by: []string{"a/b"}}).inconclusive(nil); err != nil {
 		t.Errorf("everybody has confirmed: %v", err)
+	}
+}
+
+// explained is what the program says about an error.
+func explained(t *testing.T, std streams, err error) string {
+	t.Helper()
+	file, openErr := os.Create(filepath.Join(t.TempDir(), "said"))
+	if openErr != nil {
+		t.Fatal(openErr)
+	}
+	defer file.Close()
+	std.err = file
+	explain(std, err)
+	return content(t, file)
+}
+
+func TestAProposedCommandCanBeTypedAsItStands(t *testing.T) {
+	std := streams{called: "bin/sluice"}
+	for text, want := range map[string]string{
+		"sluice up": "bin/sluice up",
+		"see `sluice logs web-1`; or `sluice down`": "see `bin/sluice logs web-1`; or `bin/sluice down`",
+		"heal it    (sluice status shows it)":       "heal it    (bin/sluice status shows it)",
+		"another version of sluice: start it":       "another version of sluice: start it",
+	} {
+		if got := std.proposal(text); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
+		if got := (streams{called: "sluice"}).proposal(text); got != text {
+			t.Errorf("%q becomes %q for who called it sluice", text, got)
+		}
+	}
+	said := explained(t, std, &usageError{command: "sluice status", cause: control.ErrNotRunning})
+	if !strings.Contains(said, "try: bin/sluice status --help") {
+		t.Errorf("said: %s", said)
 	}
 }

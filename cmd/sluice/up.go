@@ -102,13 +102,14 @@ func (a *app) printSummary(started lab.Started) {
 		fmt.Fprintf(a.std.out, "  %-14s %s\n", url.Name, url.URL)
 	}
 	fmt.Fprintf(a.std.out, "  %-14s in %s\n", "token for it", relative(summary.UIToken))
-	fmt.Fprint(a.std.out, `
-Try:
-  curl `+summary.URLs[0].URL+`
-  bin/sluice intentions deny web mongo-primary     then reload the page
-  bin/sluice intentions allow web mongo-primary
-  bin/sluice status
-`)
+	fmt.Fprintf(a.std.out, "\nTry:\n  curl %s\n", summary.URLs[0].URL)
+	for _, command := range []string{
+		"sluice intentions deny web mongo-primary     then reload the page",
+		"sluice intentions allow web mongo-primary",
+		"sluice status",
+	} {
+		fmt.Fprintln(a.std.out, " ", a.std.proposal(command))
+	}
 }
 
 func newDown(a *app) *cobra.Command {

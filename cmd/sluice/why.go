@@ -61,7 +61,7 @@ func newWhy(a *app, dir *string) *cobra.Command {
 			}
 			fmt.Fprintln(a.std.out, verdict.Explanation)
 			if verdict.Drift != "" {
-				fmt.Fprintln(a.std.out, "  but", verdict.Drift)
+				fmt.Fprintln(a.std.out, "  but", a.std.proposal(verdict.Drift))
 			}
 			fmt.Fprintln(a.std.out, "  Consul itself answers:", word(verdict.Consul)+";", agreement(verdict.Agree))
 			return verdict.exit()
