@@ -1,13 +1,18 @@
 package main
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"sluice/certs"
 	"sluice/mesh"
 )
 
@@ -24,7 +29,7 @@ func newCerts(a *app) *cobra.Command {
 		Example: "  sluice certs show\n  sluice certs rotate",
 	})
 	command.AddCommand(&cobra.Command{
-		Use: "show", Short: "Every leaf in use; exit code 1 when one is not in order", Args: cobra.NoArgs,
+		Use: "show", Short: "Every leaf in use, and what Consul's agents know each other by; exit code 1 when one is not in order", Args: cobra.NoArgs,
 		Example: "  sluice certs show\n  sluice certs show -o json | jq '.[] | select(.chain != \"ok\")'",
 		RunE:    func(command *cobra.Command, _ []string) error { return a.showCertificates(command) },
 	}, &cobra.Command{
@@ -61,13 +66,100 @@ func (a *app) certificates(command *cobra.Command) ([]certificateRow, error) {
 	return rows, nil
 }
 
+// agentRow is the certificate by which one Consul agent knows another, in the JSON
+// form.
+type agentRow struct {
+	Node      string    `json:"node"`
+	Process   string    `json:"process"`
+	Subject   string    `json:"subject"`
+	Serial    string    `json:"serial"`
+	NotBefore time.Time `json:"not_before"`
+	NotAfter  time.Time `json:"not_after"`
+	// Chain is "ok", or what is the matter; Words say it in a sentence.
+	Chain string `json:"chain"`
+	Words string `json:"words"`
+
+	columns []string
+	usable  bool
+}
+
+// agentCertificates judges what lies in the agents' folder. Of the keys there it
+// reads nothing.
+func agentCertificates(dir string, now time.Time) ([]agentRow, error) {
+	authority, err := readCertificates(certs.CertificateFile(dir, certs.AuthorityName))
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	for _, root := range authority {
+		roots.AddCert(root)
+	}
+	paths, err := filepath.Glob(certs.CertificateFile(dir, "*"))
+	if err != nil {
+		return nil, err
+	}
+	var rows []agentRow
+	for _, path := range paths {
+		name := strings.TrimSuffix(filepath.Base(path), ".pem")
+		if name == certs.AuthorityName || certs.KeyFile(dir, strings.TrimSuffix(name, "-key")) == path {
+			continue
+		}
+		chain, err := readCertificates(path)
+		if err != nil {
+			return nil, err
+		}
+		row, verdict := certs.Describe(chain[0], now), certs.Judge(chain, roots, now)
+		rows = append(rows, agentRow{
+			Node: name, Process: "consul agent", Subject: row.Name, Serial: row.Serial,
+			NotBefore: row.NotBefore, NotAfter: row.NotAfter, Chain: string(verdict.State), Words: verdict.Words,
+			columns: row.Columns(), usable: verdict.Usable(),
+		})
+	}
+	return rows, nil
+}
+
+// complaint is "ok", or what is the matter.
+func (r agentRow) complaint() string {
+	if r.Chain == string(certs.OK) {
+		return r.Chain
+	}
+	return r.Chain + ": " + r.Words
+}
+
+func readCertificates(path string) ([]*x509.Certificate, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read certificate: %w", err)
+	}
+	chain, err := certs.ParsePEM(text)
+	if err != nil {
+		return nil, fmt.Errorf("read certificate %s: %w", path, err)
+	}
+	return chain, nil
+}
+
 func (a *app) showCertificates(command *cobra.Command) error {
 	rows, err := a.certificates(command)
 	if err != nil {
 		return err
 	}
+	client, err := a.client()
+	if err != nil {
+		return err
+	}
+	agents, err := agentCertificates(client.AgentCertificates(), time.Now())
+	if err != nil {
+		return err
+	}
 	if a.json() {
-		err = a.print(rows)
+		all := make([]any, 0, len(rows)+len(agents))
+		for _, row := range rows {
+			all = append(all, row)
+		}
+		for _, row := range agents {
+			all = append(all, row)
+		}
+		err = a.print(all)
 	} else {
 		table := tabwriter.NewWriter(a.std.out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(table, "NODE\tPROCESS\tSPIFFE ID\tSERIAL\tNOT AFTER\tREMAINING\tCHAIN")
@@ -75,10 +167,20 @@ func (a *app) showCertificates(command *cobra.Command) error {
 			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Node, row.Process, row.ID, shortSerial(row.Serial),
 				row.NotAfter.Local().Format(time.DateTime), time.Until(row.NotAfter).Round(time.Minute), row.Chain)
 		}
+		fmt.Fprintln(table, "\nNODE\tPROCESS\tSUBJECT\tSERIAL\tNOT AFTER\tREMAINING\tCHAIN")
+		for _, row := range agents {
+			row.columns[1] = shortSerial(row.columns[1])
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", row.Node, row.Process, strings.Join(row.columns, "\t"), row.complaint())
+		}
 		err = table.Flush()
 	}
 	if err != nil {
 		return err
+	}
+	for _, row := range agents {
+		if !row.usable {
+			return no()
+		}
 	}
 	for _, row := range rows {
 		if row.Chain != "ok" {

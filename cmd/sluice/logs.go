@@ -17,17 +17,22 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"sluice/lab"
+	"sluice/lab/control"
 )
 
 func newLogs(a *app) *cobra.Command {
 	var follow bool
 	var lines int
 	command := &cobra.Command{
-		Use:   "logs [NODE[/PROCESS]]",
+		Use:   "logs [NODE[/PROCESS]|supervisor]",
 		Short: "What the processes wrote",
+		Long: `What the processes of the lab wrote, and with the name supervisor what the lab's
+own process wrote. After a lab has ended, or did not come up, its logs are still
+there until down --purge.`,
 		Example: `  sluice logs mongo-1/mongo-agent
   sluice logs web-1 -f
-  sluice logs -n 5`,
+  sluice logs -n 5
+  sluice logs supervisor`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			target := strings.Join(args, "")
@@ -35,13 +40,13 @@ func newLogs(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			refs, err := client.Processes(command.Context())
+			refs, err := logFiles(command.Context(), client, target)
 			if err != nil {
 				return err
 			}
 			chosen := choose(refs, target)
 			if len(chosen) == 0 {
-				return &codeError{exitFailed, fmt.Errorf("no process %q; `sluice status` lists them", target)}
+				return &codeError{exitFailed, fmt.Errorf("no process %q; there are %s", target, labels(refs))}
 			}
 			return a.showLogs(command.Context(), chosen, lines, follow)
 		},
@@ -51,10 +56,45 @@ func newLogs(a *app) *cobra.Command {
 	return command
 }
 
+// logFiles are the logs to choose from: those of the running lab's processes, else
+// those that the last one left. The supervisor's is among them only by name.
+func logFiles(ctx context.Context, client *lab.Client, target string) ([]lab.ProcessRef, error) {
+	left, err := client.LogFiles()
+	if err != nil {
+		return nil, err
+	}
+	supervisor := client.SupervisorLog()
+	refs, err := client.Processes(ctx)
+	if errors.Is(err, control.ErrNotRunning) {
+		if _, missing := os.Stat(supervisor.Log); missing == nil {
+			refs, err = left, nil
+		}
+	}
+	if err == nil && target == label(supervisor) {
+		refs = append(refs, supervisor)
+	}
+	return refs, err
+}
+
+func label(ref lab.ProcessRef) string {
+	if ref.Process == "" {
+		return ref.Node
+	}
+	return ref.Node + "/" + ref.Process
+}
+
+func labels(refs []lab.ProcessRef) string {
+	var all []string
+	for _, ref := range refs {
+		all = append(all, label(ref))
+	}
+	return strings.Join(append(all, "supervisor"), ", ")
+}
+
 func choose(refs []lab.ProcessRef, target string) []lab.ProcessRef {
 	var chosen []lab.ProcessRef
 	for _, ref := range refs {
-		if target == "" || target == ref.Node || target == ref.Node+"/"+ref.Process {
+		if target == "" || target == ref.Node || target == label(ref) {
 			chosen = append(chosen, ref)
 		}
 	}
@@ -94,7 +134,7 @@ func prefix(refs []lab.ProcessRef, ref lab.ProcessRef) string {
 	if len(refs) == 1 {
 		return ""
 	}
-	return ref.Node + "/" + ref.Process + " | "
+	return label(ref) + " | "
 }
 
 func writeLines(w io.Writer, writing *sync.Mutex, prefix, text string) {

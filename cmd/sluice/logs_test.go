@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +49,31 @@ func TestLastLinesAreAsManyAsAskedFor(t *testing.T) {
 	}
 	if text, offset, err := lastLines(filepath.Join(t.TempDir(), "none"), 5); text != "" || offset != 0 || err != nil {
 		t.Errorf("a log that does not exist yet: %q, %d, %v", text, offset, err)
+	}
+}
+
+func TestTheLogsOfALabThatHasEndedCanStillBeRead(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "state")
+	for path, text := range map[string]string{"web-1/web.log": "web's last words\n", "web-1/web.log.1": "old\n", "mongo-1/mongod.log": "mongod's\n", "supervisor.log": "the lab's own\n"} {
+		path = filepath.Join(state, "logs", path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, path, text, 0)
+	}
+	for target, want := range map[string]string{
+		"web-1/web":  "web's last words\n",
+		"supervisor": "the lab's own\n",
+		"":           "mongo-1/mongod | mongod's\nweb-1/web | web's last words\n",
+	} {
+		result := sluice(t, slices.DeleteFunc([]string{"--state", state, "logs", target}, func(arg string) bool { return arg == "" })...)
+		if result.code != exitOK || result.out != want {
+			t.Errorf("logs %s: want %q: %s", target, want, result)
+		}
+	}
+	result := sluice(t, "--state", state, "logs", "web-9")
+	if result.code != exitFailed || !strings.Contains(result.errOut, "there are mongo-1/mongod, web-1/web, supervisor") {
+		t.Errorf("a name that nobody has: %s", result)
 	}
 }
 
