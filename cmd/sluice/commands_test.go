@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -229,6 +231,31 @@ func TestDoctorListsWhatIsMissingAsOneDocument(t *testing.T) {
 	result = sluice(t, "doctor")
 	if result.code != exitMissing || !strings.Contains(result.out, "MISSING  mongod") {
 		t.Errorf("the missing program is not named: %s", result)
+	}
+}
+
+func TestDoctorNamesWhoHoldsAPort(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	if f := port(address); f.OK || f.Needed || !strings.Contains(f.Detail, fmt.Sprintf("pid %d", os.Getpid())) {
+		t.Errorf("a port that this process holds: %+v", f)
+	}
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if f := port(address); !f.OK {
+		t.Errorf("a free port: %+v", f)
+	}
+}
+
+func TestDoctorKnowsWhichGoIsTooOld(t *testing.T) {
+	for found, ok := range map[string]bool{"go1.26": true, "go1.26.3": true, "go1.27": true, "go1.9": false, "go1.25.9": false, "": false, "devel": false} {
+		if f := judgeGo(found); f.OK != ok || f.Needed {
+			t.Errorf("%q: %+v", found, f)
+		}
 	}
 }
 
