@@ -2,7 +2,6 @@ package lab
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"syscall"
@@ -29,11 +28,22 @@ const (
 type FaultRequest struct {
 	Action FaultAction `json:"action"`
 	Target string      `json:"target"`
+	// DryRun asks what would be done, and does nothing.
+	DryRun bool `json:"dry_run,omitempty"`
 }
 
 // FaultResult lists what was done, one line each.
 type FaultResult struct {
 	Done []string `json:"done"`
+	// Planned is what would have been done, in a dry run.
+	Planned []string `json:"planned,omitempty"`
+}
+
+// faultStep is one thing to do.
+type faultStep struct {
+	// what says it, as of something that has been done: "killed web-1/web".
+	what string
+	do   func(context.Context) error
 }
 
 // faultTimeout bounds one fault; a restart waits for the old process to go.
@@ -46,30 +56,41 @@ func (s *Supervisor) handleFault(ctx context.Context, call *control.Call) error 
 	}
 	ctx, cancel := context.WithTimeout(ctx, faultTimeout)
 	defer cancel()
-	var done []string
-	var err error
-	switch request.Action {
-	case FaultCut:
-		done, err = s.cut(ctx, request.Target)
-	case FaultHeal:
-		done, err = s.heal(ctx, request.Target)
-	case FaultKill, FaultStop, FaultCont, FaultRestart:
-		done, err = s.signal(ctx, request)
-	default:
-		err = fail(2, "sluice fault --help", "unknown fault %q", request.Action)
-	}
+	steps, err := s.faultSteps(request)
 	if err != nil {
 		return err
 	}
-	s.log.Info("fault", "action", request.Action, "target", request.Target, "done", done)
-	if done == nil {
-		done = []string{}
+	result := FaultResult{Done: []string{}}
+	for _, step := range steps {
+		if request.DryRun {
+			result.Planned = append(result.Planned, step.what)
+			continue
+		}
+		if err := step.do(ctx); err != nil {
+			return fail(2, "sluice status", "%s %s: %v", request.Action, request.Target, err)
+		}
+		result.Done = append(result.Done, step.what)
 	}
-	return call.Result(FaultResult{Done: done})
+	s.log.Info("fault", "action", request.Action, "target", request.Target, "done", result.Done, "planned", result.Planned)
+	return call.Result(result)
+}
+
+// faultSteps is what a fault comes to at this moment. It changes nothing.
+func (s *Supervisor) faultSteps(request FaultRequest) ([]faultStep, error) {
+	switch request.Action {
+	case FaultCut:
+		return s.cut(request.Target)
+	case FaultHeal:
+		return s.heal(request.Target)
+	case FaultKill, FaultStop, FaultCont, FaultRestart:
+		return s.signal(request)
+	default:
+		return nil, fail(2, "sluice fault --help", "unknown fault %q", request.Action)
+	}
 }
 
 // signal applies a fault to one process, or to every process of a node.
-func (s *Supervisor) signal(ctx context.Context, request FaultRequest) ([]string, error) {
+func (s *Supervisor) signal(request FaultRequest) ([]faultStep, error) {
 	nodeName, processName, one := strings.Cut(request.Target, "/")
 	n, err := s.find(nodeName)
 	if err != nil {
@@ -82,44 +103,40 @@ func (s *Supervisor) signal(ctx context.Context, request FaultRequest) ([]string
 		}
 		names = []string{processName}
 	}
-	var done []string
+	var steps []faultStep
 	for _, name := range names {
-		// What of a whole node is dead already needs no fault.
-		if !one && request.Action != FaultRestart && !n.process(name).State().Running {
+		if request.Action != FaultRestart && !n.process(name).State().Running {
+			if one {
+				return nil, fail(2, "sluice fault restart "+request.Target, "%s %s: it is not running", request.Action, request.Target)
+			}
+			// What of a whole node is dead already needs no fault.
 			continue
 		}
-		line, err := n.fault(ctx, request.Action, name)
-		if err != nil {
-			return done, fail(2, "see `sluice status`", "%s %s/%s: %v", request.Action, nodeName, name, err)
-		}
-		done = append(done, line)
+		steps = append(steps, n.fault(request.Action, name))
 	}
-	return done, nil
+	return steps, nil
 }
 
 func (n *node) noProcess(name string) error {
 	return fail(2, "processes of "+n.node.Name+": "+joinWords(n.names()), "no process %q on %s", name, n.node.Name)
 }
 
-func (n *node) fault(ctx context.Context, action FaultAction, name string) (string, error) {
+// fault is one of the faults of a process.
+func (n *node) fault(action FaultAction, name string) faultStep {
 	p := n.process(name)
 	label := n.node.Name + "/" + name
-	running := p.State().Running
-	if !running && action != FaultRestart {
-		return "", errors.New("it is not running; start it with `sluice fault restart " + label + "`")
-	}
 	switch action {
 	case FaultKill:
-		return "killed " + label, p.Kill(ctx)
+		return faultStep{"killed " + label, p.Kill}
 	case FaultStop:
-		return "stopped " + label, p.Signal(syscall.SIGSTOP)
+		return faultStep{"stopped " + label, func(context.Context) error { return p.Signal(syscall.SIGSTOP) }}
 	case FaultCont:
-		return "continued " + label, p.Signal(syscall.SIGCONT)
+		return faultStep{"continued " + label, func(context.Context) error { return p.Signal(syscall.SIGCONT) }}
 	case FaultRestart:
-		return "restarted " + label, p.Restart(ctx)
+		return faultStep{"restarted " + label, p.Restart}
 	case FaultCut, FaultHeal:
 	}
-	return "", fmt.Errorf("%s is not a fault of a process", action)
+	return faultStep{label, func(context.Context) error { return fmt.Errorf("%s is not a fault of a process", action) }}
 }
 
 // targets are the nodes that a target names: a node, a datacenter, or all.
@@ -144,21 +161,19 @@ func (s *Supervisor) targets(target string) ([]*node, error) {
 	return []*node{n}, nil
 }
 
-func (s *Supervisor) cut(ctx context.Context, target string) ([]string, error) {
+func (s *Supervisor) cut(target string) ([]faultStep, error) {
 	if target == "" || strings.Contains(target, "/") {
 		return nil, fail(2, "sluice fault cut NODE|DATACENTER", "cut wants a node or a datacenter")
 	}
 	if _, ok := s.topology.Datacenter(target); ok {
-		return s.partition(ctx, target, true)
+		step, err := s.partition(target, true)
+		return []faultStep{step}, err
 	}
 	n, err := s.find(target)
 	if err != nil {
 		return nil, err
 	}
-	if err := n.machine.Cut(ctx); err != nil {
-		return nil, fail(2, "", "cut %s: %v", target, err)
-	}
-	return []string{"cut " + target}, nil
+	return []faultStep{{"cut " + target, n.machine.Cut}}, nil
 }
 
 // partitioner is an engine that can part a whole datacenter from the others, and
@@ -169,49 +184,51 @@ type partitioner interface {
 }
 
 // partition cuts a datacenter off from the others, or takes that back.
-func (s *Supervisor) partition(ctx context.Context, name string, cut bool) ([]string, error) {
+func (s *Supervisor) partition(name string, cut bool) (faultStep, error) {
 	able, ok := s.engine.(partitioner)
 	if !ok {
-		return nil, fail(2, "sluice up --engine netns", "cut %s: cannot, because the %s engine has no links", name, s.engine.Kind())
+		return faultStep{}, fail(2, "sluice up --engine netns", "cut %s: cannot, because the %s engine has no links", name, s.engine.Kind())
 	}
 	act, word := able.HealDatacenter, "healed"
 	if cut {
 		act, word = able.CutDatacenter, "cut"
 	}
-	if err := act(ctx, name); err != nil {
-		return nil, fail(2, "", "%s: %v", name, err)
-	}
-	s.partitioned.Store(name, cut)
-	return []string{word + " datacenter " + name}, nil
+	return faultStep{word + " datacenter " + name, func(ctx context.Context) error {
+		if err := act(ctx, name); err != nil {
+			return err
+		}
+		s.partitioned.Store(name, cut)
+		return nil
+	}}, nil
 }
 
 // rejoin takes back the partitions of the datacenters that the target names.
-func (s *Supervisor) rejoin(ctx context.Context, target string) ([]string, error) {
-	var done []string
+func (s *Supervisor) rejoin(target string) ([]faultStep, error) {
+	var steps []faultStep
 	for _, dc := range s.topology.Datacenters {
 		cut, _ := s.partitioned.Load(dc.Name)
 		if cut != true || target != "" && target != dc.Name {
 			continue
 		}
-		lines, err := s.partition(ctx, dc.Name, false)
+		step, err := s.partition(dc.Name, false)
 		if err != nil {
-			return done, err
+			return nil, err
 		}
-		done = append(done, lines...)
+		steps = append(steps, step)
 	}
-	return done, nil
+	return steps, nil
 }
 
 // heal undoes every fault of the target: links up, frozen processes on, dead
 // ones started.
-func (s *Supervisor) heal(ctx context.Context, target string) ([]string, error) {
+func (s *Supervisor) heal(target string) ([]faultStep, error) {
 	nodes, err := s.targets(target)
 	if err != nil {
 		return nil, err
 	}
-	done, err := s.rejoin(ctx, target)
+	steps, err := s.rejoin(target)
 	if err != nil {
-		return done, err
+		return nil, err
 	}
 	_, only, one := strings.Cut(target, "/")
 	if one && nodes[0].process(only) == nil {
@@ -219,27 +236,19 @@ func (s *Supervisor) heal(ctx context.Context, target string) ([]string, error) 
 	}
 	for _, n := range nodes {
 		if n.machine.IsCut() && !one {
-			if err := n.machine.Heal(ctx); err != nil {
-				return done, fail(2, "", "heal %s: %v", n.node.Name, err)
-			}
-			done = append(done, "healed "+n.node.Name)
+			steps = append(steps, faultStep{"healed " + n.node.Name, n.machine.Heal})
 		}
 		for _, name := range n.names() {
 			if one && only != name {
 				continue
 			}
-			action := healing(n.process(name).State().Running, n.process(name).State().Stopped)
-			if action == "" {
-				continue
+			state := n.process(name).State()
+			if action := healing(state.Running, state.Stopped); action != "" {
+				steps = append(steps, n.fault(action, name))
 			}
-			line, err := n.fault(ctx, action, name)
-			if err != nil {
-				return done, fail(2, "", "heal %s/%s: %v", n.node.Name, name, err)
-			}
-			done = append(done, line)
 		}
 	}
-	return done, nil
+	return steps, nil
 }
 
 // healing is what brings a process back; empty when nothing ails it.

@@ -191,6 +191,28 @@ func TestDownWithoutALabIsNoError(t *testing.T) {
 	oneDocument(t, result.out)
 }
 
+func TestADryRunOfDownDeletesNothing(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "state")
+	if err := os.Mkdir(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	result := sluice(t, "down", "--purge", "--dry-run", "--state", state)
+	if result.code != exitOK || !strings.Contains(result.errOut, "would delete "+state) {
+		t.Errorf("it does not say what it would delete: %s", result)
+	}
+	result = sluice(t, "down", "--purge", "--dry-run", "--state", state, "-o", "json")
+	oneDocument(t, result.out)
+	if _, err := os.Stat(state); err != nil {
+		t.Error(err)
+	}
+	if result := sluice(t, "down", "--purge", "--yes", "--state", state); result.code != exitOK {
+		t.Errorf("down --purge --yes: %s", result)
+	}
+	if _, err := os.Stat(state); err == nil {
+		t.Error("the state folder is still there")
+	}
+}
+
 func TestUpRefusesWhatIsWrongBeforeItStartsAnything(t *testing.T) {
 	broken := filepath.Join(t.TempDir(), "dc1.hcl")
 	topology := "datacenter \"dc1\" {\n  primary = true\n  subnet = \"198.18.1.0/24\"\n  node \"a\" {\n    address = \"10.0.0.1\"\n  }\n}\n"

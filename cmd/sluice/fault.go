@@ -10,6 +10,7 @@ import (
 )
 
 func newFault(a *app) *cobra.Command {
+	var dryRun bool
 	command := group(&cobra.Command{
 		Use:   "fault",
 		Short: "Break something on purpose, and heal it",
@@ -18,6 +19,7 @@ func newFault(a *app) *cobra.Command {
   sluice fault cut mongo-2             # the node's link drops every frame
   sluice fault heal --all`,
 	})
+	command.PersistentFlags().BoolVar(&dryRun, "dry-run", false, "say what would be done")
 	for _, fault := range []struct {
 		action     lab.FaultAction
 		use, short string
@@ -33,7 +35,7 @@ func newFault(a *app) *cobra.Command {
 			Use: fault.use, Short: fault.short, Args: cobra.ExactArgs(1),
 			Example: "  sluice fault " + fault.example,
 			RunE: func(command *cobra.Command, args []string) error {
-				return a.fault(command, lab.FaultRequest{Action: fault.action, Target: args[0]})
+				return a.fault(command, lab.FaultRequest{Action: fault.action, Target: args[0], DryRun: dryRun})
 			},
 		})
 	}
@@ -50,7 +52,7 @@ func newFault(a *app) *cobra.Command {
 			return nil
 		},
 		RunE: func(command *cobra.Command, args []string) error {
-			request := lab.FaultRequest{Action: lab.FaultHeal}
+			request := lab.FaultRequest{Action: lab.FaultHeal, DryRun: dryRun}
 			if !all {
 				request.Target = args[0]
 			}
@@ -76,7 +78,10 @@ func (a *app) fault(command *cobra.Command, request lab.FaultRequest) error {
 	if a.json() {
 		return a.print(result)
 	}
-	if len(result.Done) == 0 {
+	for _, line := range result.Planned {
+		a.say("dry run: %s", line)
+	}
+	if len(result.Done)+len(result.Planned) == 0 {
 		a.say("nothing to heal")
 	}
 	for _, line := range result.Done {

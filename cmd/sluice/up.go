@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"sluice/lab"
+	"sluice/lab/control"
 )
 
 func newUp(a *app) *cobra.Command {
@@ -113,17 +116,21 @@ func (a *app) printSummary(started lab.Started) {
 }
 
 func newDown(a *app) *cobra.Command {
-	var purge bool
+	var purge, dryRun bool
 	command := &cobra.Command{
 		Use:   "down",
 		Short: "Stop everything",
 		Long:  "Stop every process of the lab. What it wrote stays for the next `up`, unless --purge.",
 		Example: `  sluice down
-  sluice down --purge      # also delete data, keys, tokens and logs`,
+  sluice down --purge      # also delete data, keys, tokens and logs
+  sluice down --purge --dry-run`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			ctx, cancel := a.bounded(command.Context(), time.Minute)
 			defer cancel()
+			if dryRun {
+				return a.planDown(ctx, purge)
+			}
 			running, err := lab.Down(ctx, a.state, purge)
 			if err != nil {
 				return &codeError{exitFailed, err}
@@ -145,5 +152,48 @@ func newDown(a *app) *cobra.Command {
 		},
 	}
 	command.Flags().BoolVar(&purge, "purge", false, "also delete the state folder")
+	command.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be stopped and deleted")
+	command.Flags().Bool("yes", false, "for scripts that always say so; nothing is asked in any case")
 	return command
+}
+
+// downPlan is the JSON form of down --dry-run.
+type downPlan struct {
+	DryRun    bool     `json:"dry_run"`
+	Running   bool     `json:"running"`
+	Processes []string `json:"processes"`
+	// Deletes is the folder that would be deleted.
+	Deletes string `json:"deletes,omitempty"`
+}
+
+// planDown says what down would do.
+func (a *app) planDown(ctx context.Context, purge bool) error {
+	plan := downPlan{DryRun: true, Processes: []string{}}
+	client, err := a.client()
+	if err != nil {
+		return err
+	}
+	refs, err := client.Processes(ctx)
+	if err != nil && !errors.Is(err, control.ErrNotRunning) {
+		return err
+	}
+	plan.Running = err == nil
+	for _, ref := range refs {
+		plan.Processes = append(plan.Processes, label(ref))
+	}
+	if _, err := os.Stat(a.state); err == nil && purge {
+		plan.Deletes = a.state
+	}
+	if a.json() {
+		return a.print(plan)
+	}
+	if plan.Running {
+		a.say("dry run: would stop %s", strings.Join(append(plan.Processes, "the supervisor"), ", "))
+	} else {
+		a.say("no lab is running")
+	}
+	if plan.Deletes != "" {
+		a.say("dry run: would delete %s", relative(plan.Deletes))
+	}
+	return nil
 }
