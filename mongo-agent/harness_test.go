@@ -263,7 +263,12 @@ func (c *cluster) await(t *testing.T, agents ...*running) *running {
 		if primary == nil {
 			return fmt.Errorf("nobody is primary")
 		}
-		return nil
+		// The role is known a moment before its door opens.
+		conn, err := c.reach(primary, primaryService, primaryPort)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
 	})
 	return primary
 }

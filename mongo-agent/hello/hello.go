@@ -24,12 +24,13 @@ import (
 	"sluice/mongo-agent/role"
 )
 
-// Defaults of Config. The probe's pair gave no false alarm with two CPU hogs per
-// core; a fifth of it did.
+// Defaults of Config. 700 ms gave no false alarm with two CPU hogs per core, but
+// did when the disk was slow too, and a false alarm cuts connections. A frozen
+// mongod is rare; whoever must know of one sooner reads its process state.
 const (
 	DefaultAwait         = 5 * time.Second
 	DefaultProbeInterval = 200 * time.Millisecond
-	DefaultProbeTimeout  = 700 * time.Millisecond
+	DefaultProbeTimeout  = 2 * time.Second
 )
 
 const (
