@@ -188,7 +188,7 @@ func (s *Supervisor) edges(ctx context.Context, nodes []NodeStatus) ([]EdgeStatu
 	defer cancel()
 	admin := s.admin.Load()
 	if admin == nil {
-		return nil, errors.New("Consul's access control is not set up yet")
+		return nil, errors.New("the access control of Consul is not set up yet")
 	}
 	entries, err := admin.ListIntentions(ctx)
 	if err != nil {
