@@ -34,15 +34,18 @@ func TestWhatIsWrittenAndNotConfirmedNamesWhoIsLateAndTheFix(t *testing.T) {
 		text, hint string
 	}{
 		{
-			"one is frozen", enforcement{by: []string{"a/b", "c/d"}, pending: []lab.PendingProcess{stopped}},
+			"one is frozen",
+			enforcement{by: []string{"a/b", "c/d"}, pending: []lab.PendingProcess{stopped}},
 			"written to Consul; enforced by a/b, c/d; not yet by web-1/web (stopped)", "sluice fault heal web-1",
 		},
 		{
-			"two nodes are ill", enforcement{pending: []lab.PendingProcess{stopped, other}},
+			"two nodes are ill",
+			enforcement{pending: []lab.PendingProcess{stopped, other}},
 			"written to Consul; enforced by nobody; not yet by web-1/web (stopped), mongo-1/mongo-agent (its agent is stopped)", "sluice fault heal --all",
 		},
 		{
-			"one is slow", enforcement{by: []string{"a/b"}, pending: []lab.PendingProcess{slow}},
+			"one is slow",
+			enforcement{by: []string{"a/b"}, pending: []lab.PendingProcess{slow}},
 			"written to Consul; enforced by a/b; not yet by web-2/web (still allowed)", "sluice status",
 		},
 	}
