@@ -164,6 +164,10 @@ func (c *Client) SupervisorLog() ProcessRef {
 // AgentCertificates is the folder of the Consul agents' own certificates.
 func (c *Client) AgentCertificates() string { return c.layout.TLS() }
 
+// Purgeable returns nil if Down would delete the state folder, which may not be
+// there, else why it would refuse.
+func (c *Client) Purgeable() error { return c.layout.owned() }
+
 // Consul opens Consul as the operator, through the host's port.
 func (c *Client) Consul() (*consul.Client, error) {
 	options, err := c.Options()

@@ -28,11 +28,17 @@ func newCerts(a *app) *cobra.Command {
 		Use: "certs", Short: "Certificates in use, and a new root",
 		Example: "  sluice certs show\n  sluice certs rotate",
 	})
-	command.AddCommand(&cobra.Command{
-		Use: "show", Short: "Every leaf in use, and what Consul's agents know each other by; exit code 1 when one is not in order", Args: cobra.NoArgs,
-		Example: "  sluice certs show\n  sluice certs show -o json | jq '.[] | select(.chain != \"ok\")'",
-		RunE:    func(command *cobra.Command, _ []string) error { return a.showCertificates(command) },
-	}, &cobra.Command{
+	var agentsOnly bool
+	show := &cobra.Command{
+		Use: "show", Short: "Every certificate in use; exit code 1 when one is not in order", Args: cobra.NoArgs,
+		Long: `Show the leaves that the services present to each other, and below them the
+certificates by which Consul's agents know each other, which hang on another root.
+The JSON form has one list: the leaves, or the agents' with --agents.`,
+		Example: "  sluice certs show\n  sluice certs show -o json | jq '.[] | select(.chain != \"ok\")'\n  sluice certs show --agents",
+		RunE:    func(command *cobra.Command, _ []string) error { return a.showCertificates(command, agentsOnly) },
+	}
+	show.Flags().BoolVar(&agentsOnly, "agents", false, "those of Consul's agents alone")
+	command.AddCommand(show, &cobra.Command{
 		Use: "rotate", Short: "Make a new root and wait until every leaf is signed by it", Args: cobra.NoArgs,
 		Example: "  sluice certs rotate\n  sluice certs rotate --timeout 2m",
 		Long: `Make a new root and wait until every process presents a leaf that it signed. The
@@ -98,7 +104,7 @@ func agentCertificates(dir string, now time.Time) ([]agentRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	var rows []agentRow
+	rows := []agentRow{}
 	for _, path := range paths {
 		name := strings.TrimSuffix(filepath.Base(path), ".pem")
 		if name == certs.AuthorityName || certs.KeyFile(dir, strings.TrimSuffix(name, "-key")) == path {
@@ -138,10 +144,13 @@ func readCertificates(path string) ([]*x509.Certificate, error) {
 	return chain, nil
 }
 
-func (a *app) showCertificates(command *cobra.Command) error {
+func (a *app) showCertificates(command *cobra.Command, agentsOnly bool) error {
 	rows, err := a.certificates(command)
 	if err != nil {
 		return err
+	}
+	if a.json() && !agentsOnly {
+		return a.listCertificates(rows, nil)
 	}
 	client, err := a.client()
 	if err != nil {
@@ -151,28 +160,23 @@ func (a *app) showCertificates(command *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if a.json() {
-		all := make([]any, 0, len(rows)+len(agents))
-		for _, row := range rows {
-			all = append(all, row)
-		}
-		for _, row := range agents {
-			all = append(all, row)
-		}
-		err = a.print(all)
-	} else {
-		table := tabwriter.NewWriter(a.std.out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "NODE\tPROCESS\tSPIFFE ID\tSERIAL\tNOT AFTER\tREMAINING\tCHAIN")
-		for _, row := range rows {
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Node, row.Process, row.ID, shortSerial(row.Serial),
-				row.NotAfter.Local().Format(time.DateTime), time.Until(row.NotAfter).Round(time.Minute), row.Chain)
-		}
-		fmt.Fprintln(table, "\nNODE\tPROCESS\tSUBJECT\tSERIAL\tNOT AFTER\tREMAINING\tCHAIN")
-		for _, row := range agents {
-			row.columns[1] = shortSerial(row.columns[1])
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", row.Node, row.Process, strings.Join(row.columns, "\t"), row.complaint())
-		}
-		err = table.Flush()
+	if agentsOnly {
+		rows = nil
+	}
+	return a.listCertificates(rows, agents)
+}
+
+// listCertificates shows the lists, of which one may be empty, and ends with the
+// verdict on them.
+func (a *app) listCertificates(rows []certificateRow, agents []agentRow) error {
+	var err error
+	switch {
+	case a.json() && agents != nil:
+		err = a.print(agents)
+	case a.json():
+		err = a.print(rows)
+	default:
+		err = a.printCertificates(rows, agents)
 	}
 	if err != nil {
 		return err
@@ -188,6 +192,28 @@ func (a *app) showCertificates(command *cobra.Command) error {
 		}
 	}
 	return nil
+}
+
+func (a *app) printCertificates(rows []certificateRow, agents []agentRow) error {
+	table := tabwriter.NewWriter(a.std.out, 0, 0, 2, ' ', 0)
+	if len(rows) > 0 {
+		fmt.Fprintln(table, "NODE\tPROCESS\tSPIFFE ID\tSERIAL\tNOT AFTER\tREMAINING\tCHAIN")
+	}
+	for _, row := range rows {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Node, row.Process, row.ID, shortSerial(row.Serial),
+			row.NotAfter.Local().Format(time.DateTime), time.Until(row.NotAfter).Round(time.Minute), row.Chain)
+	}
+	if len(rows) > 0 && len(agents) > 0 {
+		fmt.Fprintln(table)
+	}
+	if len(agents) > 0 {
+		fmt.Fprintln(table, "NODE\tPROCESS\tSUBJECT\tSERIAL\tNOT AFTER\tREMAINING\tCHAIN")
+	}
+	for _, row := range agents {
+		row.columns[1] = shortSerial(row.columns[1])
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", row.Node, row.Process, strings.Join(row.columns, "\t"), row.complaint())
+	}
+	return table.Flush()
 }
 
 func (a *app) rotate(command *cobra.Command) error {
@@ -231,5 +257,10 @@ func (a *app) rotate(command *cobra.Command) error {
 		case <-ticker.C:
 		}
 	}
-	return a.showCertificates(command)
+	rows, err := a.certificates(command)
+	if err != nil {
+		return err
+	}
+	// The agents' own certificates hang on another root, and stay.
+	return a.listCertificates(rows, nil)
 }

@@ -211,6 +211,12 @@ func TestADryRunOfDownDeletesNothing(t *testing.T) {
 	if _, err := os.Stat(state); err == nil {
 		t.Error("the state folder is still there")
 	}
+	foreign := t.TempDir()
+	write(t, filepath.Join(foreign, "thesis.txt"), "years of work", 0)
+	result = sluice(t, "down", "--purge", "--dry-run", "--state", foreign)
+	if result.code != exitFailed || !strings.Contains(result.errOut, "would not be deleted") {
+		t.Errorf("a folder that is not a lab's: %s", result)
+	}
 }
 
 func TestUpRefusesWhatIsWrongBeforeItStartsAnything(t *testing.T) {

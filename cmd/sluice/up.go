@@ -182,6 +182,9 @@ func (a *app) planDown(ctx context.Context, purge bool) error {
 		plan.Processes = append(plan.Processes, label(ref))
 	}
 	if _, err := os.Stat(a.state); err == nil && purge {
+		if err := client.Purgeable(); err != nil {
+			return fmt.Errorf("%s would not be deleted: %w", a.state, err)
+		}
 		plan.Deletes = a.state
 	}
 	if a.json() {
