@@ -5,11 +5,9 @@ package labtest
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +19,6 @@ import (
 	"time"
 
 	"sluice/internal/binaries"
-	"sluice/lab"
 	"sluice/lab/engine"
 )
 
@@ -333,94 +330,4 @@ func (l *Lab) Must(args ...string) Result {
 		l.t.Fatalf("sluice %s: %s", strings.Join(args, " "), result)
 	}
 	return result
-}
-
-// Status returns `sluice status -o json`.
-func (l *Lab) Status() lab.Status {
-	l.t.Helper()
-	var status lab.Status
-	if err := json.Unmarshal([]byte(l.Must("status", "-o", "json").Stdout), &status); err != nil {
-		l.t.Fatalf("read the status: %v", err)
-	}
-	return status
-}
-
-// Client returns a client of the lab's supervisor, for the user who runs the
-// test; the supervisor takes root as well as its own user.
-func (l *Lab) Client() *lab.Client {
-	l.t.Helper()
-	client, err := lab.NewClient(l.State)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	return client
-}
-
-// URL returns the address of a path at one of the host's ports: 9999 (gateway),
-// 9998 (admin) or 8500 (Consul).
-func (l *Lab) URL(port int, path string) string {
-	return fmt.Sprintf("http://127.0.0.1:%d%s", port+l.Offset, path)
-}
-
-// Page asks the gateway for /web as a program does, on a connection of its own.
-func (l *Lab) Page(accept string) (int, string, error) {
-	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	request, err := http.NewRequest(http.MethodGet, l.URL(9999, "/web"), nil)
-	if err != nil {
-		return 0, "", err
-	}
-	request.Header.Set("Accept", accept)
-	response, err := client.Do(request)
-	if err != nil {
-		return 0, "", err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, 4<<20))
-	return response.StatusCode, string(body), err
-}
-
-// Eventually polls a named condition until it holds; the test fails when it does
-// not hold within the bound.
-func Eventually(t testing.TB, within time.Duration, what string, condition func() error) {
-	t.Helper()
-	deadline := time.Now().Add(within)
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		err := condition()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s: %v", within, what, err)
-		}
-		<-ticker.C
-	}
-}
-
-// Processes returns every process of this machine whose command line or
-// environment names the lab's state folder, as "pid command".
-func (l *Lab) Processes() []string {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	var found []string
-	for _, entry := range entries {
-		line, err := os.ReadFile(filepath.Join("/proc", entry.Name(), "cmdline"))
-		if err != nil || !bytes.Contains(line, []byte(l.State)) {
-			continue
-		}
-		found = append(found, entry.Name()+" "+strings.ReplaceAll(string(line), "\x00", " "))
-	}
-	return found
-}
-
-func tail(path string, lines int) string {
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return err.Error()
-	}
-	all := strings.Split(string(content), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
