@@ -27,7 +27,9 @@ type Token struct {
 }
 
 // AwaitLeader fails until the agent's datacenter has a leader that takes this
-// client's token: a new server answers before its ACL system does.
+// client's token and knows all that was ever written. A new server answers before
+// its ACL system does, and one that was restarted before it has read its log again:
+// what it does not know yet would look as if it had never been.
 func (c *Client) AwaitLeader(ctx context.Context) error {
 	leader, err := c.brief.Status().LeaderWithQueryOptions((&api.QueryOptions{}).WithContext(ctx))
 	if err != nil {
@@ -36,7 +38,8 @@ func (c *Client) AwaitLeader(ctx context.Context) error {
 	if leader == "" {
 		return errors.New("ask for the leader: none is elected yet")
 	}
-	if _, _, err := c.brief.ACL().TokenReadSelf((&api.QueryOptions{}).WithContext(ctx)); err != nil {
+	consistent := (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx)
+	if _, _, err := c.brief.ACL().TokenReadSelf(consistent); err != nil {
 		return fmt.Errorf("read the own ACL token: %w", err)
 	}
 	return nil
@@ -63,7 +66,7 @@ func (c *Client) PutToken(ctx context.Context, token Token) error {
 }
 
 func (c *Client) putPolicy(ctx context.Context, token Token) (string, error) {
-	query := (&api.QueryOptions{}).WithContext(ctx)
+	query := (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx)
 	write := (&api.WriteOptions{}).WithContext(ctx)
 	wanted := &api.ACLPolicy{Name: token.Name, Description: token.Description, Rules: token.Rules}
 	existing, _, err := c.brief.ACL().PolicyReadByName(token.Name, query)
@@ -83,7 +86,7 @@ func (c *Client) putPolicy(ctx context.Context, token Token) (string, error) {
 }
 
 func (c *Client) putToken(ctx context.Context, wanted *api.ACLToken) error {
-	query := (&api.QueryOptions{}).WithContext(ctx)
+	query := (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx)
 	write := (&api.WriteOptions{}).WithContext(ctx)
 	if existing, _, err := c.brief.ACL().TokenRead(wanted.AccessorID, query); err == nil && existing != nil {
 		_, _, err = c.brief.ACL().TokenUpdate(wanted, write)
