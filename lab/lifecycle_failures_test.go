@@ -53,7 +53,10 @@ func TestABusyPortIsNamedWithItsHolder(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer listener.Close()
-			wantRefused(t, l, 4, []string{port + " is in use", c.holder, "try: sluice up --state"})
+			wantRefused(t, l, 4, []string{
+				port + " is in use", c.holder,
+				fmt.Sprintf("sluice up --state %s --port-offset %d\n", l.State, c.offset+100),
+			})
 		})
 	}
 }
