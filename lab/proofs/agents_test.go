@@ -2,6 +2,7 @@ package proofs_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -200,6 +201,7 @@ func frozenSourceAgent(p *proof) {
 func frozenDestinationAgent(p *proof) {
 	primary, _ := p.members()
 	t := p.traffic(primary.Address)
+	p.eachWebAnswers(recovery)
 	p.lab.Must("fault", "stop", primary.Name+"/consul")
 	from := monotonic()
 	t.flow(freeze)
@@ -317,6 +319,30 @@ func restartedServer(p *proof) {
 	p.set("gateway", "web", intentions.Allow)
 	t.stop()
 	p.pageComesBack(recovery)
+}
+
+// eachWebAnswers waits until every web has read from the primary since the last
+// deny cut its connections: what is open then is what a frozen agent must not
+// disturb, and a web without an open connection finds nobody by name.
+func (p *proof) eachWebAnswers(within time.Duration) {
+	p.Helper()
+	waiting := map[string]bool{"web-1": true, "web-2": true}
+	labtest.Eventually(p, within, "each web reads from the primary", func() error {
+		status, body, _ := p.page("application/json")
+		var answer struct {
+			Node string `json:"node"`
+		}
+		if err := json.Unmarshal([]byte(body), &answer); err != nil {
+			return err
+		}
+		if status == http.StatusOK {
+			delete(waiting, answer.Node)
+		}
+		if len(waiting) > 0 {
+			return fmt.Errorf("still waiting for %v", waiting)
+		}
+		return nil
+	})
 }
 
 // pageComesBack waits until the page works.
