@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"time"
 
 	"sluice/consul"
 	"sluice/internal/service"
@@ -106,7 +107,11 @@ func assemble(ctx context.Context, s assembly) error {
 	for _, peer := range a.peers {
 		s.group.Add("member "+peer.Addr().String(), peer.Run)
 	}
-	s.group.Add("role", a.follow)
+	s.group.Add("role", func(ctx context.Context) error {
+		// Whoever finds us in the catalog must find somebody who can prove who he is.
+		a.awaitIdentities(ctx)
+		return a.follow(ctx)
+	})
 	if s.options.initiates() {
 		s.group.Add("initiation", a.initiate)
 	}
@@ -118,4 +123,34 @@ func assemble(ctx context.Context, s assembly) error {
 		s.built(a)
 	}
 	return s.group.Run(ctx)
+}
+
+// Bounds of the wait for identities at the start.
+const (
+	identityWait = 30 * time.Second
+	identityPoll = 25 * time.Millisecond
+)
+
+// awaitIdentities waits until there are credentials for every service that the
+// node may serve. After identityWait the role is followed all the same: what has an
+// identity is served, and the listeners refuse for what has none.
+func (a *agent) awaitIdentities(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, identityWait)
+	defer cancel()
+	ticker := time.NewTicker(identityPoll)
+	defer ticker.Stop()
+	for name, source := range a.network.Credentials {
+		for {
+			_, err := source.Credentials()
+			if err == nil {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				a.logger.Warn("no identity yet", "service", name, "err", err)
+				return
+			case <-ticker.C:
+			}
+		}
+	}
 }
