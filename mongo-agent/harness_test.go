@@ -193,7 +193,8 @@ func startCluster(t *testing.T, cfg clusterConfig) *cluster {
 }
 
 func optionsFor(node string, address netip.Addr, set *mongotest.Set, members []member) options {
-	o := options{Members: members, Set: set.Name, KeyFile: set.KeyFile, AppUser: "web"}
+	o := options{Members: members, Set: set.Name, KeyFile: set.KeyFile, AppUser: "web", Profile: profileFast}
+	o.profile, _ = profileNamed(profileFast)
 	o.Common = service.Common{Node: node, Datacenter: "dc1", Address: address, Loopback: address, ConsulAddress: "-", LogLevel: "info", LogFormat: "text"}
 	return o
 }

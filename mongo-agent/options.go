@@ -33,10 +33,14 @@ type options struct {
 	AppPasswordFile string
 	// Flat says that the members reach each other without agents.
 	Flat bool
+	// Profile is the name of the profile, and profile its values after the flags.
+	Profile string
+	profile profile
 }
 
 func parseOptions(args []string, stdout io.Writer) (options, error) {
 	var o options
+	var chosen profileFlags
 	fs := flag.NewFlagSet("mongo-agent", flag.ContinueOnError)
 	o.Bind(fs)
 	fs.StringVar(&o.Mongod, "mongod", "", "`host:port` of the own mongod, on this node's loopback")
@@ -50,10 +54,14 @@ func parseOptions(args []string, stdout io.Writer) (options, error) {
 	fs.StringVar(&o.AppUser, "app-user", "", "`name` of the application's user; empty makes none")
 	fs.StringVar(&o.AppPasswordFile, "app-password-file", "", "`file` with that user's password, mode 0600")
 	fs.BoolVar(&o.Flat, "flat", false, "members reach each other directly: replication is not carried over mTLS")
+	chosen.bind(fs)
 	if err := service.ParseFlags(fs, args, stdout); err != nil {
 		return options{}, err
 	}
-	return o, errors.Join(o.Validate(), o.validate())
+	var err error
+	o.Profile = chosen.name
+	o.profile, err = chosen.resolve()
+	return o, errors.Join(o.Validate(), o.validate(), err)
 }
 
 func parseMember(text string) (member, error) {

@@ -69,7 +69,8 @@ type Config struct {
 
 // Follower follows one mongod.
 type Follower struct {
-	cfg Config
+	cfg  Config
+	kick chan struct{} // holds one request to ask now
 }
 
 // New returns a follower; nothing happens before Run.
@@ -80,7 +81,7 @@ func New(cfg Config) *Follower {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Follower{cfg: cfg}
+	return &Follower{cfg: cfg, kick: make(chan struct{}, 1)}
 }
 
 func orDefault(d, fallback time.Duration) time.Duration {
@@ -99,6 +100,17 @@ func (f *Follower) Run(ctx context.Context, events chan<- Event) error {
 	group.Go(func() { f.loop(ctx, "probe", f.probe, events) })
 	group.Wait()
 	return ctx.Err()
+}
+
+// Ask makes the probe ask now instead of at its next tick, for somebody who has
+// a reason to think that something changed. It never blocks: calls while a
+// request is waiting are one request. The hello is sent after the call, so its
+// answer is newer than the reason. Safe for concurrent use.
+func (f *Follower) Ask() {
+	select {
+	case f.kick <- struct{}{}:
+	default:
+	}
 }
 
 // session asks over one connection until it fails; it never returns nil.
@@ -175,6 +187,8 @@ func (f *Follower) probe(ctx context.Context, client *mongo.Client, events chan<
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticker.C:
+		case <-f.kick:
+			ticker.Reset(f.cfg.ProbeInterval)
 		}
 	}
 }
@@ -232,7 +246,8 @@ type answer struct {
 	ElectionID bson.ObjectID `bson:"electionId"`
 	LastWrite  struct {
 		OpTime struct {
-			Term int64 `bson:"t"`
+			Term      int64          `bson:"t"`
+			Timestamp bson.Timestamp `bson:"ts"`
 		} `bson:"opTime"`
 	} `bson:"lastWrite"`
 	TopologyVersion topologyVersion `bson:"topologyVersion"`
@@ -243,7 +258,11 @@ func (a answer) reply(asked time.Time) role.Reply {
 		Asked:    asked,
 		Writable: a.Writable, Secondary: a.Secondary,
 		Set: a.Set, Me: a.Me, Primary: a.Primary, Info: a.Info,
-		Term:    max(0, a.LastWrite.OpTime.Term), // -1 before the first election
+		Term: max(0, a.LastWrite.OpTime.Term), // -1 before the first election
+		OpTime: role.OpTime{
+			Term:      max(0, a.LastWrite.OpTime.Term),
+			Timestamp: uint64(a.LastWrite.OpTime.Timestamp.T)<<32 | uint64(a.LastWrite.OpTime.Timestamp.I),
+		},
 		Process: a.TopologyVersion.ProcessID.Hex(), Counter: a.TopologyVersion.Counter,
 	}
 	if term, ok := electionTerm(a.ElectionID); ok && a.Writable {

@@ -3,17 +3,29 @@ package replset
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// The timing of the set, in milliseconds: a dead primary is noticed within 2 s
-// instead of the default 10, and no false election was seen at this value on
-// loaded machines.
-const (
-	heartbeatIntervalMillis = 500
-	electionTimeoutMillis   = 2000
-)
+// Timing is how fast the set itself notices a lost member. The zero value
+// leaves MongoDB's defaults: 2 s and 10 s.
+type Timing struct {
+	// Heartbeat is heartbeatIntervalMillis, and Election electionTimeoutMillis.
+	Heartbeat, Election time.Duration
+}
+
+// settings returns the set's settings.
+func (t Timing) settings() bson.D {
+	settings := bson.D{}
+	if t.Heartbeat > 0 {
+		settings = append(settings, bson.E{Key: "heartbeatIntervalMillis", Value: int32(t.Heartbeat.Milliseconds())})
+	}
+	if t.Election > 0 {
+		settings = append(settings, bson.E{Key: "electionTimeoutMillis", Value: int32(t.Election.Milliseconds())})
+	}
+	return settings
+}
 
 // situation is all that the decision to initiate depends on.
 type situation struct {
@@ -68,15 +80,12 @@ func decide(s situation) (step, error) {
 }
 
 // first returns the configuration of a set that has one member.
-func first(set, address string) bson.D {
+func first(set, address string, timing Timing) bson.D {
 	return bson.D{
 		{Key: "_id", Value: set},
 		{Key: "version", Value: 1},
 		{Key: "members", Value: bson.A{member(0, address)}},
-		{Key: "settings", Value: bson.D{
-			{Key: "heartbeatIntervalMillis", Value: heartbeatIntervalMillis},
-			{Key: "electionTimeoutMillis", Value: electionTimeoutMillis},
-		}},
+		{Key: "settings", Value: timing.settings()},
 	}
 }
 

@@ -34,7 +34,7 @@ func TestDecisionToInitiate(t *testing.T) {
 }
 
 func TestExtensionAddsOneMemberAndKeepsTheRest(t *testing.T) {
-	config := append(first("s", "a:1"), bson.E{Key: "protocolVersion", Value: int64(1)})
+	config := append(first("s", "a:1", Timing{}), bson.E{Key: "protocolVersion", Value: int64(1)})
 	addresses := []string{"a:1", "b:2", "c:3"}
 	for i, want := range addresses[1:] {
 		extended, added, err := next(config, addresses)

@@ -47,9 +47,11 @@ type Config struct {
 	Mongod string
 	// Members are the members' names, "host:port", the initiator's first.
 	Members []string
-	Key     mongod.Secret
-	Store   Store
-	Logger  *slog.Logger
+	// Timing is what the set is initiated with.
+	Timing Timing
+	Key    mongod.Secret
+	Store  Store
+	Logger *slog.Logger
 }
 
 // LockKey is the key of the lock, and DoneKey that of the mark which says that
@@ -173,7 +175,7 @@ func membership(ctx context.Context, address string) (string, error) {
 func start(ctx context.Context, cfg Config, own *mongo.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	err := mongod.Admin(ctx, own, bson.D{{Key: "replSetInitiate", Value: first(cfg.Set, cfg.Members[0])}}, nil)
+	err := mongod.Admin(ctx, own, bson.D{{Key: "replSetInitiate", Value: first(cfg.Set, cfg.Members[0], cfg.Timing)}}, nil)
 	if err != nil && !mongod.HasCode(err, mongod.CodeAlreadyInitialized) {
 		return fmt.Errorf("initiate the set with %s: %w", cfg.Members[0], err)
 	}

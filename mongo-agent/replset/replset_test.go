@@ -66,7 +66,8 @@ func start(t *testing.T) fixture {
 		t.Fatal(err)
 	}
 	return fixture{set, key, replset.Config{
-		Set: set.Name, Mongod: set.Members[0].Address, Members: set.Addresses(),
+		Timing: replset.Timing{Heartbeat: 500 * time.Millisecond, Election: 2 * time.Second},
+		Set:    set.Name, Mongod: set.Members[0].Address, Members: set.Addresses(),
 		Key: key, Store: &store{}, Logger: slog.New(slog.DiscardHandler),
 	}}
 }

@@ -12,6 +12,7 @@
 package role
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -72,10 +73,27 @@ type Reply struct {
 	// Term is the election term: from electionId for a primary, else that of the
 	// last operation that the member has applied.
 	Term int64
+	// OpTime is the last operation that the member has applied.
+	OpTime OpTime
 	// Process and Counter are hello's topologyVersion: Process is another one
 	// after a restart, Counter grows with each change.
 	Process string
 	Counter int64
+}
+
+// OpTime is a position in the set's log of operations (MongoDB: OpTime).
+type OpTime struct {
+	// Term is the election term in which the operation was written.
+	Term int64 `json:"t"`
+	// Timestamp is the operation's timestamp: seconds in the upper 32 bits, a
+	// counter within the second in the lower.
+	Timestamp uint64 `json:"ts"`
+}
+
+// Compare returns -1, 0 or 1 as t is before, at or after other: first by term,
+// then by timestamp, as in an election.
+func (t OpTime) Compare(other OpTime) int {
+	return cmp.Or(cmp.Compare(t.Term, other.Term), cmp.Compare(t.Timestamp, other.Timestamp))
 }
 
 // Loss is the way in which a member failed to answer.
