@@ -56,6 +56,17 @@ func (s State) String() string {
 // MarshalText writes what String returns.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText reads what String returns.
+func (s *State) UnmarshalText(text []byte) error {
+	for known := Unknown; known <= Dead; known++ {
+		if known.String() == string(text) {
+			*s = known
+			return nil
+		}
+	}
+	return fmt.Errorf("unknown role %q", text)
+}
+
 // Served reports whether a member in this state is offered to anyone.
 func (s State) Served() bool { return s == Primary || s == Secondary }
 

@@ -1,0 +1,268 @@
+package heartbeat
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+)
+
+// looks is how many times per interval silence is looked for.
+const looks = 4
+
+// Config says whom to ask, and how often.
+type Config struct {
+	// Nodes are the nodes of the other agents.
+	Nodes []string
+	// Interval is the pause between two questions to one agent, and Limit the
+	// silence after which it counts as lost.
+	Interval, Limit time.Duration
+	// Dial connects to a node's agent and makes sure who answers.
+	Dial func(ctx context.Context, node string) (net.Conn, error)
+	// Logger receives losses and returns; required.
+	Logger *slog.Logger
+	// Now tells the time; nil is time.Now.
+	Now func() time.Time
+}
+
+// Circle is the circle of agents as one of them sees it. It is safe for
+// concurrent use.
+type Circle struct {
+	cfg     Config
+	process string
+
+	mu      sync.Mutex
+	book    *book
+	own     Status
+	changed chan struct{} // closed when the view has news
+	said    chan struct{} // closed when own has news
+}
+
+// New returns a circle of which nothing is known yet.
+func New(cfg Config) *Circle {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Circle{
+		cfg: cfg, process: rand.Text(), book: newBook(cfg.Nodes, cfg.Limit, cfg.Now()),
+		changed: make(chan struct{}), said: make(chan struct{}),
+	}
+}
+
+// Say makes s the own status. If there is news in it, it goes out at once.
+func (c *Circle) Say(s Status) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	news := !c.own.equal(s)
+	s.Process, s.Number = c.process, c.own.Number+1
+	c.own = s
+	if news {
+		close(c.said)
+		c.said = make(chan struct{})
+	}
+}
+
+// View returns what is known now, and a channel that is closed with the next
+// news.
+func (c *Circle) View() (View, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.book.view(), c.changed
+}
+
+func (c *Circle) status() (Status, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.own, c.said
+}
+
+// note applies an observation and wakes those who wait for news.
+func (c *Circle) note(observe func(b *book) (news bool)) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	news := observe(c.book)
+	if news {
+		close(c.changed)
+		c.changed = make(chan struct{})
+	}
+	return news
+}
+
+// Run asks every agent until ctx ends.
+func (c *Circle) Run(ctx context.Context) error {
+	var group sync.WaitGroup
+	for _, node := range c.cfg.Nodes {
+		group.Go(func() { c.follow(ctx, node) })
+	}
+	pause := c.cfg.Interval / looks
+	ticker := time.NewTicker(pause)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+			c.look(pause)
+		}
+	}
+	group.Wait()
+	return nil
+}
+
+func (c *Circle) look(pause time.Duration) {
+	c.note(func(b *book) bool {
+		before := b.view()
+		news := b.tick(c.cfg.Now(), max(c.cfg.Limit/2, 4*pause))
+		if news {
+			for i, p := range b.peers {
+				if p.Lost && !before.Peers[i].Lost {
+					c.cfg.Logger.Warn("agent lost", "node", p.Node, "reason", p.Reason)
+				}
+			}
+		}
+		return news
+	})
+}
+
+// follow keeps a connection to one agent.
+func (c *Circle) follow(ctx context.Context, node string) {
+	pause := c.cfg.Interval / looks
+	for ctx.Err() == nil {
+		started := c.cfg.Now()
+		err := c.ask(ctx, node)
+		var ended *endedError
+		switch {
+		case ctx.Err() != nil:
+			return
+		case silent(err):
+			// For the limit to judge.
+		case errors.As(err, &ended):
+			// The next dial tells whether it is gone.
+			if c.cfg.Now().Sub(started) > c.cfg.Interval {
+				continue
+			}
+		default:
+			c.lose(node, err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+func silent(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded)
+}
+
+func (c *Circle) lose(node string, err error) {
+	if c.note(func(b *book) bool { return b.unreachable(node, err.Error(), c.cfg.Now()) }) {
+		c.cfg.Logger.Warn("agent lost", "node", node, "reason", err.Error())
+	}
+}
+
+// endedError is the end of a connection that was established.
+type endedError struct{ cause error }
+
+func (e *endedError) Error() string { return "the connection ended: " + e.cause.Error() }
+func (e *endedError) Unwrap() error { return e.cause }
+
+// ask asks one agent over one connection until that fails.
+func (c *Circle) ask(ctx context.Context, node string) error {
+	dialling, cancel := context.WithTimeout(ctx, c.cfg.Limit)
+	conn, err := c.cfg.Dial(dialling, node)
+	cancel()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	reader := bufio.NewReaderSize(conn, MaxMessage)
+	ticker := time.NewTicker(c.cfg.Interval)
+	defer ticker.Stop()
+	for number := int64(1); ; number++ {
+		status, said := c.status()
+		sent := c.cfg.Now()
+		_ = conn.SetDeadline(time.Now().Add(c.cfg.Limit))
+		answer, err := exchange(conn, reader, message{Number: number, Status: status})
+		if err != nil {
+			return &endedError{err}
+		}
+		if answer.Status.Node != node {
+			return fmt.Errorf("the agent of %s answers as that of %q", node, answer.Status.Node)
+		}
+		c.heard(node, sent, answer.Status)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-said:
+		case <-ticker.C:
+		}
+	}
+}
+
+func (c *Circle) heard(node string, sent time.Time, s Status) {
+	c.note(func(b *book) bool {
+		if p := b.find(node); p != nil && p.Lost {
+			c.cfg.Logger.Info("agent is back", "node", node)
+		}
+		return b.answered(node, sent, c.cfg.Now(), s)
+	})
+}
+
+// exchange sends a question and reads its answer.
+func exchange(conn net.Conn, reader *bufio.Reader, question message) (message, error) {
+	line, err := question.encode()
+	if err != nil {
+		return message{}, err
+	}
+	if _, err := conn.Write(line); err != nil {
+		return message{}, err
+	}
+	answer, err := receive(reader)
+	if err == nil && answer.Number != -question.Number {
+		err = fmt.Errorf("answer %d to question %d", answer.Number, question.Number)
+	}
+	return answer, err
+}
+
+func receive(reader *bufio.Reader) (message, error) {
+	line, err := reader.ReadSlice('\n')
+	if err != nil {
+		return message{}, err
+	}
+	return decode(line)
+}
+
+// Serve answers one agent's questions until the connection or ctx ends, and
+// closes the connection.
+func (c *Circle) Serve(ctx context.Context, conn net.Conn) {
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	reader := bufio.NewReaderSize(conn, MaxMessage)
+	for ctx.Err() == nil {
+		// Who does not ask for so long has gone, or will dial again.
+		_ = conn.SetDeadline(time.Now().Add(10 * c.cfg.Limit))
+		question, err := receive(reader)
+		if err != nil || question.Number < 0 {
+			return
+		}
+		c.note(func(b *book) bool { return b.told(question.Status) })
+		status, _ := c.status()
+		line, err := message{Number: -question.Number, Status: status}.encode()
+		if err != nil {
+			c.cfg.Logger.Error("cannot answer a heartbeat", "err", err)
+			return
+		}
+		if _, err := conn.Write(line); err != nil {
+			return
+		}
+	}
+}
