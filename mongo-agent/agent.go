@@ -2,19 +2,21 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
 	"sluice/consul"
 	"sluice/mesh"
+	"sluice/mongo-agent/heartbeat"
 	"sluice/mongo-agent/hello"
 	"sluice/mongo-agent/mongod"
 	"sluice/mongo-agent/relay"
 	"sluice/mongo-agent/replset"
 	"sluice/mongo-agent/role"
+	"sluice/mongo-agent/vitals"
 )
 
 // The services that an agent offers, and their ports.
@@ -27,6 +29,7 @@ const (
 	secondaryPort = 27019
 	replPort      = 27020
 	opsPort       = 27021
+	controlPort   = 27022
 )
 
 const (
@@ -69,7 +72,17 @@ type agent struct {
 	table   *mesh.Table
 	dialer  *mesh.Dialer
 	board   *board
-	peers   []*relay.Peer
+	locator *relay.Locator
+	// peers are the ways to the other members; none where members reach each
+	// other without agents.
+	peers    []*relay.Peer
+	circle   *heartbeat.Circle
+	self     *self
+	system   *mongo.Client // as the set's internal user
+	follower *hello.Follower
+	watch    *vitals.Watch
+	lease    lease
+	record   elections
 
 	machine *role.Machine
 	doors   map[role.State]*relay.Door
@@ -77,18 +90,40 @@ type agent struct {
 	// trusted is the mongod process that was seen to demand authentication of
 	// everybody; empty is none.
 	trusted string
-	waiting sync.WaitGroup
+	// handingOver is the node that the primary's role is being handed to.
+	handingOver string
+	process     vitals.Event
+	// requests are done by follow's goroutine.
+	requests chan func(context.Context) error
+	waiting  sync.WaitGroup
 }
 
 // newAgent binds the listeners for the other members, so that they exist before
 // mongod looks for them.
 func newAgent(o options, key mongod.Secret, n network, logger *slog.Logger) (*agent, error) {
 	machine := role.New(role.Config{Set: o.Set, Me: o.own().Address}, time.Now())
-	a := &agent{
-		options: o, key: key, network: n, logger: logger,
-		table: mesh.NewTable(time.Now), machine: machine,
-		board: newBoard(o.Node, machine.Snapshot()),
+	system, err := mongod.System(o.Mongod, key)
+	if err != nil {
+		return nil, err
 	}
+	a := &agent{
+		options: o, key: key, network: n, logger: logger, system: system,
+		table: mesh.NewTable(time.Now), machine: machine,
+		board:    newBoard(o.Node, machine.Snapshot()),
+		locator:  &relay.Locator{Service: replService, Resolver: n.Resolver},
+		follower: hello.New(hello.Config{Address: o.Mongod, Logger: logger}),
+		watch:    vitals.New(vitals.Config{Address: o.Mongod}),
+		requests: make(chan func(context.Context) error),
+	}
+	a.dialer = mesh.NewDialer(mesh.DialerConfig{
+		Credentials: n.Credentials[replService], Resolver: n.Resolver, Policy: n.ReplSource,
+		Table: a.table, Timeout: peerTimeout, Logger: logger,
+	})
+	a.circle = heartbeat.New(heartbeat.Config{
+		Nodes: o.otherNodes(), Interval: o.profile.Heartbeat, Limit: o.profile.Limit, Dial: a.dialControl, Logger: logger,
+	})
+	a.self = newSelf(a.circle, o.Node, o.own().Address)
+	a.lease = lease{circle: a.circle, length: o.profile.Limit}
 	a.doors = map[role.State]*relay.Door{
 		role.Primary:   a.door(primaryService, primaryPort),
 		role.Secondary: a.door(secondaryService, secondaryPort),
@@ -97,14 +132,9 @@ func newAgent(o options, key mongod.Secret, n network, logger *slog.Logger) (*ag
 		return a, nil
 	}
 	a.repl = a.door(replService, replPort)
-	a.dialer = mesh.NewDialer(mesh.DialerConfig{
-		Credentials: n.Credentials[replService], Resolver: n.Resolver, Policy: n.ReplSource,
-		Table: a.table, Timeout: peerTimeout, Logger: logger,
-	})
 	for _, m := range o.others() {
 		peer, err := relay.ListenPeer(relay.PeerConfig{
-			Node: m.Node, Address: m.Address, Service: replService,
-			Resolver: n.Resolver, Dialer: a.dialer, Timeout: peerTimeout, Logger: logger,
+			Node: m.Node, Address: m.Address, Locator: a.locator, Dialer: a.dialer, Timeout: peerTimeout, Logger: logger,
 		})
 		if err != nil {
 			return nil, err
@@ -115,167 +145,23 @@ func newAgent(o options, key mongod.Secret, n network, logger *slog.Logger) (*ag
 }
 
 func (a *agent) door(service string, port int) *relay.Door {
-	return relay.NewDoor(relay.DoorConfig{
+	door := relay.DoorConfig{
 		Service: service, Address: a.Listen(port), Mongod: a.Mongod, Logger: a.logger,
-		Listen: mesh.ListenConfig{
-			Credentials: a.network.Credentials[service],
-			Authorizer: mesh.NewAuthorizer(mesh.AuthorizerConfig{
-				Service: service, Policy: a.network.Policies[service], Fallback: a.network.Verdicts,
-			}),
-			Table: a.table, Logger: a.logger,
-		},
-	})
+		Listen: a.listenConfig(service),
+	}
+	if service == primaryService {
+		door.Allowed = a.lease.valid
+	}
+	return relay.NewDoor(door)
 }
 
-// follow follows mongod until ctx ends, then cuts everything.
-func (a *agent) follow(ctx context.Context) error {
-	follower := hello.New(hello.Config{Address: a.Mongod, Logger: a.logger})
-	events := make(chan hello.Event)
-	following, stop := context.WithCancel(ctx)
-	defer a.close()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = follower.Run(following, events)
-	}()
-	defer func() { stop(); <-done }()
-	if !a.Flat {
-		a.publish(replService, replPort, map[string]string{"member": a.own().Address, "set": a.Set})
+// listenConfig says who may call a service of this node.
+func (a *agent) listenConfig(service string) mesh.ListenConfig {
+	return mesh.ListenConfig{
+		Credentials: a.network.Credentials[service],
+		Authorizer: mesh.NewAuthorizer(mesh.AuthorizerConfig{
+			Service: service, Policy: a.network.Policies[service], Fallback: a.network.Verdicts,
+		}),
+		Table: a.table, Logger: a.logger,
 	}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case e := <-events:
-			if err := a.observe(ctx, e); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-// close cuts every door and waits until nothing is left.
-func (a *agent) close() {
-	for _, state := range []role.State{role.Primary, role.Secondary} {
-		a.network.Registrar.Remove(a.instance(serviceOf(state)))
-		a.doors[state].Close()
-	}
-	if a.repl != nil {
-		a.network.Registrar.Remove(a.instance(replService))
-		a.repl.Close()
-	}
-	a.waiting.Wait()
-}
-
-// observe takes one observation of mongod and acts on it.
-func (a *agent) observe(ctx context.Context, e hello.Event) error {
-	before := a.machine.Snapshot()
-	var actions []role.Action
-	switch {
-	case e.Reply == nil:
-		if e.Loss == role.Ended {
-			a.distrust("mongod has ended")
-		}
-		actions = a.machine.Failed(e.At, e.Loss, e.Reason)
-	default:
-		if err := a.guard(ctx, e.Reply.Process); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			a.distrust(err.Error())
-			actions = a.machine.Failed(time.Now(), role.Distrusted, err.Error())
-			break
-		}
-		actions = a.machine.Heard(e.At, *e.Reply)
-	}
-	return a.act(ctx, e.At, before, actions)
-}
-
-// guard makes sure that the mongod process lets nobody in without
-// authentication, before anybody is led to it: through a relay, everybody comes
-// from its own loopback.
-func (a *agent) guard(ctx context.Context, process string) error {
-	if process == a.trusted {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, guardTimeout)
-	defer cancel()
-	client, err := mongod.System(a.Mongod, a.key)
-	if err != nil {
-		return err
-	}
-	defer mongod.Close(client)
-	stranger, err := mongod.Anonymous(a.Mongod)
-	if err != nil {
-		return err
-	}
-	defer mongod.Close(stranger)
-	if err := mongod.Guarded(ctx, client, stranger); err != nil {
-		if before := a.machine.Snapshot(); before.Reason != err.Error() {
-			a.logger.Error("mongod is not served", "err", err)
-		}
-		return err
-	}
-	a.trusted = process
-	if a.repl != nil {
-		return a.repl.Open()
-	}
-	return nil
-}
-
-// distrust shuts the way to mongod for the other members, until guard has seen
-// the next process.
-func (a *agent) distrust(reason string) {
-	a.trusted = ""
-	if a.repl != nil {
-		a.repl.Cut(reason)
-	}
-}
-
-// act does the actions in their order and notes when each was complete.
-func (a *agent) act(ctx context.Context, detected time.Time, before role.Snapshot, actions []role.Action) error {
-	now := a.machine.Snapshot()
-	a.board.set(now)
-	t := transition{From: before.State, To: now.State, Term: now.Term, Reason: now.Reason, Detected: detected}
-	since := func() *millis { d := millis(time.Since(detected)); return &d }
-	registered := false
-	for _, action := range actions {
-		service := serviceOf(action.Role)
-		switch action.Do {
-		case role.Cut:
-			t.Closed = a.doors[action.Role].Cut("role changed: " + service + " is gone")
-			t.Cut = since()
-			a.network.Registrar.Remove(a.instance(service))
-		case role.Accept:
-			if err := a.doors[action.Role].Open(); err != nil {
-				return fmt.Errorf("offer %s: %w", service, err)
-			}
-			t.Accepted = since()
-		case role.Register:
-			a.publish(service, portOf(action.Role), a.meta(action.Term))
-			registered = true
-		}
-	}
-	if before.State == now.State && t.Cut == nil && t.Accepted == nil {
-		return nil
-	}
-	a.logger.Info("role", "from", t.From, "to", t.To, "term", t.Term, "reason", t.Reason, "cut", t.Closed)
-	amend := a.board.record(t)
-	if registered {
-		a.waiting.Go(func() { a.awaitRegistered(ctx, detected, amend) })
-	}
-	return nil
-}
-
-func (a *agent) awaitRegistered(ctx context.Context, detected time.Time, amend func(func(*transition))) {
-	ctx, cancel := context.WithTimeout(ctx, registeredTimeout)
-	defer cancel()
-	if err := a.network.Registrar.Wait(ctx); err != nil {
-		if !errors.Is(err, context.Canceled) {
-			a.logger.Warn("role is not in the catalog yet", "err", err)
-		}
-		return
-	}
-	took := millis(time.Since(detected))
-	amend(func(t *transition) { t.Registered = &took })
 }

@@ -114,8 +114,8 @@ func TestRolesFollowTheSet(t *testing.T) {
 		}
 	})
 	t.Run("who may not connect is refused", func(t *testing.T) {
-		c.world.Policy.Set(meshtest.Deny("web", primaryService), meshtest.Allow("web", secondaryService))
-		defer c.world.Policy.Set(meshtest.Allow("web", primaryService), meshtest.Allow("web", secondaryService))
+		c.world.Policy.Set(meshtest.Deny("web", primaryService), meshtest.Allow("web", secondaryService), meshtest.Allow(replService, replService))
+		defer c.world.Policy.Set(meshtest.Allow("web", primaryService), meshtest.Allow("web", secondaryService), meshtest.Allow(replService, replService))
 		if _, err := c.reach(primary, primaryService, primaryPort); err == nil {
 			t.Error("denied, and let in")
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sluice/mongo-agent/role"
+	"sluice/mongo-agent/vitals"
 )
 
 // keptTransitions is how many transitions the board remembers.
@@ -54,6 +55,7 @@ type board struct {
 	changed     chan struct{}
 	transitions []transition
 	count       map[role.State]uint64
+	process     vitals.Event
 }
 
 func newBoard(node string, snapshot role.Snapshot) *board {
@@ -78,6 +80,13 @@ func (b *board) set(s role.Snapshot) {
 		close(b.changed)
 		b.changed = make(chan struct{})
 	}
+}
+
+// setProcess publishes the state of mongod's process.
+func (b *board) setProcess(e vitals.Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.process = e
 }
 
 // record adds a transition and returns how to amend it later.

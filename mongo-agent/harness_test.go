@@ -208,10 +208,8 @@ func (c *cluster) start(o options) *running {
 		Credentials: map[string]mesh.CredentialSource{}, Policies: map[string]mesh.PolicySource{},
 		Resolver: c.world.Catalog, Registrar: registrations, Store: c.store,
 	}
-	services := []string{primaryService, secondaryService}
-	if !o.Flat {
-		services, n.ReplSource = append(services, replService), c.world.Policy
-	}
+	services := []string{primaryService, secondaryService, replService}
+	n.ReplSource = c.world.Policy
 	for _, name := range services {
 		n.Credentials[name], n.Policies[name] = c.world.Credentials(name), c.world.Policy
 	}

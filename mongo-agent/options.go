@@ -132,6 +132,14 @@ func (o options) others() []member {
 	return slices.DeleteFunc(slices.Clone(o.Members), func(m member) bool { return m.Node == o.Node })
 }
 
+func (o options) otherNodes() []string {
+	var nodes []string
+	for _, m := range o.others() {
+		nodes = append(nodes, m.Node)
+	}
+	return nodes
+}
+
 // initiates reports whether the own member is the one that starts the set.
 func (o options) initiates() bool { return o.Members[0].Node == o.Node }
 

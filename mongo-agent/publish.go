@@ -34,6 +34,18 @@ func (a *agent) meta(term int64) map[string]string {
 	}
 }
 
+// publishRepl registers the way to the member, and to its agent. Without relays
+// the agent is all there is.
+func (a *agent) publishRepl() {
+	port := replPort
+	if a.Flat {
+		port = controlPort
+	}
+	a.publish(replService, port, map[string]string{
+		"member": a.own().Address, "set": a.Set, metaControl: strconv.Itoa(controlPort),
+	})
+}
+
 // publish registers an instance as healthy; the registrar repeats that until the
 // process ends.
 func (a *agent) publish(service string, port int, meta map[string]string) {

@@ -36,7 +36,7 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 		return err
 	}
 	group := &service.Group{Logger: logger}
-	n, registrar := connect(client, group, o.Flat)
+	n, registrar := connect(client, group)
 	return assemble(ctx, assembly{
 		options: o, key: key, password: password, network: n,
 		logger: logger, group: group, registrar: registrar,
@@ -46,24 +46,20 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 // connect makes the Consul side of the agent and adds its watches to group. The
 // registrar is added last of all, by assemble: a stop begins with taking back
 // what was announced.
-func connect(client *consul.Client, group *service.Group, flat bool) (network, *consul.Registrar) {
+func connect(client *consul.Client, group *service.Group) (network, *consul.Registrar) {
 	n := network{
 		Credentials: map[string]mesh.CredentialSource{},
 		Policies:    map[string]mesh.PolicySource{},
 		Verdicts:    client.Verdicts(),
 		Store:       client,
 	}
-	services := []string{primaryService, secondaryService}
-	if !flat {
-		services = append(services, replService)
-		source := client.SourcePolicy(replService)
-		group.Add("intentions of "+replService, source.Run)
-		n.ReplSource = source
-		resolver := client.Resolver(replService)
-		group.Add("resolver", resolver.Run)
-		n.Resolver = resolver
-	}
-	for _, name := range services {
+	source := client.SourcePolicy(replService)
+	group.Add("intentions of "+replService, source.Run)
+	n.ReplSource = source
+	resolver := client.Resolver(replService)
+	group.Add("resolver", resolver.Run)
+	n.Resolver = resolver
+	for _, name := range []string{primaryService, secondaryService, replService} {
 		identity := client.Identity(name)
 		group.Add("identity "+name, identity.Run)
 		n.Credentials[name] = identity
@@ -101,9 +97,10 @@ func assemble(ctx context.Context, s assembly) error {
 	}
 	a.reports(ops)
 	s.group.Add("operations", ops.Run)
-	if a.dialer != nil {
-		s.group.Add("dialer", a.dialer.Run)
-	}
+	s.group.Add("mongod client", a.keepClient)
+	s.group.Add("dialer", a.dialer.Run)
+	s.group.Add("control", a.serveControl)
+	s.group.Add("heartbeats", a.circle.Run)
 	for _, peer := range a.peers {
 		s.group.Add("member "+peer.Addr().String(), peer.Run)
 	}
@@ -112,6 +109,7 @@ func assemble(ctx context.Context, s assembly) error {
 		a.awaitIdentities(ctx)
 		return a.follow(ctx)
 	})
+	s.group.Add("elections", a.assist)
 	if s.options.initiates() {
 		s.group.Add("initiation", a.initiate)
 	}
@@ -119,10 +117,18 @@ func assemble(ctx context.Context, s assembly) error {
 		s.group.Add("application user", func(ctx context.Context) error { return a.keepUser(ctx, s.password) })
 	}
 	s.group.Add("registrar", s.registrar.Run)
+	s.group.Add("hand-over", a.handOverAtEnd)
 	if s.built != nil {
 		s.built(a)
 	}
 	return s.group.Run(ctx)
+}
+
+// keepClient closes the client of mongod at the end.
+func (a *agent) keepClient(ctx context.Context) error {
+	<-ctx.Done()
+	mongod.Close(a.system)
+	return nil
 }
 
 // Bounds of the wait for identities at the start.

@@ -74,6 +74,8 @@ func (f Failure) Round() string { return fmt.Sprintf("%s@%d", f.Subject, f.Term)
 // Advice is what to do about a failure.
 type Advice struct {
 	Failure
+	// Since is when the failure was first seen.
+	Since time.Time
 	// Stand says that the own mongod should stand for election now.
 	Stand bool
 	// Wait says why not, if it should not.
@@ -124,7 +126,7 @@ func (h *Helper) Look(now time.Time, p Picture) (Advice, bool) {
 		h.round, h.since = failure.Round(), now
 	}
 	wait := h.reasonToWait(now, p, failure)
-	return Advice{Failure: failure, Stand: wait == "", Wait: wait}, true
+	return Advice{Failure: failure, Since: h.since, Stand: wait == "", Wait: wait}, true
 }
 
 // Tried takes note of a try at now.

@@ -161,6 +161,13 @@ func HasCode(err error, codes ...int) bool {
 	return false
 }
 
+// IsAnswer reports whether err is what mongod has answered, and not a failure to
+// reach it.
+func IsAnswer(err error) bool {
+	var answer mongo.CommandError
+	return errors.As(err, &answer) && answer.Code != 0
+}
+
 // Reachable dials address and closes the connection: nil means that somebody
 // listens there.
 func Reachable(ctx context.Context, address string) error {

@@ -31,7 +31,10 @@ type DoorConfig struct {
 	// Listen is how peers are verified and authorized. Its DrainTimeout is not
 	// used: a door is cut, never drained.
 	Listen mesh.ListenConfig
-	Logger *slog.Logger
+	// Allowed is asked for each piece of an answer of mongod whether it may go
+	// out; nil lets everything out. It must be fast.
+	Allowed func() bool
+	Logger  *slog.Logger
 }
 
 // Door is a listener of the mesh in front of mongod that can be opened and cut
@@ -116,6 +119,9 @@ func (d *Door) forward(ctx context.Context, conn net.Conn) {
 			d.cfg.Logger.Debug("mongod does not accept", "service", d.cfg.Service, "err", err)
 		}
 		return
+	}
+	if d.cfg.Allowed != nil {
+		backend = &gated{backend, d.cfg.Allowed}
 	}
 	_ = mesh.Splice(ctx, conn, backend)
 }

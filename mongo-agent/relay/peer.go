@@ -24,10 +24,9 @@ type PeerConfig struct {
 	// Address is the member's name in the replica set, "host:port" on this
 	// node's loopback, where the own mongod looks for it.
 	Address string
-	// Service is what members offer each other.
-	Service  string
-	Resolver mesh.Resolver
-	Dialer   *mesh.Dialer
+	// Locator finds what members offer each other.
+	Locator *Locator
+	Dialer  *mesh.Dialer
 	// Timeout bounds the way to the member; after it the own mongod's connection
 	// is reset.
 	Timeout time.Duration
@@ -40,6 +39,13 @@ type Peer struct {
 	cfg    PeerConfig
 	socket net.Listener
 	last   atomic.Pointer[string]
+
+	mu sync.Mutex
+	// lost says why the member is known not to answer; nil while it may.
+	lost error
+	// carried is cancelled, and replaced, when the member is lost.
+	carried context.Context
+	reset   context.CancelCauseFunc
 }
 
 // ListenPeer binds the listener. From then on connections are taken, and handled
@@ -49,7 +55,36 @@ func ListenPeer(cfg PeerConfig) (*Peer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for member %s: %w", cfg.Node, err)
 	}
-	return &Peer{cfg: cfg, socket: socket}, nil
+	p := &Peer{cfg: cfg, socket: socket}
+	p.carried, p.reset = context.WithCancelCause(context.Background())
+	return p, nil
+}
+
+// Lose takes note that the member does not answer: its connections are reset, and
+// new ones at once, because mongod takes a refusal as news and waits out silence.
+func (p *Peer) Lose(reason string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lost != nil {
+		return
+	}
+	p.lost = fmt.Errorf("the agent of %s is lost: %s", p.cfg.Node, reason)
+	p.reset(p.lost)
+	p.carried, p.reset = context.WithCancelCause(context.Background())
+}
+
+// Find takes back what Lose said.
+func (p *Peer) Find() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lost = nil
+}
+
+// way returns the context that connections live in now, or why there are none.
+func (p *Peer) way() (context.Context, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.carried, p.lost
 }
 
 // Addr returns where the peer listens.
@@ -87,7 +122,14 @@ func (p *Peer) Run(ctx context.Context) error {
 // way, it is reset at once: to mongod a refusal is news and silence costs a
 // time-out.
 func (p *Peer) carry(ctx context.Context, local net.Conn) {
-	remote, err := p.dial(ctx)
+	carried, err := p.way()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(carried, func() { cancel(context.Cause(carried)) })()
+	var remote net.Conn
+	if err == nil {
+		remote, err = p.dial(ctx)
+	}
 	p.note(ctx, err)
 	if err != nil {
 		reset(local)
@@ -99,16 +141,11 @@ func (p *Peer) carry(ctx context.Context, local net.Conn) {
 func (p *Peer) dial(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
 	defer cancel()
-	instances, err := p.cfg.Resolver.Instances(ctx, p.cfg.Service)
+	instance, err := p.cfg.Locator.Instance(ctx, p.cfg.Node)
 	if err != nil {
 		return nil, err
 	}
-	for _, instance := range instances {
-		if instance.Node == p.cfg.Node {
-			return p.cfg.Dialer.DialInstance(ctx, instance)
-		}
-	}
-	return nil, fmt.Errorf("%s on node %s: %w", p.cfg.Service, p.cfg.Node, mesh.ErrNoInstance)
+	return p.cfg.Dialer.DialInstance(ctx, instance)
 }
 
 // note logs the first of equal failures and the recovery.

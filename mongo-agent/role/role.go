@@ -6,6 +6,8 @@
 // the newest evidence says that the member has it, and every failure takes it
 // away until a reply arrives that was asked for after the failure.
 //
+// A fence overrules what a primary says about itself: others know better.
+//
 // The invariants, which a fuzz test holds it to: at most one role is served;
 // what is served is cut before another is accepted; what is registered was
 // accepted before.
@@ -119,6 +121,8 @@ const (
 	Ended
 	// Distrusted: it answers, but nobody may be let through to it.
 	Distrusted
+	// Frozen: the process exists and does not run.
+	Frozen
 )
 
 // Do is one kind of action.
@@ -160,6 +164,11 @@ type Snapshot struct {
 	Since time.Time `json:"since"`
 	// Reason says why there is no role; empty while there is one.
 	Reason string `json:"reason,omitempty"`
+	// Fence says why a primary is not served; empty is no fence.
+	Fence string `json:"fence,omitempty"`
+	// OpTime is the last operation that the member has applied, as of Asked.
+	OpTime OpTime    `json:"optime"`
+	Asked  time.Time `json:"-"`
 }
 
 // Config says whose roles count.
@@ -194,7 +203,7 @@ func (m *Machine) Snapshot() Snapshot { return m.now }
 // until it answers again.
 func (m *Machine) Failed(now time.Time, loss Loss, reason string) []Action {
 	m.failed = now
-	m.enter(now, map[Loss]State{Silent: Unknown, Ended: Dead, Distrusted: Other}[loss])
+	m.enter(now, map[Loss]State{Silent: Unknown, Frozen: Unknown, Ended: Dead, Distrusted: Other}[loss])
 	m.now.Primary, m.now.Reason = "", reason
 	return m.cut(nil)
 }
@@ -215,6 +224,10 @@ func (m *Machine) Heard(now time.Time, r Reply) []Action {
 	state, reason := m.judge(r)
 	m.enter(now, state)
 	m.now.Term, m.now.Me, m.now.Primary, m.now.Set, m.now.Reason = r.Term, r.Me, r.Primary, r.Set, reason
+	m.now.OpTime, m.now.Asked = r.OpTime, r.Asked
+	if state == Primary && m.now.Fence != "" {
+		return m.cut(nil)
+	}
 
 	// A primary of a later term was not primary in between, even if nobody
 	// noticed: connections of the earlier term must not live on.
@@ -229,6 +242,24 @@ func (m *Machine) Heard(now time.Time, r Reply) []Action {
 		return []Action{{Do: Register, Role: state, Term: r.Term}}
 	}
 	return nil
+}
+
+// Fence keeps a primary from being served for as long as reason is not empty,
+// whatever the member says about itself. Once the fence is taken away, the member
+// is served again on the first answer that was asked for after that.
+func (m *Machine) Fence(now time.Time, reason string) []Action {
+	if reason == m.now.Fence {
+		return nil
+	}
+	m.now.Fence = reason
+	if reason == "" {
+		m.failed = now
+		return nil
+	}
+	if m.served != Primary {
+		return nil
+	}
+	return m.cut(nil)
 }
 
 func (m *Machine) outdated(r Reply) bool {

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"sync"
+	"time"
+
+	"sluice/mongo-agent/heartbeat"
+	"sluice/mongo-agent/role"
+)
+
+// self is what the agent says about itself to the others. It is safe for
+// concurrent use.
+type self struct {
+	circle *heartbeat.Circle
+
+	mu     sync.Mutex
+	status heartbeat.Status
+	// answered says that mongod has answered since the agent's start, so that its
+	// silence means something.
+	answered bool
+	// round is the failure for which the log is to be known, and since when.
+	round string
+	since time.Time
+}
+
+func newSelf(circle *heartbeat.Circle, node, member string) *self {
+	s := &self{circle: circle, status: heartbeat.Status{Node: node, Member: member}}
+	circle.Say(s.status)
+	return s
+}
+
+func (s *self) change(change func(*heartbeat.Status)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.status)
+	s.circle.Say(s.status)
+}
+
+// heard takes what is known about mongod.
+func (s *self) heard(now role.Snapshot) {
+	s.change(func(status *heartbeat.Status) {
+		s.answered = s.answered || now.Set != ""
+		status.Role, status.Term, status.OpTime, status.Primary = now.State, now.Term, now.OpTime, now.Primary
+		status.Frozen = s.answered && now.State == role.Unknown
+		if s.round != "" && now.Asked.After(s.since) {
+			status.Round = s.round
+		}
+	})
+}
+
+func (s *self) lost(nodes []string) {
+	s.change(func(status *heartbeat.Status) { status.Lost = nodes })
+}
+
+func (s *self) source(address string) {
+	s.change(func(status *heartbeat.Status) { status.Source = address })
+}
+
+func (s *self) successor(node string) {
+	s.change(func(status *heartbeat.Status) { status.Successor = node })
+}
+
+// begin makes a failure the one for which the log must be known. It reports
+// whether it is not yet.
+func (s *self) begin(round string, now time.Time) (missing bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.round != round {
+		s.round, s.since = round, now
+	}
+	return s.status.Round != round
+}
+
+func (s *self) load() heartbeat.Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status
+}
