@@ -169,8 +169,12 @@ func (c *Conn) release() {
 
 // reset closes a connection so that the peer gets a reset instead of an end.
 func reset(conn net.Conn) {
-	if c, ok := conn.(*Conn); ok {
+	switch c := conn.(type) {
+	case *Conn:
 		c.abort("the other side was reset")
+		return
+	case interface{ Reset() }:
+		c.Reset()
 		return
 	}
 	if tcp, ok := conn.(interface{ SetLinger(int) error }); ok {

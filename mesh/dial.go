@@ -120,6 +120,23 @@ func (d *Dialer) DialInstance(ctx context.Context, instance Instance) (*Conn, er
 	return conn, nil
 }
 
+// probe is DialInstance for an instance that is not expected to accept: a
+// failure is neither counted nor held against it.
+func (d *Dialer) probe(ctx context.Context, instance Instance) (*Conn, error) {
+	own, err := d.credentials()
+	if err == nil {
+		err = d.refused(own, instance.ID.Service())
+	}
+	if err != nil {
+		return nil, err
+	}
+	conn, err := d.connect(ctx, own, instance)
+	if err == nil {
+		d.note(instance.Address, nil)
+	}
+	return conn, withTimeout(err)
+}
+
 // note counts the result of one dial and remembers an instance that failed.
 func (d *Dialer) note(address string, err error) {
 	count := &d.cfg.Table.count

@@ -47,6 +47,7 @@ type Report struct {
 	Policies    []PolicyReport   `json:"policies"`
 	Connections []ConnectionInfo `json:"connections"`
 	Counters    Counters         `json:"counters"`
+	Upstreams   []UpstreamReport `json:"upstreams,omitempty"`
 }
 
 // PolicyRef names a policy that a report shows.
@@ -63,6 +64,7 @@ type ReportConfig struct {
 	Credentials []CredentialSource
 	Policies    []PolicyRef
 	Table       *Table
+	Upstreams   []*Upstream
 	// Now tells the time; nil is time.Now.
 	Now func() time.Time
 }
@@ -83,6 +85,9 @@ func (c ReportConfig) Report() Report {
 	if c.Table != nil {
 		report.Connections = c.Table.Connections()
 		report.Counters = c.Table.Counters()
+	}
+	for _, upstream := range c.Upstreams {
+		report.Upstreams = append(report.Upstreams, upstream.Report())
 	}
 	return report
 }

@@ -93,7 +93,10 @@ func closeWrite(conn net.Conn) error {
 // buffersOf returns the pool of the table that a or b belongs to.
 func buffersOf(conns ...net.Conn) *sync.Pool {
 	for _, conn := range conns {
-		if c, ok := conn.(*Conn); ok {
+		switch c := conn.(type) {
+		case *Conn:
+			return &c.table.buffers
+		case *leaderEnd:
 			return &c.table.buffers
 		}
 	}

@@ -2,7 +2,6 @@ package mesh
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,11 +16,8 @@ import (
 const (
 	DefaultHold           = 10 * time.Second
 	DefaultMaxConnections = 4096
+	DefaultMaxHeld        = 1024
 )
-
-// holdPause is how often a held connection asks again where the resolver does
-// not say when it knows more.
-const holdPause = 100 * time.Millisecond
 
 // UpstreamConfig is what an Upstream carries where.
 type UpstreamConfig struct {
@@ -47,6 +43,20 @@ type UpstreamConfig struct {
 	// Prefer puts instances into the order in which they are tried; nil is the
 	// Dialer's order. It may drop some.
 	Prefer func([]Instance) []Instance
+	// MaxHeld bounds the connections that wait for an instance at one time;
+	// further ones are reset. Default 1024.
+	MaxHeld int
+	// Epoch returns the epoch in which an instance leads, from its registration;
+	// 0 is not known. It makes the service one that has one leader at a time: all
+	// connections go to the instance of the highest epoch that was ever known, and
+	// those to others are reset. nil is a service whose instances are equal.
+	Epoch func(Instance) int64
+	// Candidates returns further instances to try while no instance of the
+	// resolver accepts; it must not block. Used with Epoch only; may be nil.
+	Candidates func() []Instance
+	// Protocol is what may be known about the bytes; used with Epoch only. nil
+	// carries them unseen.
+	Protocol *Protocol
 	// Logger receives failures; nil is silent.
 	Logger *slog.Logger
 }
@@ -56,8 +66,11 @@ type Upstream struct {
 	cfg     UpstreamConfig
 	net     net.Listener
 	running atomic.Bool
+	live    atomic.Int64
 	places  chan struct{}
 	state   upstreamState
+	// led is nil where all instances are equal.
+	led *led
 }
 
 // ListenUpstream binds the local address. Nothing is accepted before Run.
@@ -82,6 +95,9 @@ func ListenUpstream(cfg UpstreamConfig) (*Upstream, error) {
 	if cfg.MaxConnections <= 0 {
 		cfg.MaxConnections = DefaultMaxConnections
 	}
+	if cfg.MaxHeld <= 0 {
+		cfg.MaxHeld = DefaultMaxHeld
+	}
 	if cfg.Prefer == nil {
 		cfg.Prefer = cfg.Dialer.cfg.Prefer
 	}
@@ -92,11 +108,15 @@ func ListenUpstream(cfg UpstreamConfig) (*Upstream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mesh: listen for upstream %s: %w", cfg.Service, err)
 	}
-	return &Upstream{
+	u := &Upstream{
 		cfg: cfg, net: socket,
 		places: make(chan struct{}, cfg.MaxConnections),
 		state:  upstreamState{changed: make(chan struct{})},
-	}, nil
+	}
+	if cfg.Epoch != nil {
+		u.led = newLed(cfg, &u.state)
+	}
+	return u, nil
 }
 
 // Addr returns the bound local address.
@@ -112,6 +132,9 @@ func (u *Upstream) Run(ctx context.Context) error {
 	defer stopCarrying(nil)
 	var accepting, carriers sync.WaitGroup
 	accepting.Go(func() { u.watchPolicy(ctx) })
+	if u.led != nil {
+		accepting.Go(func() { u.led.run(ctx) })
+	}
 	accepting.Go(func() {
 		u.acceptAll(ctx, func(local net.Conn) {
 			carriers.Go(func() {
@@ -135,6 +158,9 @@ func (u *Upstream) Run(ctx context.Context) error {
 	case <-timer.C:
 		stopCarrying(errors.New("mesh: upstream is shutting down"))
 		<-drained
+	}
+	if u.led != nil {
+		u.led.group.Wait()
 	}
 	return nil
 }
@@ -170,6 +196,10 @@ func (u *Upstream) acceptAll(ctx context.Context, carry func(net.Conn)) {
 // carry dials for one local connection until dialling ends, and copies until
 // carrying ends.
 func (u *Upstream) carry(dialling, carrying context.Context, local net.Conn) {
+	if u.led != nil {
+		u.carryLed(dialling, carrying, local)
+		return
+	}
 	conn, err := u.hold(dialling)
 	if dialling.Err() == nil {
 		u.state.set(err)
@@ -179,122 +209,13 @@ func (u *Upstream) carry(dialling, carrying context.Context, local net.Conn) {
 		reset(local)
 		return
 	}
+	u.live.Add(1)
+	defer u.live.Add(-1)
 	u.state.established(conn)
 	if u.cfg.IdleTimeout > 0 {
 		defer watchIdle(conn, u.cfg.IdleTimeout)()
 	}
 	if err := Splice(carrying, local, conn); err != nil {
 		u.cfg.Logger.Debug("upstream connection ended", "destination", u.cfg.Service, "err", err)
-	}
-}
-
-// hold dials, and dials again while there is nobody to dial.
-func (u *Upstream) hold(ctx context.Context) (*Conn, error) {
-	until := time.Now().Add(max(u.cfg.Hold, 0))
-	for {
-		var changed <-chan struct{}
-		if r, ok := u.cfg.Dialer.cfg.Resolver.(resolutions); ok {
-			changed = r.Changed(u.cfg.Service)
-		}
-		conn, err := u.cfg.Dialer.dial(ctx, u.cfg.Service, u.cfg.Prefer)
-		if err == nil || !errors.Is(err, ErrNoInstance) && !errors.Is(err, ErrNotReady) {
-			return conn, err
-		}
-		u.state.set(err)
-		left := time.Until(until)
-		if left <= 0 {
-			return nil, err
-		}
-		timer := time.NewTimer(min(left, holdPause))
-		select {
-		case <-changed:
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, ctx.Err()
-		}
-		timer.Stop()
-	}
-}
-
-// watchPolicy keeps Err true while nobody dials: a deny shows at once, and goes
-// at once when it is taken back.
-func (u *Upstream) watchPolicy(ctx context.Context) {
-	for {
-		changed := u.cfg.Dialer.changed()
-		if own, err := u.cfg.Dialer.credentials(); err == nil {
-			if _, known := u.cfg.Dialer.policy(); known {
-				u.state.judged(u.cfg.Dialer.refused(own, u.cfg.Service))
-			}
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// Err returns nil, or why the newest dial failed, or that our own intentions
-// would refuse the next one. The next success clears it, and so does a change of
-// intentions that takes a deny back.
-func (u *Upstream) Err() error { return u.state.load() }
-
-// Changed returns a channel that is closed when Err changes.
-func (u *Upstream) Changed() <-chan struct{} {
-	u.state.mu.Lock()
-	defer u.state.mu.Unlock()
-	return u.state.changed
-}
-
-// Last describes the newest established connection, which may have ended since,
-// and its peer's leaf. false means that there has been none.
-func (u *Upstream) Last() (ConnectionInfo, *x509.Certificate, bool) {
-	conn := u.state.last.Load()
-	if conn == nil {
-		return ConnectionInfo{}, nil, false
-	}
-	return conn.Info(), conn.PeerCertificate(), true
-}
-
-// upstreamState is what an Upstream tells about itself.
-type upstreamState struct {
-	last atomic.Pointer[Conn]
-
-	mu      sync.Mutex
-	err     error
-	changed chan struct{}
-}
-
-func (s *upstreamState) load() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.err
-}
-
-func (s *upstreamState) established(conn *Conn) { s.last.Store(conn) }
-
-func (s *upstreamState) set(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.setLocked(err)
-}
-
-// judged takes the verdict of our own intentions: nil clears a deny, but nothing
-// else.
-func (s *upstreamState) judged(verdict error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if verdict != nil || errors.Is(s.err, ErrDenied) {
-		s.setLocked(verdict)
-	}
-}
-
-func (s *upstreamState) setLocked(err error) {
-	same := (err == nil) == (s.err == nil) && (err == nil || err.Error() == s.err.Error())
-	s.err = err
-	if !same {
-		close(s.changed)
-		s.changed = make(chan struct{})
 	}
 }
