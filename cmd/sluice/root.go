@@ -131,6 +131,7 @@ func newRoot(a *app) *cobra.Command {
 	root.AddCommand(
 		newUp(a), newDown(a), newStatus(a), newExec(a), newLogs(a),
 		newIntentions(a), newFault(a), newCerts(a), newDoctor(a),
+		newLedger(a),
 	)
 	return root
 }
