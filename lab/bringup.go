@@ -101,6 +101,9 @@ func (s *Supervisor) makeSecrets(context.Context) error {
 	if err := s.makeCertificates(time.Now()); err != nil {
 		return err
 	}
+	if err := errors.Join(s.faults.clear(), keepProfile(s.layout, s.options.Profile)); err != nil {
+		return err
+	}
 	for _, n := range s.nodes {
 		if err := n.dataDirs(s.layout); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 
 	"sluice/intentions"
 	"sluice/lab/control"
+	"sluice/lab/engine"
 	"sluice/mesh"
 )
 
@@ -111,7 +112,7 @@ func (s *Supervisor) whoEnforces(ctx context.Context, request EnforcedRequest) E
 func (n *node) deafness() string {
 	agent := n.process(processConsul)
 	switch {
-	case n.machine.IsCut():
+	case n.machine.IsCut() != engine.NoDirection:
 		return "its node is cut off"
 	case agent == nil:
 		return ""

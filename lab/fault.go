@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sluice/lab/control"
+	"sluice/lab/engine"
 )
 
 // FaultAction is what a fault does.
@@ -16,10 +17,11 @@ type FaultAction string
 // The faults, by the verbs of the command line.
 const (
 	FaultKill    FaultAction = "kill"    // SIGKILL; the process stays dead until restart or heal
+	FaultTerm    FaultAction = "term"    // SIGTERM, and nothing else; it stays down until restart or heal
 	FaultStop    FaultAction = "stop"    // SIGSTOP: alive, silent
 	FaultCont    FaultAction = "cont"    // SIGCONT
 	FaultRestart FaultAction = "restart" // ended if it runs, then started as at `up`
-	FaultCut     FaultAction = "cut"     // the node's link drops every frame
+	FaultCut     FaultAction = "cut"     // the node's link drops every frame, or those of one direction
 	FaultHeal    FaultAction = "heal"    // all of the above undone
 )
 
@@ -28,6 +30,8 @@ const (
 type FaultRequest struct {
 	Action FaultAction `json:"action"`
 	Target string      `json:"target"`
+	// Direction is what a cut of a node drops; empty means both ways.
+	Direction engine.Direction `json:"direction,omitempty"`
 	// DryRun asks what would be done, and does nothing.
 	DryRun bool `json:"dry_run,omitempty"`
 }
@@ -44,6 +48,11 @@ type faultStep struct {
 	// what says it, as of something that has been done: "killed web-1/web".
 	what string
 	do   func(context.Context) error
+	// makes is the fault that it makes; its Action is empty when it makes none.
+	makes FaultRecord
+	// heals are the faults of target that it undoes.
+	target string
+	heals  []FaultAction
 }
 
 // faultTimeout bounds one fault; a restart waits for the old process to go.
@@ -66,7 +75,7 @@ func (s *Supervisor) handleFault(ctx context.Context, call *control.Call) error 
 			result.Planned = append(result.Planned, step.what)
 			continue
 		}
-		if err := step.do(ctx); err != nil {
+		if err := s.takeFault(ctx, step); err != nil {
 			return fail(2, "sluice status", "%s %s: %v", request.Action, request.Target, err)
 		}
 		result.Done = append(result.Done, step.what)
@@ -75,14 +84,32 @@ func (s *Supervisor) handleFault(ctx context.Context, call *control.Call) error 
 	return call.Result(result)
 }
 
+// takeFault makes or heals one fault. A fault is on the list before it is made,
+// and stays there when it was perhaps made; it leaves the list once it is healed.
+func (s *Supervisor) takeFault(ctx context.Context, step faultStep) error {
+	if step.makes.Action != "" {
+		step.makes.Since = time.Now()
+		if err := s.faults.add(step.makes); err != nil {
+			return err
+		}
+	}
+	if err := step.do(ctx); err != nil {
+		return err
+	}
+	if len(step.heals) > 0 {
+		return s.faults.remove(step.target, step.heals...)
+	}
+	return nil
+}
+
 // faultSteps is what a fault comes to at this moment. It changes nothing.
 func (s *Supervisor) faultSteps(request FaultRequest) ([]faultStep, error) {
 	switch request.Action {
 	case FaultCut:
-		return s.cut(request.Target)
+		return s.cut(request.Target, request.Direction)
 	case FaultHeal:
 		return s.heal(request.Target)
-	case FaultKill, FaultStop, FaultCont, FaultRestart:
+	case FaultKill, FaultTerm, FaultStop, FaultCont, FaultRestart:
 		return s.signal(request)
 	default:
 		return nil, fail(2, "sluice fault --help", "unknown fault %q", request.Action)
@@ -112,7 +139,7 @@ func (s *Supervisor) signal(request FaultRequest) ([]faultStep, error) {
 			// What of a whole node is dead already needs no fault.
 			continue
 		}
-		steps = append(steps, n.fault(request.Action, name))
+		steps = append(steps, s.processFault(n, request.Action, name))
 	}
 	return steps, nil
 }
@@ -121,146 +148,31 @@ func (n *node) noProcess(name string) error {
 	return fail(2, "processes of "+n.node.Name+": "+joinWords(n.names()), "no process %q on %s", name, n.node.Name)
 }
 
-// fault is one of the faults of a process.
-func (n *node) fault(action FaultAction, name string) faultStep {
+// processFault is one of the faults of a process.
+func (s *Supervisor) processFault(n *node, action FaultAction, name string) faultStep {
 	p := n.process(name)
 	label := n.node.Name + "/" + name
+	sends := func(signal syscall.Signal) func(context.Context) error {
+		return func(context.Context) error { return p.Signal(signal) }
+	}
+	made := FaultRecord{Action: action, Target: label}
 	switch action {
 	case FaultKill:
-		return faultStep{"killed " + label, p.Kill}
+		return faultStep{what: "killed " + label, do: p.Kill, makes: made}
+	case FaultTerm:
+		return faultStep{what: "told " + label + " to end", do: sends(syscall.SIGTERM), makes: made}
 	case FaultStop:
-		return faultStep{"stopped " + label, func(context.Context) error { return p.Signal(syscall.SIGSTOP) }}
+		return faultStep{what: "stopped " + label, do: sends(syscall.SIGSTOP), makes: made}
 	case FaultCont:
-		return faultStep{"continued " + label, func(context.Context) error { return p.Signal(syscall.SIGCONT) }}
+		return faultStep{what: "continued " + label, do: sends(syscall.SIGCONT), target: label, heals: []FaultAction{FaultStop}}
 	case FaultRestart:
-		return faultStep{"restarted " + label, p.Restart}
+		return faultStep{
+			what: "restarted " + label, target: label, heals: []FaultAction{FaultKill, FaultTerm, FaultStop},
+			do: p.Restart,
+		}
 	case FaultCut, FaultHeal:
 	}
-	return faultStep{label, func(context.Context) error { return fmt.Errorf("%s is not a fault of a process", action) }}
-}
-
-// targets are the nodes that a target names: a node, a datacenter, or all.
-func (s *Supervisor) targets(target string) ([]*node, error) {
-	if target == "" {
-		return s.nodes, nil
-	}
-	var found []*node
-	for _, n := range s.nodes {
-		if n.datacenter.Name == target {
-			found = append(found, n)
-		}
-	}
-	if len(found) > 0 {
-		return found, nil
-	}
-	name, _, _ := strings.Cut(target, "/")
-	n, err := s.find(name)
-	if err != nil {
-		return nil, err
-	}
-	return []*node{n}, nil
-}
-
-func (s *Supervisor) cut(target string) ([]faultStep, error) {
-	if target == "" || strings.Contains(target, "/") {
-		return nil, fail(2, "sluice fault cut NODE|DATACENTER", "cut wants a node or a datacenter")
-	}
-	if _, ok := s.topology.Datacenter(target); ok {
-		step, err := s.partition(target, true)
-		return []faultStep{step}, err
-	}
-	n, err := s.find(target)
-	if err != nil {
-		return nil, err
-	}
-	return []faultStep{{"cut " + target, n.machine.Cut}}, nil
-}
-
-// partitioner is an engine that can part a whole datacenter from the others, and
-// leave its nodes together.
-type partitioner interface {
-	CutDatacenter(ctx context.Context, name string) error
-	HealDatacenter(ctx context.Context, name string) error
-}
-
-// partition cuts a datacenter off from the others, or takes that back.
-func (s *Supervisor) partition(name string, cut bool) (faultStep, error) {
-	able, ok := s.engine.(partitioner)
-	if !ok {
-		return faultStep{}, fail(2, "sluice up --engine netns", "cut %s: cannot, because the %s engine has no links", name, s.engine.Kind())
-	}
-	act, word := able.HealDatacenter, "healed"
-	if cut {
-		act, word = able.CutDatacenter, "cut"
-	}
-	return faultStep{word + " datacenter " + name, func(ctx context.Context) error {
-		if err := act(ctx, name); err != nil {
-			return err
-		}
-		s.partitioned.Store(name, cut)
-		return nil
-	}}, nil
-}
-
-// rejoin takes back the partitions of the datacenters that the target names.
-func (s *Supervisor) rejoin(target string) ([]faultStep, error) {
-	var steps []faultStep
-	for _, dc := range s.topology.Datacenters {
-		cut, _ := s.partitioned.Load(dc.Name)
-		if cut != true || target != "" && target != dc.Name {
-			continue
-		}
-		step, err := s.partition(dc.Name, false)
-		if err != nil {
-			return nil, err
-		}
-		steps = append(steps, step)
-	}
-	return steps, nil
-}
-
-// heal undoes every fault of the target: links up, frozen processes on, dead
-// ones started.
-func (s *Supervisor) heal(target string) ([]faultStep, error) {
-	nodes, err := s.targets(target)
-	if err != nil {
-		return nil, err
-	}
-	steps, err := s.rejoin(target)
-	if err != nil {
-		return nil, err
-	}
-	_, only, one := strings.Cut(target, "/")
-	if one && nodes[0].process(only) == nil {
-		return nil, nodes[0].noProcess(only)
-	}
-	for _, n := range nodes {
-		if n.machine.IsCut() && !one {
-			steps = append(steps, faultStep{"healed " + n.node.Name, n.machine.Heal})
-		}
-		for _, name := range n.names() {
-			if one && only != name {
-				continue
-			}
-			state := n.process(name).State()
-			if action := healing(state.Running, state.Stopped); action != "" {
-				steps = append(steps, n.fault(action, name))
-			}
-		}
-	}
-	return steps, nil
-}
-
-// healing is what brings a process back; empty when nothing ails it.
-func healing(running, stopped bool) FaultAction {
-	switch {
-	case stopped:
-		return FaultCont
-	case !running:
-		return FaultRestart
-	default:
-		return ""
-	}
+	return faultStep{what: label, do: func(context.Context) error { return fmt.Errorf("%s is not a fault of a process", action) }}
 }
 
 func joinWords(words []string) string { return strings.Join(words, ", ") }

@@ -41,6 +41,9 @@ type UpConfig struct {
 	// PortOffset is added to every port on the host, so that two labs can run at
 	// once; 0 to 20,000.
 	PortOffset int
+	// Profile is ProfileFast or ProfileStock; empty takes that of the kept state, and
+	// ProfileFast for a new one.
+	Profile string
 	// Timeout bounds the whole way up; 5 minutes by default.
 	Timeout time.Duration
 	// Programs that are empty are looked for beside this program, in the cache and
@@ -188,6 +191,9 @@ func (c UpConfig) noticeIgnored(running Options) {
 	var ignored []string
 	if c.Engine != "auto" && c.Engine != string(running.Engine) {
 		ignored = append(ignored, "--engine")
+	}
+	if c.Profile != "" && c.Profile != running.Profile {
+		ignored = append(ignored, "--profile")
 	}
 	if c.PortOffset != 0 && c.PortOffset != running.PortOffset {
 		ignored = append(ignored, "--port-offset")

@@ -79,6 +79,12 @@ func (l Layout) Log(node, process string) string {
 // OptionsFile is how the running lab was started; it is there while one runs.
 func (l Layout) OptionsFile() string { return filepath.Join(l.root, "lab.json") }
 
+// FaultsFile lists the faults that hold in the running lab.
+func (l Layout) FaultsFile() string { return filepath.Join(l.root, "faults.json") }
+
+// ProfileFile holds the profile that the replica set was made with.
+func (l Layout) ProfileFile() string { return filepath.Join(l.root, "profile") }
+
 // GossipKey is the file of Consul's gossip key.
 func (l Layout) GossipKey() string { return filepath.Join(l.Secrets(), "gossip.key") }
 

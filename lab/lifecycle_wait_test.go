@@ -64,12 +64,17 @@ func TestAProcessThatIsBlamedIsNotBlamedAnew(t *testing.T) {
 
 func TestEachAilmentHasItsCure(t *testing.T) {
 	for _, c := range []struct {
-		running, stopped bool
-		want             FaultAction
+		running, stopped, ending bool
+		want                     FaultAction
 	}{
-		{true, false, ""}, {true, true, FaultCont}, {false, false, FaultRestart},
+		{true, false, false, ""},
+		{true, true, false, FaultCont},
+		{false, false, false, FaultRestart},
+		{true, false, true, FaultRestart},
+		{true, true, true, FaultRestart},
+		{false, false, true, FaultRestart},
 	} {
-		if got := healing(c.running, c.stopped); got != c.want {
+		if got := healing(c.running, c.stopped, c.ending); got != c.want {
 			t.Errorf("running %t, stopped %t: %q heals it, want %q", c.running, c.stopped, got, c.want)
 		}
 	}

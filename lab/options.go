@@ -24,6 +24,10 @@ func (c UpConfig) options(ctx context.Context, layout Layout) (Options, error) {
 	if !slices.Contains([]string{"auto", string(engine.Netns), string(engine.Loopback)}, c.Engine) {
 		return Options{}, fail(control.ExitUsage, "", "--engine %s: want auto, netns or loopback", c.Engine)
 	}
+	profile, err := chooseProfile(layout, c.Profile)
+	if err != nil {
+		return Options{}, err
+	}
 	topology, err := datacenters.Load(c.Topology...)
 	if errors.Is(err, os.ErrNotExist) {
 		return Options{}, fail(control.ExitUsage, "sluice up --dir FOLDER, with the folder of the project", "%v", err)
@@ -51,7 +55,7 @@ func (c UpConfig) options(ctx context.Context, layout Layout) (Options, error) {
 	}
 	options := Options{
 		State: layout.Root(), Topology: files[1:], IntentionsDir: files[0],
-		Engine: kind, Unprivileged: unprivileged, PortOffset: c.PortOffset, Index: loopbackIndex(c.PortOffset),
+		Engine: kind, Unprivileged: unprivileged, PortOffset: c.PortOffset, Index: loopbackIndex(c.PortOffset), Profile: profile,
 		Programs: programs, Timeout: c.Timeout, Started: time.Now(),
 	}
 	for _, dc := range topology.Datacenters {

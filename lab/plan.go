@@ -89,6 +89,8 @@ func (p place) own() netip.AddrPort {
 type planner struct {
 	layout   Layout
 	programs Programs
+	// profile is what the mongo-agents are told; empty leaves it to them.
+	profile string
 }
 
 // consul is the node's Consul agent.
@@ -130,6 +132,9 @@ func (pl planner) mongoAgent(p place) process.Spec {
 	)
 	for _, m := range p.members {
 		args = append(args, "-member", m.node+"="+m.address.String())
+	}
+	if pl.profile != "" {
+		args = append(args, "-profile", pl.profile)
 	}
 	if p.flat {
 		args = append(args, "-flat")

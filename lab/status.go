@@ -19,8 +19,11 @@ type Status struct {
 	Uptime  float64 `json:"uptime_seconds"`
 	Summary Summary `json:"summary"`
 	// Segmented is false where nodes can reach each other around the mesh.
-	Segmented bool     `json:"segmented"`
-	Limits    []string `json:"limits,omitempty"`
+	Segmented bool `json:"segmented"`
+	// Profile is that of the replica set, fast or stock; Faults are those that hold.
+	Profile string        `json:"profile"`
+	Faults  []FaultRecord `json:"faults"`
+	Limits  []string      `json:"limits,omitempty"`
 	// Unsegmented are the edges that mTLS does not guard here.
 	Unsegmented []string     `json:"unsegmented_edges,omitempty"`
 	Nodes       []NodeStatus `json:"nodes"`
@@ -34,11 +37,14 @@ type Status struct {
 
 // NodeStatus is one node with its processes.
 type NodeStatus struct {
-	Name       string          `json:"name"`
-	Datacenter string          `json:"datacenter"`
-	Address    string          `json:"address"`
-	Cut        bool            `json:"cut"`
-	Processes  []ProcessStatus `json:"processes"`
+	Name       string `json:"name"`
+	Datacenter string `json:"datacenter"`
+	Address    string `json:"address"`
+	// Cut is set when frames of either direction are dropped; CutDirection says
+	// which: both, in or out.
+	Cut          bool            `json:"cut"`
+	CutDirection string          `json:"cut_direction,omitempty"`
+	Processes    []ProcessStatus `json:"processes"`
 }
 
 // ProcessStatus is one process with what it says of itself.
@@ -74,6 +80,7 @@ func (s *Supervisor) status(ctx context.Context) Status {
 	status := Status{
 		State: "starting", Engine: string(s.engine.Kind()), Uptime: time.Since(s.options.Started).Seconds(),
 		Segmented: s.engine.Segmented(), Limits: s.engine.Limits(),
+		Profile: s.options.Profile, Faults: append([]FaultRecord{}, s.faults.list()...),
 	}
 	if event, ok := s.journal.last(); ok {
 		switch event.State {
@@ -116,8 +123,10 @@ func readable(err error) string {
 
 func (n *node) status(ctx context.Context) NodeStatus {
 	status := NodeStatus{
-		Name: n.node.Name, Datacenter: n.datacenter.Name, Address: n.address.String(), Cut: n.machine.IsCut(),
+		Name: n.node.Name, Datacenter: n.datacenter.Name, Address: n.address.String(),
 	}
+	status.CutDirection = string(n.machine.IsCut())
+	status.Cut = status.CutDirection != ""
 	names := n.names()
 	status.Processes = make([]ProcessStatus, len(names))
 	var wait sync.WaitGroup

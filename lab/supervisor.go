@@ -36,6 +36,8 @@ type Options struct {
 	// Index is the second octet of the loopback engine's addresses.
 	Index    int      `json:"index"`
 	Programs Programs `json:"programs"`
+	// Profile is how eager the replica set is: ProfileFast or ProfileStock.
+	Profile string `json:"profile"`
 	// Hosts are the host's addresses by name (gateway, admin, consul), in the
 	// order in which their listeners are inherited.
 	Hosts []HostPort `json:"hosts"`
@@ -68,6 +70,7 @@ type Supervisor struct {
 	// admin is nil until Consul has been started.
 	admin atomic.Pointer[consul.Client]
 
+	faults faultBook
 	// partitioned holds, by name, whether a datacenter is cut off from the others.
 	partitioned sync.Map
 
@@ -89,7 +92,8 @@ func NewSupervisor(options Options, log *slog.Logger) (*Supervisor, error) {
 		options:  options,
 		layout:   layout,
 		topology: topology,
-		planner:  planner{layout: layout, programs: options.Programs},
+		planner:  planner{layout: layout, programs: options.Programs, profile: options.Profile},
+		faults:   faultBook{path: layout.FaultsFile()},
 		log:      log,
 		journal:  newJournal(),
 		stop:     make(chan struct{}),

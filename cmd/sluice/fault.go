@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice/lab"
+	"sluice/lab/engine"
 )
 
 func newFault(a *app) *cobra.Command {
@@ -16,6 +17,7 @@ func newFault(a *app) *cobra.Command {
 		Short: "Break something on purpose, and heal it",
 		Example: `  sluice fault kill mongo-1/mongod
   sluice fault stop web-1/consul       # SIGSTOP: alive, but silent
+  sluice fault term mongo-1/mongod     # SIGTERM, with no hand-over before it
   sluice fault cut mongo-2             # the node's link drops every frame
   sluice fault heal --all`,
 	})
@@ -26,10 +28,10 @@ func newFault(a *app) *cobra.Command {
 		example    string
 	}{
 		{lab.FaultKill, "kill NODE[/PROCESS]", "SIGKILL; it stays dead until restart or heal", "kill mongo-1/mongod"},
+		{lab.FaultTerm, "term NODE[/PROCESS]", "SIGTERM and nothing else; it stays down until restart or heal", "term mongo-1/mongod"},
 		{lab.FaultStop, "stop NODE[/PROCESS]", "SIGSTOP: alive, but silent", "stop web-1/consul"},
 		{lab.FaultCont, "cont NODE[/PROCESS]", "SIGCONT after stop", "cont web-1/consul"},
 		{lab.FaultRestart, "restart NODE[/PROCESS]", "End it if it runs, then start it", "restart web-2/web"},
-		{lab.FaultCut, "cut NODE|DATACENTER", "Drop every frame of a node, or of a datacenter, silently", "cut mongo-2"},
 	} {
 		command.AddCommand(&cobra.Command{
 			Use: fault.use, Short: fault.short, Args: cobra.ExactArgs(1),
@@ -39,6 +41,33 @@ func newFault(a *app) *cobra.Command {
 			},
 		})
 	}
+	command.AddCommand(newFaultCut(a, &dryRun), newFaultHeal(a, &dryRun))
+	return command
+}
+
+func newFaultCut(a *app, dryRun *bool) *cobra.Command {
+	var direction string
+	command := &cobra.Command{
+		Use:   "cut NODE|DATACENTER",
+		Short: "Drop every frame of a node, or of a datacenter, silently",
+		Long: `Drop every frame to and from a node, or only those of one direction: in is what
+others send to the node, out what the node sends. Nobody is told: what was sent is
+lost, and no connection is refused or reset. Cuts add up until heal.`,
+		Example: `  sluice fault cut mongo-2
+  sluice fault cut mongo-1 --direction in     # it speaks, and hears nothing
+  sluice fault cut dc1`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			return a.fault(command, lab.FaultRequest{
+				Action: lab.FaultCut, Target: args[0], Direction: engine.Direction(direction), DryRun: *dryRun,
+			})
+		},
+	}
+	command.Flags().StringVar(&direction, "direction", string(engine.Both), "both, in or out, as seen from the node")
+	return command
+}
+
+func newFaultHeal(a *app, dryRun *bool) *cobra.Command {
 	var all bool
 	heal := &cobra.Command{
 		Use:   "heal [NODE|DATACENTER] [--all]",
@@ -52,7 +81,7 @@ func newFault(a *app) *cobra.Command {
 			return nil
 		},
 		RunE: func(command *cobra.Command, args []string) error {
-			request := lab.FaultRequest{Action: lab.FaultHeal, DryRun: dryRun}
+			request := lab.FaultRequest{Action: lab.FaultHeal, DryRun: *dryRun}
 			if !all {
 				request.Target = args[0]
 			}
@@ -60,8 +89,7 @@ func newFault(a *app) *cobra.Command {
 		},
 	}
 	heal.Flags().BoolVar(&all, "all", false, "heal everything")
-	command.AddCommand(heal)
-	return command
+	return heal
 }
 
 func (a *app) fault(command *cobra.Command, request lab.FaultRequest) error {

@@ -73,9 +73,12 @@ func (a *app) watchStatus(ctx context.Context) error {
 }
 
 func printStatus(out io.Writer, status lab.Status) error {
-	fmt.Fprintf(out, "lab %s, engine %s, up for %s\n", status.State, status.Engine, (time.Duration(status.Uptime) * time.Second).String())
+	fmt.Fprintf(out, "lab %s, engine %s, profile %s, up for %s\n", status.State, status.Engine, status.Profile, (time.Duration(status.Uptime) * time.Second).String())
 	if !status.Segmented {
 		fmt.Fprintf(out, "NOT SEGMENTED: nodes share one loopback; around the mesh goes: %s\n", strings.Join(status.Unsegmented, ", "))
+	}
+	for _, fault := range status.Faults {
+		fmt.Fprintf(out, "FAULT: %s, for %s\n", faultLine(fault), time.Since(fault.Since).Round(time.Second))
 	}
 	for _, limit := range status.Limits {
 		fmt.Fprintln(out, "  limit:", limit)
@@ -86,6 +89,9 @@ func printStatus(out io.Writer, status lab.Status) error {
 		name, address := node.Name, node.Address
 		if node.Cut {
 			address += " (cut)"
+			if node.CutDirection != "both" {
+				address = node.Address + " (cut " + node.CutDirection + ")"
+			}
 		}
 		for _, process := range node.Processes {
 			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%.0f\t%d\n", name, address, process.Name, process.State, health(process), process.Role, process.MemoryMB, process.PID)
@@ -112,6 +118,14 @@ func printStatus(out io.Writer, status lab.Status) error {
 	}
 	printIdentities(table, status)
 	return table.Flush()
+}
+
+// faultLine says a fault, and when it heals if it does so by itself.
+func faultLine(fault lab.FaultRecord) string {
+	if fault.Until.IsZero() {
+		return fault.String()
+	}
+	return fmt.Sprintf("%s until %s", fault, fault.Until.Format(time.TimeOnly))
 }
 
 // pidHead says where a process ID counts: a `kill` on the host must not meet

@@ -27,6 +27,7 @@ intentions allow. Says how long each step took, which pages can be opened and ho
 much memory the lab uses. A lab that runs already is left alone.`,
 		Example: `  sluice up
   sluice up --engine loopback
+  sluice up --profile stock        # MongoDB's own times, and no help at an election
   sluice up --port-offset 100      # a second lab beside one in another folder`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
@@ -45,6 +46,7 @@ much memory the lab uses. A lab that runs already is left alone.`,
 	}
 	flags := command.Flags()
 	flags.StringVar(&config.Engine, "engine", "auto", "where nodes run: auto, netns or loopback")
+	flags.StringVar(&config.Profile, "profile", "", "the replica set's times: fast or stock (default fast, or what the kept state has)")
 	flags.IntVar(&config.PortOffset, "port-offset", 0, "added to every port on the host")
 	flags.StringVar(&directory, "dir", ".", "the project's folder: datacenters/ and intentions/ are below it")
 	flags.StringSliceVar(&config.Topology, "topology", nil, "datacenter files (default datacenters/dc1.hcl below --dir)")

@@ -75,12 +75,14 @@ type Node interface {
 	// DialContext dials from inside the node. The address is a literal IP and port:
 	// names are not resolved.
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
-	// Cut unplugs the node: from then on every frame to and from it is dropped, and
-	// nobody is told. Its loopback goes on working. Cutting twice is no error.
-	Cut(ctx context.Context) error
-	// Heal plugs it in again. Healing a node that is not cut is no error.
+	// Cut unplugs the node, wholly or one way: from then on every frame of that
+	// direction is dropped, and nobody is told. Its loopback goes on working. Cuts
+	// add up: In and Out together are Both. Cutting twice is no error.
+	Cut(ctx context.Context, direction Direction) error
+	// Heal plugs it in again, both ways. Healing a node that is not cut is no error.
 	Heal(ctx context.Context) error
-	IsCut() bool
+	// IsCut reports what is cut; NoDirection when nothing is.
+	IsCut() Direction
 	// Capture writes every frame on the node's link to w in pcap format until ctx
 	// ends. The pcap header is written once the capture is in place. It returns an
 	// error when frames were lost, because then w is no evidence.

@@ -57,6 +57,7 @@ func TestNetns(t *testing.T) {
 		"datacenters reach each other through the router":            w.datacentersAreRouted,
 		"a datacenter can be cut off and healed":                     w.datacenterCut,
 		"cut drops silently, heal restores":                          w.cutAndHeal,
+		"a one-way cut drops one way alone, and tells nobody":        w.cutOneWay,
 		"nodes need not ask for each other's hardware address":       w.neighboursAreKnown,
 		"a cut node still serves its own loopback":                   w.cutKeepsLoopback,
 		"an exit code passes through":                                w.exitCode,
@@ -220,11 +221,11 @@ func (w *world) cutAndHeal(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := w.b.Cut(t.Context()); err != nil {
+		if err := w.b.Cut(t.Context(), Both); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if !w.b.IsCut() || w.a.IsCut() {
+	if w.b.IsCut() != Both || w.a.IsCut() != NoDirection {
 		t.Errorf("IsCut = %v for the node that is cut, %v for the other", w.b.IsCut(), w.a.IsCut())
 	}
 	if err := exchange(conn, 300*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -238,7 +239,7 @@ func (w *world) cutAndHeal(t *testing.T) {
 	if err := w.b.Heal(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if w.b.IsCut() {
+	if w.b.IsCut() != NoDirection {
 		t.Error("IsCut after Heal")
 	}
 	reaches(t, w.a, address)
@@ -271,7 +272,7 @@ func (w *world) neighboursAreKnown(t *testing.T) {
 
 func (w *world) cutKeepsLoopback(t *testing.T) {
 	address := echo(t, w.b, "127.0.0.1:0")
-	if err := w.b.Cut(t.Context()); err != nil {
+	if err := w.b.Cut(t.Context(), Both); err != nil {
 		t.Fatal(err)
 	}
 	reaches(t, w.b, address)
@@ -340,7 +341,7 @@ func (w *world) namesAreRefused(t *testing.T) {
 }
 
 func (w *world) dialEndsWithContext(t *testing.T) {
-	if err := w.b.Cut(t.Context()); err != nil {
+	if err := w.b.Cut(t.Context(), Both); err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = w.b.Heal(context.Background()) }()
@@ -487,7 +488,7 @@ func (w *world) closing(t *testing.T) {
 	if _, err := w.a.DialContext(t.Context(), "tcp", "127.0.0.1:1"); !errors.Is(err, errThreadEnded) {
 		t.Errorf("dial from a node that was removed: %v", err)
 	}
-	if err := w.a.Cut(t.Context()); !errors.Is(err, errThreadEnded) {
+	if err := w.a.Cut(t.Context(), Both); !errors.Is(err, errThreadEnded) {
 		t.Errorf("cut a node that was removed: %v", err)
 	}
 	if _, err := w.engine.AddNode("dc1", NodeSpec{Name: "late", Address: netip.MustParsePrefix("198.18.1.99/24")}); err == nil {

@@ -7,15 +7,8 @@ import (
 	"os"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
-)
-
-// States of a bridge port (linux/if_bridge.h).
-const (
-	portDisabled   = 0
-	portForwarding = 3
 )
 
 // hardwareAddress derives a stable, locally administered address, so that a
@@ -126,23 +119,6 @@ func introduce(namespace netns.NsHandle, link string, neighbours ...netip.Addr) 
 		if err := handle.NeighSet(entry); err != nil {
 			return fmt.Errorf("add neighbour %s: %w", neighbour, err)
 		}
-	}
-	return nil
-}
-
-// setPortState sets what a bridge does with a port's frames. A disabled port
-// drops them in both directions while both ends keep their carrier, so neither
-// end learns of it.
-func setPortState(port netlink.Link, state uint8) error {
-	request := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
-	message := nl.NewIfInfomsg(unix.AF_BRIDGE)
-	message.Index = int32(port.Attrs().Index)
-	request.AddData(message)
-	info := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
-	info.AddRtAttr(nl.IFLA_BRPORT_STATE, nl.Uint8Attr(state))
-	request.AddData(info)
-	if _, err := request.Execute(unix.NETLINK_ROUTE, 0); err != nil {
-		return fmt.Errorf("set state of bridge port %s: %w", port.Attrs().Name, err)
 	}
 	return nil
 }

@@ -164,13 +164,13 @@ func (n *loopbackNode) DialContext(ctx context.Context, network, address string)
 	return conn, nil
 }
 
-func (n *loopbackNode) Cut(context.Context) error {
+func (n *loopbackNode) Cut(context.Context, Direction) error {
 	return fmt.Errorf("cannot cut %s: %w", n.name, errNoLink)
 }
 
 // Heal does nothing: a loopback node is never cut.
 func (n *loopbackNode) Heal(context.Context) error { return nil }
-func (n *loopbackNode) IsCut() bool                { return false }
+func (n *loopbackNode) IsCut() Direction           { return NoDirection }
 
 func (n *loopbackNode) Capture(context.Context, io.Writer) error {
 	return fmt.Errorf("cannot capture at %s: %w", n.name, errNoLink)

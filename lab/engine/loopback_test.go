@@ -32,13 +32,13 @@ func TestLoopbackSaysThatItIsolatesNothing(t *testing.T) {
 	if lab.Segmented() || len(lab.Limits()) == 0 {
 		t.Errorf("Segmented = %v, Limits = %q", lab.Segmented(), lab.Limits())
 	}
-	if err := node.Cut(t.Context()); !errors.Is(err, errNoLink) {
+	if err := node.Cut(t.Context(), Both); !errors.Is(err, errNoLink) {
 		t.Errorf("Cut = %v, want that it cannot", err)
 	}
 	if err := node.Capture(t.Context(), nil); !errors.Is(err, errNoLink) {
 		t.Errorf("Capture = %v, want that it cannot", err)
 	}
-	if err := node.Heal(t.Context()); err != nil || node.IsCut() {
+	if err := node.Heal(t.Context()); err != nil || node.IsCut() != NoDirection {
 		t.Errorf("Heal = %v, IsCut = %v", err, node.IsCut())
 	}
 }

@@ -25,7 +25,7 @@ type netnsNode struct {
 	port      netlink.Link // the bridge's end of the link
 
 	mu     sync.Mutex
-	cut    bool
+	cut    cuts
 	closed bool
 }
 
@@ -158,35 +158,6 @@ func (n *netnsNode) inside(work func() error) error {
 		return err
 	}
 	return workErr
-}
-
-func (n *netnsNode) Cut(context.Context) error  { return n.setCut(true) }
-func (n *netnsNode) Heal(context.Context) error { return n.setCut(false) }
-
-func (n *netnsNode) setCut(cut bool) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closed {
-		return fmt.Errorf("unplug node %s: %w", n.spec.Name, errThreadEnded)
-	}
-	if n.cut == cut {
-		return nil
-	}
-	state := uint8(portForwarding)
-	if cut {
-		state = portDisabled
-	}
-	if err := setPortState(n.port, state); err != nil {
-		return fmt.Errorf("unplug node %s: %w", n.spec.Name, err)
-	}
-	n.cut = cut
-	return nil
-}
-
-func (n *netnsNode) IsCut() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.cut
 }
 
 func (n *netnsNode) Capture(ctx context.Context, w io.Writer) error {
