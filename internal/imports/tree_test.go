@@ -58,7 +58,7 @@ func (f file) imports() map[string]*ast.ImportSpec {
 func testRoom(dir string) bool {
 	rest, internal := strings.CutPrefix(dir, "internal/")
 	name, _, _ := strings.Cut(rest, "/")
-	return internal && (strings.HasSuffix(name, "test") || strings.HasPrefix(name, "test"))
+	return internal && (strings.HasSuffix(name, "test") || strings.HasPrefix(name, "test") || strings.HasPrefix(name, "fake"))
 }
 
 // within reports whether dir is room or a folder below it.
