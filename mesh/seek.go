@@ -11,7 +11,8 @@ const (
 	// maxCandidates bounds the instances that are tried at the same time.
 	maxCandidates = 16
 	// probeTimeout bounds one try; probePauseMin and probePauseMax the pause
-	// between two tries of one instance.
+	// between two tries of one instance, which grows with the time that they have
+	// taken so far.
 	probeTimeout  = 300 * time.Millisecond
 	probePauseMin = 5 * time.Millisecond
 	probePauseMax = 50 * time.Millisecond
@@ -123,7 +124,8 @@ func (d *led) try(ctx context.Context, candidate Instance, results chan<- find) 
 	if pause > 0 && !sleep(ctx, pause, nil) {
 		return
 	}
-	for pause = max(pause, probePauseMin); ; pause = min(2*pause, probePauseMax) {
+	pause = max(pause, probePauseMin)
+	for since := time.Now(); ; pause = max(pause, min(time.Since(since)/20, probePauseMax)) {
 		d.count.probes.Add(1)
 		attempt, cancel := context.WithTimeout(ctx, probeTimeout)
 		conn, err := d.cfg.Dialer.probe(attempt, candidate)

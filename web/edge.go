@@ -8,6 +8,7 @@ import (
 	"sluice/consul"
 	"sluice/internal/service"
 	"sluice/mesh"
+	"sluice/mesh/mongowire"
 	"sluice/web/blog"
 	"sluice/web/site"
 )
@@ -22,6 +23,9 @@ type edge struct {
 	resolver *consul.Resolver
 	table    *mesh.Table
 	dialer   *mesh.Dialer
+	// members are where the primary may be when the catalog does not know.
+	members   *mesh.Roster
+	upstreams []*mesh.Upstream
 }
 
 func newEdge(client *consul.Client, logger *slog.Logger) *edge {
@@ -36,6 +40,7 @@ func newEdge(client *consul.Client, logger *slog.Logger) *edge {
 	e.dialer = mesh.NewDialer(mesh.DialerConfig{
 		Credentials: e.identity, Resolver: e.resolver, Policy: e.outward, Table: e.table, Logger: logger,
 	})
+	e.members = mesh.NewRoster(mesh.RosterConfig{Resolver: e.resolver, Services: []string{primary, secondary}, Door: primaryDoor})
 	return e
 }
 
@@ -45,6 +50,7 @@ func (e *edge) add(group *service.Group) {
 	group.Add("intentions as source", e.outward.Run)
 	group.Add("resolver", e.resolver.Run)
 	group.Add("mesh dialer", e.dialer.Run)
+	group.Add("members of the set", e.members.Run)
 }
 
 func (e *edge) listen(address string, logger *slog.Logger) (*mesh.Listener, error) {
@@ -59,10 +65,14 @@ func (e *edge) listen(address string, logger *slog.Logger) (*mesh.Listener, erro
 
 // open makes the way to one service and the store behind it.
 func (e *edge) open(group *service.Group, cfg blog.Config, logger *slog.Logger) (site.Database, error) {
-	upstream, err := mesh.ListenUpstream(mesh.UpstreamConfig{
+	way := mesh.UpstreamConfig{
 		Service: cfg.Service, Address: cfg.Address, Dialer: e.dialer, DrainTimeout: drainConnections, Logger: logger,
 		Prefer: newestTerm,
-	})
+	}
+	if cfg.Service == primary {
+		way.Epoch, way.Candidates, way.Protocol = term, e.members.Candidates, mongowire.Protocol()
+	}
+	upstream, err := mesh.ListenUpstream(way)
 	if err != nil {
 		return site.Database{}, err
 	}
@@ -78,6 +88,7 @@ func (e *edge) open(group *service.Group, cfg blog.Config, logger *slog.Logger) 
 	if err != nil {
 		return site.Database{}, err
 	}
+	e.upstreams = append(e.upstreams, upstream)
 	group.Add("upstream "+cfg.Service, upstream.Run)
 	group.Add("store of "+cfg.Service, store.Run)
 	return site.Database{Store: store, Upstream: upstream}, nil
@@ -90,6 +101,7 @@ func (e *edge) report() mesh.ReportConfig {
 			{Service: name, Side: mesh.SideDestination, Source: e.inward},
 			{Service: name, Side: mesh.SideSource, Source: e.outward},
 		},
-		Table: e.table,
+		Table:     e.table,
+		Upstreams: e.upstreams,
 	}
 }

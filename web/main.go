@@ -32,6 +32,8 @@ const (
 	opsPort       = 8001
 	primaryPort   = 5501
 	secondaryPort = 5502
+	// primaryDoorPort is where a mongo-agent serves mongo-primary.
+	primaryDoorPort = 27018
 
 	// drain is how long requests in flight may go on after SIGTERM.
 	drain = 1500 * time.Millisecond
@@ -116,6 +118,7 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 	})
 	ops.Ready(primary, pages.Ready)
 	ops.Handle("GET /mesh", edge.report().Handler())
+	ops.Registry().MustRegister(upstreamMetrics(edge.upstreams))
 
 	group.Add("mesh listener", listener.Run)
 	group.Add("requests", func(ctx context.Context) error {

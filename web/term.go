@@ -3,9 +3,11 @@ package main
 import (
 	"cmp"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strconv"
 
+	"sluice/identity"
 	"sluice/mesh"
 )
 
@@ -20,12 +22,31 @@ func newestTerm(instances []mesh.Instance) []mesh.Instance {
 	return ordered
 }
 
-// term is the election term that an instance was registered with; one that names
-// none comes last.
+// term is the election term that an instance was registered with; 0 if it names
+// none.
 func term(instance mesh.Instance) int64 {
 	number, err := strconv.ParseInt(instance.Meta["term"], 10, 64)
 	if err != nil {
-		return -1
+		return 0
 	}
-	return number
+	return max(number, 0)
+}
+
+// primaryDoor returns where the member behind an instance takes connections once
+// it is primary, and as whom. The term is left out: it is that of a role that the
+// member has now or had, and not of the one that is asked for.
+func primaryDoor(instance mesh.Instance) (mesh.Instance, bool) {
+	host, _, err := net.SplitHostPort(instance.Address)
+	if err != nil {
+		return mesh.Instance{}, false
+	}
+	id, err := identity.New(instance.ID.TrustDomain(), instance.ID.Datacenter(), primary)
+	if err != nil {
+		return mesh.Instance{}, false
+	}
+	return mesh.Instance{
+		ServiceID: primary + "-" + instance.Node, Node: instance.Node,
+		Address: net.JoinHostPort(host, strconv.Itoa(primaryDoorPort)), ID: id,
+		Meta: map[string]string{"member": instance.Meta["member"]},
+	}, true
 }

@@ -20,15 +20,24 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+
+	"sluice/mesh"
 )
 
 const (
 	database   = "blog"
 	collection = "entries"
 
-	// ReadTimeout and WriteTimeout bound one operation, retries included.
+	// ReadTimeout and WriteTimeout bound one operation, retries included. A write
+	// outlasts what the way holds a connection for (mesh.DefaultHold).
 	ReadTimeout  = 5 * time.Second
-	WriteTimeout = 10 * time.Second
+	WriteTimeout = 15 * time.Second
+
+	// connectTimeout bounds the driver's own look at a server. The way to the
+	// primary holds it while there is none: a driver that gives up before looks
+	// again only after half a second.
+	connectTimeout          = mesh.DefaultHold + time.Second
+	connectTimeoutSecondary = 2 * time.Second
 
 	maxAttempts = 8
 	firstPause  = 20 * time.Millisecond
@@ -87,9 +96,9 @@ type Store struct {
 // Open prepares a store; it does not wait for the database. Run must be called:
 // it ends what Open starts.
 func Open(cfg Config) (*Store, error) {
-	preference := readpref.Primary()
+	preference, connect := readpref.Primary(), connectTimeout
 	if cfg.Secondary {
-		preference = readpref.SecondaryPreferred()
+		preference, connect = readpref.SecondaryPreferred(), connectTimeoutSecondary
 	}
 	// One address with a moving target behind it: topology discovery would lead
 	// away from the mesh. Whoever answers is used; a role change cuts us.
@@ -101,8 +110,8 @@ func Open(cfg Config) (*Store, error) {
 		SetReadPreference(preference).
 		SetRetryWrites(true).
 		SetTimeout(WriteTimeout).
-		SetConnectTimeout(2 * time.Second).
-		SetServerSelectionTimeout(5 * time.Second).
+		SetConnectTimeout(connect).
+		SetServerSelectionTimeout(WriteTimeout).      // each operation has its own bound
 		SetHeartbeatInterval(500 * time.Millisecond)) // the least that the driver takes
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", cfg.Service, err)
