@@ -42,6 +42,7 @@ func (a *agent) assist(ctx context.Context) error {
 		if failed && advice.Stand && (a.profile.Assist || advice.Planned) {
 			helper.Tried(time.Now())
 			a.stand(ctx, advice)
+			helper.Ended(time.Now())
 			continue
 		}
 		timer.Reset(pause)

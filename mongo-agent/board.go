@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -114,6 +113,12 @@ func (b *board) transitionsTo(s role.State) float64 {
 	return float64(b.count[s])
 }
 
+func (b *board) processEvent() vitals.Event {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.process
+}
+
 func (b *board) report() roleReport {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -122,16 +127,4 @@ func (b *board) report() roleReport {
 		transitions = []transition{}
 	}
 	return roleReport{Snapshot: b.snapshot, Node: b.node, Transitions: transitions}
-}
-
-// ServeHTTP serves the report as JSON.
-func (b *board) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	body, err := json.MarshalIndent(b.report(), "", "  ")
-	if err != nil {
-		http.Error(w, "encode the role: "+err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write(append(body, '\n'))
 }

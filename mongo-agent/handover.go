@@ -13,6 +13,9 @@ import (
 const (
 	// handOverTimeout bounds a hand-over; after it the old primary goes on.
 	handOverTimeout = 1500 * time.Millisecond
+	// lagTimeout bounds the wait for a successor that lags, during which writes go
+	// on.
+	lagTimeout = time.Second
 	// logTimeout bounds the wait for the primary's last operation.
 	logTimeout = 300 * time.Millisecond
 	logPoll    = time.Millisecond
@@ -26,8 +29,6 @@ var errNotPrimary = errors.New("the member is not primary")
 // stands for election. It returns the successor. If nobody takes over in time,
 // this member goes on.
 func (a *agent) handOver(ctx context.Context, to string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
-	defer cancel()
 	if s, _ := a.board.Snapshot(); s.State != role.Primary || s.Fence != "" {
 		return "", errNotPrimary
 	}
@@ -37,6 +38,9 @@ func (a *agent) handOver(ctx context.Context, to string) (string, error) {
 		return "", err
 	}
 	a.logger.Info("handing over", "to", to)
+	a.awaitFollower(ctx, to)
+	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
+	defer cancel()
 	if err := a.setHandingOver(ctx, to); err != nil {
 		return "", err
 	}
@@ -62,6 +66,27 @@ func (a *agent) setHandingOver(ctx context.Context, to string) error {
 		a.handingOver = to
 		return a.fence(ctx)
 	})
+}
+
+// awaitFollower waits until another member has all that this one has now, or
+// lagTimeout is over.
+func (a *agent) awaitFollower(ctx context.Context, node string) {
+	ctx, cancel := context.WithTimeout(ctx, lagTimeout)
+	defer cancel()
+	own, _ := a.board.Snapshot()
+	ticker := time.NewTicker(logPoll)
+	defer ticker.Stop()
+	for {
+		view, _ := a.circle.View()
+		if p, _ := view.Peer(node); p.Status.OpTime.Compare(own.OpTime) >= 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
 }
 
 // awaitLog waits until mongod has said what its last operation is, in an answer

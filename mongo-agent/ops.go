@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,7 +31,8 @@ func (a *agent) reports(ops *service.Ops) {
 			return nil
 		})
 	}
-	ops.Handle("GET /role", a.board)
+	ops.Handle("GET /role", http.HandlerFunc(a.serveRole))
+	a.operations(ops)
 	ops.Handle("GET /mesh", a.meshReport().Handler())
 	a.metrics(ops.Registry())
 }
@@ -65,11 +67,9 @@ func (a *agent) meshReport() mesh.ReportConfig {
 			Service: name, Side: mesh.SideDestination, Source: a.network.Policies[name],
 		})
 	}
-	if a.network.ReplSource != nil {
-		report.Policies = append(report.Policies, mesh.PolicyRef{
-			Service: replService, Side: mesh.SideSource, Source: a.network.ReplSource,
-		})
-	}
+	report.Policies = append(report.Policies, mesh.PolicyRef{
+		Service: replService, Side: mesh.SideSource, Source: a.network.ReplSource,
+	})
 	return report
 }
 
@@ -98,6 +98,7 @@ func (a *agent) metrics(registry *prometheus.Registry) {
 			Name: "mongo_agent_connections", Help: "Live connections of the mesh, both directions.",
 		}, func() float64 { return float64(len(a.table.Connections())) }),
 	)
+	a.failoverMetrics(registry)
 	counters := map[string]func(mesh.Counters) uint64{
 		"accepted": func(c mesh.Counters) uint64 { return c.Accepted },
 		"denied":   func(c mesh.Counters) uint64 { return c.Denied },
@@ -108,5 +109,38 @@ func (a *agent) metrics(registry *prometheus.Registry) {
 		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "mongo_agent_connections_" + what + "_total", Help: "Connections of the mesh that were " + what + ".",
 		}, func() float64 { return float64(value(a.table.Counters())) }))
+	}
+}
+
+func (a *agent) failoverMetrics(registry *prometheus.Registry) {
+	gauge := func(name, help string, value func() float64) {
+		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+	}
+	one := func(yes bool) float64 {
+		if yes {
+			return 1
+		}
+		return 0
+	}
+	gauge("mongo_agent_primaries", "Members that say they are primary; more than 1 is an alarm.", func() float64 {
+		view, _ := a.circle.View()
+		return float64(len(a.primaries(view)))
+	})
+	gauge("mongo_agent_peers_lost", "Other agents that do not answer.", func() float64 {
+		view, _ := a.circle.View()
+		return float64(len(view.Lost()))
+	})
+	gauge("mongo_agent_fenced", "1 while a primary is not served.", func() float64 {
+		s, _ := a.board.Snapshot()
+		return one(s.Fence != "")
+	})
+	gauge("mongo_agent_lease_seconds", "How long the confirmation by a majority of the agents still holds.", func() float64 {
+		return max(a.lease.left().Seconds(), 0)
+	})
+	for _, outcome := range []string{electionWon, electionRefused, electionFailed} {
+		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "mongo_agent_elections_total", Help: "Elections that this agent has asked for.",
+			ConstLabels: prometheus.Labels{"outcome": outcome},
+		}, func() float64 { return a.record.outcomes(outcome) }))
 	}
 }

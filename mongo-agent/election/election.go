@@ -104,10 +104,13 @@ type Helper struct {
 	// primary is the node that was primary in the highest term known, in term.
 	primary string
 	term    int64
-	// round is the failure that was last seen, since when.
-	round string
-	since time.Time
-	tries []time.Time
+	// round is the failure that was last seen, since when, and why its newest
+	// reason, since when.
+	round    string
+	since    time.Time
+	why      string
+	whySince time.Time
+	tries    []time.Time
 }
 
 // NewHelper returns a helper that has seen no primary yet.
@@ -119,8 +122,11 @@ func (h *Helper) Look(now time.Time, p Picture) (Advice, bool) {
 	h.learn(p)
 	failure, failed := h.failure(p)
 	if !failed {
-		h.round = ""
+		h.round, h.why = "", ""
 		return Advice{}, false
+	}
+	if h.why != failure.Why {
+		h.why, h.whySince = failure.Why, now
 	}
 	if h.round != failure.Round() {
 		h.round, h.since = failure.Round(), now
@@ -131,6 +137,14 @@ func (h *Helper) Look(now time.Time, p Picture) (Advice, bool) {
 
 // Tried takes note of a try at now.
 func (h *Helper) Tried(now time.Time) { h.tries = append(h.tries, now) }
+
+// Ended takes note that the newest try ended at now. What it changed is not in the
+// picture yet, so the pause until the next one begins here.
+func (h *Helper) Ended(now time.Time) {
+	if n := len(h.tries); n > 0 {
+		h.tries[n-1] = now
+	}
+}
 
 // learn remembers who is primary in the highest term.
 func (h *Helper) learn(p Picture) {
@@ -144,7 +158,7 @@ func (h *Helper) learn(p Picture) {
 // failure says what is wrong with the primary, if anything.
 func (h *Helper) failure(p Picture) (Failure, bool) {
 	s := p.find(h.primary)
-	if s == nil || h.primary == p.Me && s.Successor == "" {
+	if s == nil || h.primary == p.Me {
 		return Failure{}, false
 	}
 	f := Failure{Subject: s.Node, Term: h.term}
@@ -198,7 +212,7 @@ func (h *Helper) reasonToWait(now time.Time, p Picture, f Failure) string {
 	switch {
 	case best.Node != p.Me:
 		return best.Node + " is the one to stand"
-	case f.Graceful && now.Sub(h.since) < h.limits.Grace:
+	case f.Graceful && now.Sub(h.whySince) < h.limits.Grace:
 		return f.Subject + " may have chosen its successor"
 	case f.Planned && me.OpTime.Compare(p.find(f.Subject).OpTime) < 0:
 		return "the own member has not caught up yet"

@@ -14,11 +14,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"sluice/mongo-agent/mongod"
 	"sluice/mongo-agent/role"
@@ -61,6 +63,8 @@ type Config struct {
 	// ProbeInterval is the pause between an answered probe and the next, and
 	// ProbeTimeout its deadline; 0 is the default.
 	ProbeInterval, ProbeTimeout time.Duration
+	// Dialer is the way to mongod; nil is TCP.
+	Dialer options.ContextDialer
 	// Logger receives one line per new kind of failure; required.
 	Logger *slog.Logger
 	// Now tells the time; nil is time.Now.
@@ -78,6 +82,9 @@ func New(cfg Config) *Follower {
 	cfg.Await = orDefault(cfg.Await, DefaultAwait)
 	cfg.ProbeInterval = orDefault(cfg.ProbeInterval, DefaultProbeInterval)
 	cfg.ProbeTimeout = orDefault(cfg.ProbeTimeout, DefaultProbeTimeout)
+	if cfg.Dialer == nil {
+		cfg.Dialer = new(net.Dialer)
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -121,43 +128,43 @@ func (f *Follower) loop(ctx context.Context, name string, run session, events ch
 	last := ""
 	for ctx.Err() == nil {
 		started := f.cfg.Now()
-		err := f.connected(ctx, run, events)
-		if ctx.Err() != nil {
-			return
+		client, err := f.connect(ctx)
+		if err == nil {
+			err = run(ctx, client, events)
 		}
-		loss, reason := classify(err)
-		f.emit(ctx, events, Event{At: f.cfg.Now(), Loss: loss, Reason: reason})
-		if reason != last {
-			f.cfg.Logger.Warn("mongod does not answer", "connection", name, "reason", reason)
-			last = reason
+		if ctx.Err() == nil {
+			loss, reason := classify(err)
+			f.emit(ctx, events, Event{At: f.cfg.Now(), Loss: loss, Reason: reason})
+			if reason != last {
+				f.cfg.Logger.Warn("mongod does not answer", "connection", name, "reason", reason)
+				last = reason
+			}
+		}
+		// After the news: a goodbye to a mongod that shuts down takes its time.
+		if client != nil {
+			mongod.Close(client)
 		}
 		if f.cfg.Now().Sub(started) > backoffMax {
 			pause, last = backoffMin, ""
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(pause):
+		default:
 		}
 		pause = min(2*pause, backoffMax)
 	}
 }
 
-// connected runs a session on a client of its own. Asking the port first keeps
+// connect returns a client for one session. Asking the port first keeps
 // "refused" and "silent" apart: the driver would wrap both in the same
 // time-out.
-func (f *Follower) connected(ctx context.Context, run session, events chan<- Event) error {
+func (f *Follower) connect(ctx context.Context) (*mongo.Client, error) {
 	dial, cancel := context.WithTimeout(ctx, f.cfg.ProbeTimeout)
-	err := mongod.Reachable(dial, f.cfg.Address)
-	cancel()
-	if err != nil {
-		return err
+	defer cancel()
+	if err := mongod.ReachableVia(dial, f.cfg.Dialer, f.cfg.Address); err != nil {
+		return nil, err
 	}
-	client, err := mongod.Anonymous(f.cfg.Address)
-	if err != nil {
-		return err
-	}
-	defer mongod.Close(client)
-	return run(ctx, client, events)
+	return mongod.AnonymousVia(f.cfg.Dialer, f.cfg.Address)
 }
 
 func (f *Follower) await(ctx context.Context, client *mongo.Client, events chan<- Event) error {

@@ -92,24 +92,29 @@ func readPrivate(path string) (string, error) {
 }
 
 // Anonymous returns a client that does not authenticate. Close it with Close.
-func Anonymous(address string) (*mongo.Client, error) { return connect(address, nil) }
+func Anonymous(address string) (*mongo.Client, error) { return connect(address, nil, nil) }
+
+// AnonymousVia is Anonymous with a dialer of the caller's; nil is the driver's.
+func AnonymousVia(dialer options.ContextDialer, address string) (*mongo.Client, error) {
+	return connect(address, nil, dialer)
+}
 
 // System returns a client that authenticates as the set's internal user, which
 // may do everything, with the content of the key file.
 func System(address string, key Secret) (*mongo.Client, error) {
 	return connect(address, &options.Credential{
 		AuthMechanism: "SCRAM-SHA-256", AuthSource: "local", Username: "__system", Password: key.text,
-	})
+	}, nil)
 }
 
 // User returns a client that authenticates as a user of database.
 func User(address, database, name string, password Secret) (*mongo.Client, error) {
 	return connect(address, &options.Credential{
 		AuthMechanism: "SCRAM-SHA-256", AuthSource: database, Username: name, Password: password.text,
-	})
+	}, nil)
 }
 
-func connect(address string, credential *options.Credential) (*mongo.Client, error) {
+func connect(address string, credential *options.Credential, dialer options.ContextDialer) (*mongo.Client, error) {
 	opts := options.Client().
 		SetAppName("mongo-agent").
 		SetHosts([]string{address}).
@@ -122,6 +127,9 @@ func connect(address string, credential *options.Credential) (*mongo.Client, err
 		SetServerMonitoringMode(options.ServerMonitoringModePoll)
 	if credential != nil {
 		opts.SetAuth(*credential)
+	}
+	if dialer != nil {
+		opts.SetDialer(dialer)
 	}
 	client, err := mongo.Connect(opts)
 	if err != nil {
@@ -171,7 +179,11 @@ func IsAnswer(err error) bool {
 // Reachable dials address and closes the connection: nil means that somebody
 // listens there.
 func Reachable(ctx context.Context, address string) error {
-	var dialer net.Dialer
+	return ReachableVia(ctx, new(net.Dialer), address)
+}
+
+// ReachableVia is Reachable with a dialer of the caller's.
+func ReachableVia(ctx context.Context, dialer options.ContextDialer, address string) error {
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return err

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"sluice/internal/service"
+	"sluice/mongo-agent/mongod"
+	"sluice/mongo-agent/role"
+)
+
+const (
+	// operationsContext keeps the proof apart from every other use of the key.
+	operationsContext = "sluice operations\n"
+	operationTimeout  = 5 * time.Second
+	freezeDefault     = 60
+	freezeMost        = 24 * 60 * 60
+)
+
+// operations adds what changes the set: for drills and for maintenance. Whoever
+// asks must prove that he holds the set's key file, because the endpoint is open
+// to every process of the node.
+func (a *agent) operations(ops *service.Ops) {
+	for path, do := range map[string]func(context.Context, *http.Request) (any, error){
+		"POST /handover": a.doHandOver,
+		"POST /freeze":   a.doFreeze,
+		"POST /resync":   a.doResync,
+	} {
+		ops.Handle(path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.operate(w, r, do) }))
+	}
+}
+
+func (a *agent) operate(w http.ResponseWriter, r *http.Request, do func(context.Context, *http.Request) (any, error)) {
+	type problem struct {
+		Error string `json:"error"`
+	}
+	given, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !bearer || subtle.ConstantTimeCompare([]byte(given), []byte(operationsProof(a.key))) != 1 {
+		answer(w, http.StatusUnauthorized, problem{"want Authorization: Bearer and the proof that you hold the set's key file"})
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), operationTimeout)
+	defer cancel()
+	done, err := do(ctx, r)
+	var bad badRequestError
+	switch {
+	case err == nil:
+		answer(w, http.StatusOK, done)
+	case errors.As(err, &bad):
+		answer(w, http.StatusBadRequest, problem{err.Error()})
+	default:
+		answer(w, http.StatusConflict, problem{err.Error()})
+	}
+}
+
+// badRequestError is a request that makes no sense.
+type badRequestError struct{ error }
+
+// operationsProof is what shows that somebody holds the key, without the key.
+func operationsProof(key mongod.Secret) string {
+	sum := sha256.Sum256([]byte(operationsContext + key.Reveal()))
+	return hex.EncodeToString(sum[:])
+}
+
+type handedOver struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+	Took millis `json:"took_ms"`
+}
+
+func (a *agent) doHandOver(ctx context.Context, r *http.Request) (any, error) {
+	started := time.Now()
+	to, err := a.handOver(ctx, r.URL.Query().Get("to"))
+	if err != nil {
+		return nil, err
+	}
+	return handedOver{From: a.Node, To: to, Took: millis(time.Since(started))}, nil
+}
+
+type frozen struct {
+	Node    string `json:"node"`
+	Seconds int    `json:"seconds"`
+}
+
+// doFreeze keeps the own member from standing for election for a while; 0 seconds
+// takes that back.
+func (a *agent) doFreeze(ctx context.Context, r *http.Request) (any, error) {
+	seconds := freezeDefault
+	if text := r.URL.Query().Get("seconds"); text != "" {
+		var err error
+		if seconds, err = strconv.Atoi(text); err != nil || seconds < 0 || seconds > freezeMost {
+			return nil, badRequestError{fmt.Errorf("seconds=%q: want 0 to %d", text, freezeMost)}
+		}
+	}
+	if s, _ := a.board.Snapshot(); s.State != role.Secondary {
+		return nil, fmt.Errorf("freeze: the member is %v, and only a secondary can be kept from standing", s.State)
+	}
+	err := mongod.Admin(ctx, a.system, bson.D{{Key: "replSetFreeze", Value: seconds}}, nil)
+	return frozen{a.Node, seconds}, err
+}
+
+// doResync says whether the own member may lose its data and copy it anew: not a
+// primary, and not while the others could not go on without it. Who runs mongod
+// does the rest, because mongod must be stopped for it.
+func (a *agent) doResync(_ context.Context, _ *http.Request) (any, error) {
+	s, _ := a.board.Snapshot()
+	if s.State == role.Primary {
+		return nil, errors.New("resync: the member is primary; step it down first")
+	}
+	view, _ := a.circle.View()
+	healthy, primary := 0, false
+	for _, p := range view.Peers {
+		if p.Known && !p.Lost && !p.Status.Frozen && p.Status.Role.Served() {
+			healthy++
+			primary = primary || p.Status.Role == role.Primary
+		}
+	}
+	switch {
+	case !primary:
+		return nil, errors.New("resync: no other member is primary")
+	case 2*healthy <= len(a.Members):
+		return nil, fmt.Errorf("resync: only %d of %d members are healthy without this one, and that is no majority", healthy, len(a.Members))
+	}
+	return struct {
+		Node    string `json:"node"`
+		Allowed bool   `json:"allowed"`
+	}{a.Node, true}, nil
+}
