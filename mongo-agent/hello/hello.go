@@ -149,7 +149,7 @@ func (f *Follower) loop(ctx context.Context, name string, run session, events ch
 		}
 		select {
 		case <-ctx.Done():
-		default:
+		case <-time.After(pause):
 		}
 		pause = min(2*pause, backoffMax)
 	}
