@@ -112,6 +112,9 @@ func TestRoleChangesAreKnownAtTheInstantInWhichTheyHappen(t *testing.T) {
 			at, before := time.Now(), s.Stats().Commands["hello"]
 			s.Become(c.role, int64(i+2))
 			s.want(t, c.role.String(), c.want, at)
+			if e := s.last(); e.Reply == nil || !e.Reply.Asked.Before(at) {
+				t.Errorf("%v: event %+v, want an answer to what was asked before the change", c.role, e)
+			}
 			// The answer that tells it, and the next question.
 			if asked := s.Stats().Commands["hello"] - before; asked != 1 {
 				t.Errorf("%v: %d hellos at the change, want 1", c.role, asked)
@@ -172,6 +175,11 @@ func TestTermIsTheElectionsForAPrimaryAndTheLogsForASecondary(t *testing.T) {
 		if now := s.state(); now.Term != 9 {
 			t.Errorf("primary elected at term 9: %+v", now)
 		}
+		s.Change(func(m *fakemongod.Member) { m.OpTime.Term = 8 })
+		if now := s.state(); now.Term != 9 {
+			t.Errorf("primary elected at term 9 with a log of term 8: %+v", now)
+		}
+		s.Change(func(m *fakemongod.Member) { m.OpTime.Term = 9 })
 		// A later term was heard of, but nothing of it is in the log yet.
 		s.Change(func(m *fakemongod.Member) { m.Role, m.Term, m.Primary = fakemongod.Secondary, 11, "other:27017" })
 		if now := s.state(); now.Term != 9 || now.State != role.Secondary || now.Primary != "other:27017" {
