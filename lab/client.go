@@ -55,6 +55,34 @@ func (c *Client) Fault(ctx context.Context, request FaultRequest) (FaultResult, 
 	return call[FaultResult](ctx, c, opFault, request, nil)
 }
 
+// MongoStatus returns the state of the replica set at this moment.
+func (c *Client) MongoStatus(ctx context.Context) (MongoStatus, error) {
+	return call[MongoStatus](ctx, c, opMongo, MongoRequest{Action: MongoShow}, nil)
+}
+
+// Mongo does a drill with the replica set; onEvent is called for each step.
+func (c *Client) Mongo(ctx context.Context, request MongoRequest, onEvent func(MongoEvent)) (MongoResult, error) {
+	client, err := control.Dial(ctx, c.layout.Socket())
+	if err != nil {
+		return MongoResult{}, err
+	}
+	defer client.Close()
+	raw, err := client.Do(ctx, opMongo, request, nil, func(raw json.RawMessage) {
+		var event MongoEvent
+		if json.Unmarshal(raw, &event) == nil {
+			onEvent(event)
+		}
+	})
+	if err != nil {
+		return MongoResult{}, err
+	}
+	var result MongoResult
+	if err := json.Unmarshal(raw, &result); err != nil {
+		return MongoResult{}, fmt.Errorf("read the supervisor's answer: %w", err)
+	}
+	return result, nil
+}
+
 // AwaitEnforced waits until every process decides an edge as wanted. Those that do
 // not, because they are too slow or a fault keeps them from it, are the result's
 // Pending; that is no error.

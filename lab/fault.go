@@ -168,7 +168,12 @@ func (s *Supervisor) processFault(n *node, action FaultAction, name string) faul
 	case FaultRestart:
 		return faultStep{
 			what: "restarted " + label, target: label, heals: []FaultAction{FaultKill, FaultTerm, FaultStop},
-			do: p.Restart,
+			do: func(ctx context.Context) error {
+				if name == processMongod {
+					s.partWell(ctx, n)
+				}
+				return p.Restart(ctx)
+			},
 		}
 	case FaultCut, FaultHeal:
 	}

@@ -25,6 +25,7 @@ const (
 	opEnforce = "enforced"
 	opProcess = "processes"
 	opCapture = "capture"
+	opMongo   = "mongo"
 )
 
 func (s *Supervisor) handlers() map[string]control.Handler {
@@ -37,6 +38,7 @@ func (s *Supervisor) handlers() map[string]control.Handler {
 		opEnforce: s.handleEnforced,
 		opProcess: s.handleProcesses,
 		opCapture: s.handleCapture,
+		opMongo:   s.handleMongo,
 	}
 }
 

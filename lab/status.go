@@ -140,15 +140,7 @@ func (n *node) status(ctx context.Context) NodeStatus {
 func (n *node) processStatus(ctx context.Context, name string) ProcessStatus {
 	p := n.process(name)
 	state := p.State()
-	status := ProcessStatus{Name: name, PID: p.PID(), Restarts: state.Restarts}
-	switch {
-	case state.Stopped:
-		status.State = "stopped"
-	case state.Running:
-		status.State = "running"
-	default:
-		status.State = "ended: " + describeExit(state)
-	}
+	status := ProcessStatus{Name: name, PID: p.PID(), Restarts: state.Restarts, State: n.stateOf(name)}
 	if memory, err := p.Memory(); err == nil {
 		status.MemoryMB = float64(memory) / 1e6
 	}
@@ -156,6 +148,25 @@ func (n *node) processStatus(ctx context.Context, name string) ProcessStatus {
 		n.askProcess(ctx, name, &status)
 	}
 	return status
+}
+
+// stateRunning is the state of a process that runs.
+const stateRunning = "running"
+
+// stateOf says how a process is: running, stopped (SIGSTOP) or ended, with how.
+func (n *node) stateOf(name string) string {
+	p := n.process(name)
+	if p == nil {
+		return "not started"
+	}
+	switch state := p.State(); {
+	case state.Stopped:
+		return "stopped"
+	case state.Running:
+		return stateRunning
+	default:
+		return "ended: " + describeExit(state)
+	}
 }
 
 // hasOps says which processes are ours and answer about themselves.

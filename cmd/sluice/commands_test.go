@@ -117,6 +117,9 @@ func TestAWrongCommandLineIsExitCode2WithAHint(t *testing.T) {
 		{"intentions check web web --dir x", "unknown flag: --dir", "try: sluice intentions check --help"},
 		{"intentions deny web web --dir x", "unknown flag: --dir", "try: sluice intentions deny --help"},
 		{"status -w -o json", "more than one document", "try: sluice status --help"},
+		{"mongo status -w -o json", "more than one document", "try: sluice mongo status --help"},
+		{"mongo freeze", "accepts 1 arg(s)", "try: sluice mongo freeze --help"},
+		{"mongo resync mongo-3", "say --yes", "try: sluice mongo resync --help"},
 		{"certs bogus", `unknown command "bogus" for "sluice certs"`, "try: sluice certs --help"},
 	}
 	for _, c := range cases {
@@ -143,6 +146,8 @@ func needALab() []string {
 		"intentions allow web mongo-primary", "intentions deny web mongo-primary",
 		"intentions check web mongo-primary", "intentions why web mongo-primary",
 		"fault kill web-1", "fault stop web-1/web", "fault cont web-1", "fault restart web-1", "fault cut web-1",
+		"fault term web-1", "fault cut web-1 --direction in",
+		"mongo status", "mongo status -o json", "mongo stepdown", "mongo freeze mongo-1", "mongo resync mongo-1 --yes", "mongo rolling-restart",
 		"fault heal web-1", "fault heal --all", "certs show", "certs rotate",
 	}
 }

@@ -130,7 +130,7 @@ func newRoot(a *app) *cobra.Command {
 	flags.DurationVar(&a.timeout, "timeout", 0, "how long the command may take; 0 is the command's own default")
 	root.AddCommand(
 		newUp(a), newDown(a), newStatus(a), newExec(a), newLogs(a),
-		newIntentions(a), newFault(a), newCerts(a), newDoctor(a),
+		newIntentions(a), newFault(a), newCerts(a), newDoctor(a), newMongo(a),
 		newLedger(a),
 	)
 	return root

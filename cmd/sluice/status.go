@@ -28,7 +28,7 @@ func newStatus(a *app) *cobra.Command {
 				return &usageError{command.CommandPath(), errors.New("-w with -o json: there would be more than one document; ask again without -w")}
 			}
 			if watch {
-				return a.watchStatus(command.Context())
+				return a.repeat(command.Context(), a.status)
 			}
 			return a.status(command.Context())
 		},
@@ -54,14 +54,15 @@ func (a *app) status(ctx context.Context) error {
 	return printStatus(a.std.out, status)
 }
 
-func (a *app) watchStatus(ctx context.Context) error {
+// repeat shows something anew every second until it fails or is interrupted.
+func (a *app) repeat(ctx context.Context, show func(context.Context) error) error {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
 		if color(a.std.out) {
 			fmt.Fprint(a.std.out, "\x1b[H\x1b[2J")
 		}
-		if err := a.status(ctx); err != nil {
+		if err := show(ctx); err != nil {
 			return err
 		}
 		select {

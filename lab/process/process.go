@@ -235,6 +235,12 @@ func (p *Process) kill(ctx context.Context, done <-chan struct{}) error {
 // Restart stops the process if it runs and starts it again. When ctx ends before
 // the process has stopped, it is killed and not started.
 func (p *Process) Restart(ctx context.Context) error {
+	return p.RestartAfter(ctx, func() error { return nil })
+}
+
+// RestartAfter is Restart with something to do while the process is down. When
+// that fails, the process is started all the same and the error is returned.
+func (p *Process) RestartAfter(ctx context.Context, between func() error) error {
 	p.changing.Lock()
 	defer p.changing.Unlock()
 	if err := p.stop(ctx, restartStop); err != nil {
@@ -243,13 +249,14 @@ func (p *Process) Restart(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("restart %s: %w", p.spec.Name, err)
 	}
+	failed := between()
 	if err := p.start(); err != nil {
-		return err
+		return errors.Join(failed, err)
 	}
 	p.mu.Lock()
 	p.state.Restarts++
 	p.mu.Unlock()
-	return nil
+	return failed
 }
 
 // Tail returns the last n lines that the process wrote, oldest first.

@@ -1,0 +1,200 @@
+package lab
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// OpTime is a place in the replica set's log, as the agents tell it.
+type OpTime struct {
+	// Term is the term in which it was written.
+	Term int64 `json:"t"`
+	// Timestamp is MongoDB's: seconds of the epoch in the upper half, a counter
+	// within the second in the lower.
+	Timestamp uint64 `json:"ts"`
+}
+
+// AgentReport is what a mongo-agent says at /role, as far as the lab shows it.
+type AgentReport struct {
+	Role    string    `json:"role"`
+	Term    int64     `json:"term"`
+	Me      string    `json:"me"`
+	Primary string    `json:"primary"`
+	Set     string    `json:"set"`
+	Since   time.Time `json:"since,omitzero"`
+	Reason  string    `json:"reason,omitempty"`
+	Node    string    `json:"node"`
+	Profile string    `json:"profile,omitempty"`
+	// Fence is why the agent serves nobody; empty while it is not fenced.
+	Fence string `json:"fence"`
+	Lease struct {
+		Valid  bool    `json:"valid"`
+		LeftMS float64 `json:"left_ms"`
+	} `json:"lease"`
+	// OpTime is the own member's, where the agent tells it.
+	OpTime OpTime       `json:"optime,omitzero"`
+	Peers  []PeerReport `json:"peers"`
+	// Alarm is what the agent says must never be.
+	Alarm     string          `json:"alarm,omitempty"`
+	Chain     ChainReport     `json:"chain"`
+	Elections []ElectionEvent `json:"elections"`
+	Mongod    struct {
+		PID    int    `json:"pid"`
+		State  string `json:"state"`
+		Frozen bool   `json:"frozen"`
+	} `json:"mongod"`
+}
+
+// PeerReport is what an agent knows of another member from its heartbeats.
+type PeerReport struct {
+	Node string `json:"node"`
+	Lost bool   `json:"lost"`
+	// Reason is why it counts as lost.
+	Reason string `json:"reason,omitempty"`
+	// HeardMS is how long ago it was heard, in milliseconds; nil if it never was.
+	HeardMS    *float64 `json:"heard_ms,omitempty"`
+	Role       string   `json:"role"`
+	Term       int64    `json:"term"`
+	OpTime     OpTime   `json:"optime"`
+	SyncSource string   `json:"sync_source,omitempty"`
+	Frozen     bool     `json:"frozen"`
+}
+
+// ChainReport is how an agent keeps its mongod's sync source.
+type ChainReport struct {
+	// Head is the node that syncs from the primary and is next in line.
+	Head string `json:"head,omitempty"`
+	// OwnSource is the source that mongod has, Wanted the one that it should have.
+	OwnSource string `json:"own_source,omitempty"`
+	Wanted    string `json:"wanted,omitempty"`
+	Complete  bool   `json:"complete"`
+	// Reason is why the chain is not complete.
+	Reason string `json:"reason,omitempty"`
+}
+
+// ElectionEvent is one time that an agent took part in an election or refused to.
+type ElectionEvent struct {
+	At time.Time `json:"at"`
+	// Why is what was wrong, Subject the node with which.
+	Why     string `json:"why"`
+	Subject string `json:"subject"`
+	// Outcome is won, lost or refused; Helper is the node whose agent acted.
+	Outcome   string  `json:"outcome"`
+	Helper    string  `json:"helper"`
+	DecidedMS float64 `json:"decided_ms"`
+	ElectedMS float64 `json:"elected_ms"`
+	Error     string  `json:"error,omitempty"`
+}
+
+// agentOps asks one mongo-agent. Its requests for a change carry proof that the
+// asker has the set's key.
+type agentOps struct {
+	client *http.Client
+	base   string // "http://127.0.0.1:27021"
+	key    string // file of the replica set's key
+}
+
+// agentOps reaches the node's mongo-agent from inside the node.
+func (s *Supervisor) agentOps(n *node) agentOps {
+	return agentOps{client: n.httpClient(), base: "http://" + n.ops(processMongoAgent), key: s.layout.KeyFile()}
+}
+
+// errAgentRefused means that the agent understood, and will not: it is not
+// primary, for example.
+var errAgentRefused = errors.New("refused")
+
+// errAgentCannot means that the agent does not know the operation.
+var errAgentCannot = errors.New("this mongo-agent does not know the operation")
+
+// report asks for what the agent knows.
+func (o agentOps) report(ctx context.Context) (AgentReport, error) {
+	var report AgentReport
+	err := getJSON(ctx, o.client, o.base+"/role", &report)
+	return report, err
+}
+
+// handOver asks the agent's mongod to hand its primacy to another member, or with
+// to, to that node.
+func (o agentOps) handOver(ctx context.Context, to string) error {
+	path := "/handover"
+	if to != "" {
+		path += "?to=" + url.QueryEscape(to)
+	}
+	return o.post(ctx, path)
+}
+
+// freeze keeps the agent's mongod from standing for election, for a time of whole
+// seconds; 0 ends that.
+func (o agentOps) freeze(ctx context.Context, limit time.Duration) error {
+	return o.post(ctx, "/freeze?seconds="+strconv.Itoa(int(limit.Seconds())))
+}
+
+// mayResync asks whether the agent has something against a resync of its mongod.
+// It does nothing else: who runs mongod does the rest.
+func (o agentOps) mayResync(ctx context.Context) error { return o.post(ctx, "/resync") }
+
+// post asks for a change.
+func (o agentOps) post(ctx context.Context, path string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, o.base+path, nil)
+	if err != nil {
+		return err
+	}
+	bearer, err := operationsToken(o.key)
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Authorization", "Bearer "+bearer)
+	response, err := o.client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(io.LimitReader(response.Body, answerLimit))
+	if err != nil {
+		return fmt.Errorf("read the agent's answer: %w", err)
+	}
+	switch {
+	case response.StatusCode/100 == 2:
+		return nil
+	case response.StatusCode == http.StatusConflict:
+		return fmt.Errorf("%w: %s", errAgentRefused, saidError(content))
+	case response.StatusCode == http.StatusNotFound || response.StatusCode == http.StatusMethodNotAllowed:
+		return errAgentCannot
+	default:
+		return fmt.Errorf("the agent answered %d: %s", response.StatusCode, saidError(content))
+	}
+}
+
+// saidError is the error in an agent's answer, or what it said instead.
+func saidError(content []byte) string {
+	var answer struct {
+		Error string `json:"error"`
+	}
+	if json.Unmarshal(content, &answer) == nil && answer.Error != "" {
+		return answer.Error
+	}
+	return firstLine(content)
+}
+
+// operationsToken proves to a mongo-agent that its asker may read the set's key,
+// without telling the key.
+func operationsToken(keyFile string) (string, error) {
+	content, err := os.ReadFile(keyFile)
+	if err != nil {
+		return "", fmt.Errorf("read the replica set's key: %w", err)
+	}
+	key := strings.Join(strings.Fields(string(content)), "")
+	sum := sha256.Sum256([]byte("sluice operations\n" + key))
+	return hex.EncodeToString(sum[:]), nil
+}
