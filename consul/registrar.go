@@ -50,7 +50,7 @@ type Registrar struct {
 }
 
 // desiredInstance is guarded by Registrar.mu, except that only Run's goroutine
-// uses registered and reportedAt.
+// uses registered, confirmAt, resent and reportedAt.
 type desiredInstance struct {
 	registration Registration
 	report       report
@@ -59,6 +59,10 @@ type desiredInstance struct {
 	reportedAt              time.Time
 	// registered says that this registration, as it is, was sent to the agent.
 	registered bool
+	// confirmAt is when the servers are asked whether they have it too; zero when
+	// they do.
+	confirmAt time.Time
+	resent    int
 }
 
 // Registrar returns a registrar that desires nothing yet. It does nothing until
@@ -227,6 +231,9 @@ func (r *Registrar) apply(ctx context.Context, todo []*desiredInstance, leaving 
 	for _, instance := range todo {
 		again, err := r.converge(ctx, instance, services, checks)
 		next = min(next, again)
+		if err == nil {
+			next = min(next, r.confirm(ctx, instance))
+		}
 		failed = errors.Join(failed, err)
 	}
 	return next, failed
@@ -257,6 +264,7 @@ func (r *Registrar) converge(ctx context.Context, instance *desiredInstance, ser
 			return 0, explain("register "+registration.ID, serviceRule(registration.Name, "write"), err)
 		}
 		instance.registered, fresh = true, true
+		instance.confirmAt = time.Now().Add(confirmAfter)
 		r.client.log.Info("registered", "service", registration.Name, "instance", registration.ID)
 	}
 	ttl := registration.Check.TTL
@@ -271,6 +279,9 @@ func (r *Registrar) converge(ctx context.Context, instance *desiredInstance, ser
 	if err := r.client.brief.Agent().UpdateTTLOpts(registration.checkID(), last.note, last.status, query(ctx)); err != nil {
 		// If the agent has forgotten the instance, the next round sees that.
 		return 0, explain("report on "+registration.ID, serviceRule(registration.Name, "write"), err)
+	}
+	if instance.reported != version {
+		instance.confirmAt = sent.Add(confirmAfter)
 	}
 	instance.reported, instance.reportedAt = version, sent
 	return every, nil
