@@ -120,7 +120,7 @@ func (c *Circle) look(pause time.Duration) {
 		if news {
 			for i, p := range b.peers {
 				if p.Lost && !before.Peers[i].Lost {
-					c.cfg.Logger.Warn("agent lost", "node", p.Node, "reason", p.Reason)
+					c.cfg.Logger.Warn("agent lost", "peer", p.Node, "reason", p.Reason)
 				}
 			}
 		}
@@ -162,7 +162,7 @@ func silent(err error) bool {
 
 func (c *Circle) lose(node string, err error) {
 	if c.note(func(b *book) bool { return b.unreachable(node, err.Error(), c.cfg.Now()) }) {
-		c.cfg.Logger.Warn("agent lost", "node", node, "reason", err.Error())
+		c.cfg.Logger.Warn("agent lost", "peer", node, "reason", err.Error())
 	}
 }
 
@@ -210,7 +210,7 @@ func (c *Circle) ask(ctx context.Context, node string) error {
 func (c *Circle) heard(node string, sent time.Time, s Status) {
 	c.note(func(b *book) bool {
 		if p := b.find(node); p != nil && p.Lost {
-			c.cfg.Logger.Info("agent is back", "node", node)
+			c.cfg.Logger.Info("agent is back", "peer", node)
 		}
 		return b.answered(node, sent, c.cfg.Now(), s)
 	})
