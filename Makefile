@@ -12,9 +12,9 @@ VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 TEST_TIMEOUT ?= 15m
 FUZZ_TIME ?= 10s
 
-.PHONY: help up down tools build test lint fmt fuzz bench clean
+.PHONY: help up down tools build test lint fmt fuzz bench bench-failover soak clean
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
 up: tools build ## Install and build what is missing, start datacenter dc1, print URLs
 	@bin/sluice up $(ARGS)
@@ -58,6 +58,18 @@ fuzz: ## Fuzz every parser for FUZZ_TIME each (default 10s)
 bench: tools build ## Measure; docs/benchmarks.md keeps the results
 	$(GO) test -run '^$$' -bench . -benchtime 2s -timeout 30m ./mesh ./consul
 	$(GO) test -run '^$$' -bench Up -benchtime 3x -timeout 30m ./lab
+
+# RUNS and STOCK_RUNS of each row; ROWS selects some (with commas), MEMBERS_RATE adds
+# a driver with every member. Results are kept in bin/bench-failover and added to.
+bench-failover: tools build ## Measure failover, row by row, with both profiles, into docs/failover.md
+	@$(GO) build -trimpath -o bin/ ./drills/rehearse
+	@bin/rehearse bench -out bin/bench-failover -runs $(or $(RUNS),10) -stock-runs $(or $(STOCK_RUNS),3) \
+	  -rows '$(ROWS)' -members-rate $(or $(MEMBERS_RATE),50) -page docs/failover.md
+
+# SEED replays the schedule of an earlier soak.
+soak: tools build ## Break a lab at random for SOAK (default 30m), and check the ledger after each fault
+	@$(GO) build -trimpath -o bin/ ./drills/rehearse
+	@bin/rehearse soak -out bin/soak -for $(or $(SOAK),30m) -seed $(or $(SEED),0)
 
 clean: ## Delete what was built here (the cache of Consul and mongod stays)
 	rm -rf bin

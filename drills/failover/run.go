@@ -1,0 +1,209 @@
+package failover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"sluice/drills/rig"
+	"sluice/ledger"
+	"sluice/mesh"
+)
+
+// Way is how one of a run's ledgers is written.
+type Way struct {
+	// Via is "port" or "members", Rate writes each second.
+	Via  string
+	Rate int
+}
+
+// RunConfig says how rows are run.
+type RunConfig struct {
+	Rig *rig.Rig
+	// Folder keeps the ledgers.
+	Folder string
+	// Node writes.
+	Node string
+	// Ways are written at the same time; the first one is the one that is waited for.
+	Ways []Way
+	// Patience bounds each wait for writes to be acknowledged again and for health.
+	Patience time.Duration
+	// Profile is what the lab runs with, for the result.
+	Profile string
+}
+
+// Result is one run of a row.
+type Result struct {
+	Row     string `json:"row"`
+	Profile string `json:"profile"`
+	Via     string `json:"via"`
+	Run     int    `json:"run"`
+	// Chain says whether the chain was complete when the fault was made.
+	Chain bool `json:"chain"`
+	// Injected and Undone are when the fault was made and ended.
+	Injected time.Time `json:"injected"`
+	Undone   time.Time `json:"undone"`
+	// GapMS is the longest time without an acknowledged write that touches the
+	// fault, BackMS the longest around its end.
+	GapMS  float64 `json:"gap_ms"`
+	BackMS float64 `json:"back_ms"`
+	// Steady is the longest time without an acknowledged write before the fault.
+	SteadyMS   float64        `json:"steady_ms"`
+	UserErrors int            `json:"user_errors"`
+	Errors     map[string]int `json:"errors,omitempty"`
+	Lost       int            `json:"lost"`
+	StaleReads int            `json:"stale_reads"`
+	Verdict    ledger.Verdict `json:"verdict"`
+	Reasons    []string       `json:"reasons,omitempty"`
+	Timeline   []Moment       `json:"timeline,omitempty"`
+	Ledger     string         `json:"ledger"`
+	// Problem is why the run says nothing; empty when it counts.
+	Problem string `json:"problem,omitempty"`
+}
+
+const (
+	steadyBefore = 3 * time.Second
+	settleAfter  = 2 * time.Second
+	healthWithin = 90 * time.Second
+	chainWithin  = 40 * time.Second
+)
+
+// Once runs a row once. The results are those of each way; an error means that the
+// lab is not fit for another run.
+func (c RunConfig) Once(ctx context.Context, row Row, number int) ([]Result, error) {
+	h, err := c.prepare(ctx, row)
+	if err != nil {
+		return nil, err
+	}
+	recordings, err := c.record(ctx, row, number)
+	if err != nil {
+		return nil, err
+	}
+	base := Result{Row: row.Name, Profile: c.Profile, Run: number, Chain: h.Chain}
+	problem := c.inject(ctx, row, &h, recordings[0], &base)
+	base.Chain = h.Chain
+	var after seen
+	if problem == nil {
+		after = c.look(ctx)
+	}
+	// Whatever went wrong, the lab is healed and the ledgers are ended.
+	base.Undone = time.Now()
+	problem = errors.Join(problem, c.steps(ctx, row.undo(), h))
+	if problem == nil {
+		problem = recordings[0].AwaitSteady(ctx, base.Undone, settleAfter, c.Patience)
+	}
+	if len(row.Undo) > 0 || problem != nil {
+		problem = errors.Join(problem, c.Rig.Do(ctx, "fault heal --all"))
+	}
+	for _, recording := range recordings {
+		problem = errors.Join(problem, recording.Stop())
+	}
+	_, unhealthy := c.Rig.AwaitHealthy(ctx, healthWithin)
+	results := make([]Result, 0, len(recordings))
+	for _, recording := range recordings {
+		results = append(results, c.result(ctx, row, base, recording, after, problem))
+	}
+	return results, errors.Join(unhealthy, ctx.Err())
+}
+
+// prepare waits for the set that the row wants.
+func (c RunConfig) prepare(ctx context.Context, row Row) (rig.Health, error) {
+	if row.Chain == chainComplete && c.Profile != stock {
+		if h, err := c.Rig.AwaitChain(ctx, chainWithin); err == nil {
+			return h, nil
+		}
+	}
+	return c.Rig.AwaitHealthy(ctx, healthWithin)
+}
+
+// stock is the profile without assistance, where no chain is kept.
+const stock = "stock"
+
+// record starts a ledger for each way.
+func (c RunConfig) record(ctx context.Context, row Row, number int) ([]*rig.Recording, error) {
+	var recordings []*rig.Recording
+	for _, way := range c.Ways {
+		file := filepath.Join(c.Folder, fmt.Sprintf("%s-%s-%d-%s.ledger", row.Name, c.Profile, number, way.Via))
+		recording, err := c.Rig.Record(ctx, rig.RecordConfig{Node: c.Node, Via: way.Via, Rate: way.Rate, File: file})
+		if err != nil {
+			for _, started := range recordings {
+				err = errors.Join(err, started.Stop())
+			}
+			return nil, err
+		}
+		recordings = append(recordings, recording)
+	}
+	return recordings, nil
+}
+
+// inject makes the fault and waits until writes are acknowledged again.
+func (c RunConfig) inject(ctx context.Context, row Row, h *rig.Health, recording *rig.Recording, base *Result) error {
+	if err := recording.AwaitSteady(ctx, time.Now(), steadyBefore, c.Patience); err != nil {
+		return err
+	}
+	if err := c.steps(ctx, row.Before, *h); err != nil {
+		return err
+	}
+	now, err := rig.Judge(c.Rig.Roles(ctx))
+	if err != nil {
+		return fmt.Errorf("before the fault: %w", err)
+	}
+	*h = now
+	base.Injected = time.Now()
+	if err := c.steps(ctx, row.Do, *h); err != nil {
+		return err
+	}
+	if err := recording.AwaitSteady(ctx, base.Injected, 500*time.Millisecond, c.Patience); err != nil && !row.Documented {
+		return err
+	}
+	return c.Rig.Do(ctx, fmt.Sprintf("wait %s", max(row.Hold-time.Since(base.Injected), time.Millisecond)))
+}
+
+func (c RunConfig) steps(ctx context.Context, steps []string, h rig.Health) error {
+	for _, step := range steps {
+		if err := c.Rig.Do(ctx, named(step, h)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// seen is what the processes say of a fault.
+type seen struct {
+	roles    map[string]rig.Role
+	switches []mesh.Switch
+}
+
+func (c RunConfig) look(ctx context.Context) seen {
+	return seen{roles: c.Rig.Roles(ctx), switches: c.Rig.Switches(ctx, c.Node)}
+}
+
+// result measures one ledger.
+func (c RunConfig) result(ctx context.Context, row Row, base Result, recording *rig.Recording, after seen, problem error) Result {
+	r := base
+	r.Via, r.Ledger = recording.Config.Via, recording.Config.File
+	report, err := c.Rig.Check(ctx, r.Ledger)
+	problem = errors.Join(problem, err)
+	book, err := rig.ReadBook(r.Ledger)
+	problem = errors.Join(problem, err)
+	if problem != nil {
+		r.Problem = problem.Error()
+	}
+	r.UserErrors, r.Errors, r.Lost, r.StaleReads = report.UserErrors, report.Errors, report.Lost.Count, report.StaleReads.Count
+	r.Verdict, r.Reasons = report.Verdict, report.Reasons
+	if r.Injected.IsZero() || err != nil {
+		return r
+	}
+	gap := book.LongestGap(r.Injected, r.Undone)
+	r.GapMS = milliseconds(gap.Length())
+	r.BackMS = milliseconds(book.LongestGap(r.Undone, r.Undone.Add(10*time.Second)).Length())
+	r.SteadyMS = milliseconds(book.LongestGap(r.Injected.Add(-steadyBefore), r.Injected.Add(-50*time.Millisecond)).Length())
+	if !row.Documented {
+		r.Timeline = Timeline(r.Injected, after.roles, after.switches, gap)
+	}
+	return r
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
