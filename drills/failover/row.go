@@ -47,7 +47,13 @@ const (
 
 // Rows returns every row, in the order in which they are run and shown.
 func Rows() []Row {
-	const ms = time.Millisecond
+	return slices.Concat(crashes(), cuts(), planned(), troubles())
+}
+
+const ms = time.Millisecond
+
+// crashes are what happens to a process.
+func crashes() []Row {
 	return []Row{
 		{
 			Name: "kill-mongod", Title: "SIGKILL of the primary's mongod", Do: []string{"fault kill PRIMARY/mongod"},
@@ -70,6 +76,12 @@ func Rows() []Row {
 			Name: "stop-agent", Title: "SIGSTOP of the primary's mongo-agent", Do: []string{"fault stop PRIMARY/mongo-agent"},
 			Hold: 6 * time.Second, Median: 700 * ms, Longest: 1500 * ms,
 		},
+	}
+}
+
+// cuts are what happens to a node's link.
+func cuts() []Row {
+	return []Row{
 		{
 			Name: "cut", Title: "the primary's node cut off, silently", Do: []string{"fault cut PRIMARY"},
 			Hold: 8 * time.Second, Median: 1500 * ms, Longest: 3 * time.Second,
@@ -82,6 +94,12 @@ func Rows() []Row {
 			Name: "cut-out", Title: "one-way cut: the primary's node is not heard", Do: []string{"fault cut PRIMARY --direction out"},
 			Hold: 8 * time.Second, Median: 3 * time.Second, Longest: 5 * time.Second,
 		},
+	}
+}
+
+// planned is what somebody wants.
+func planned() []Row {
+	return []Row{
 		{
 			Name: "stepdown", Title: "`sluice mongo stepdown`", Do: []string{"mongo stepdown"},
 			Hold: 3 * time.Second, Median: 80 * ms, Longest: 300 * ms,
@@ -95,6 +113,12 @@ func Rows() []Row {
 			Hold: 7 * time.Second, Median: 80 * ms, Longest: 300 * ms,
 		},
 		{Name: "rolling", Title: "rolling restart of all members and agents", Do: rolling(), Hold: time.Second, Median: 80 * ms, Longest: 300 * ms},
+	}
+}
+
+// troubles are what comes together, and what happens to a machine.
+func troubles() []Row {
+	return []Row{
 		{
 			Name: "consul-down", Title: "SIGKILL of the primary's mongod while Consul's server is dead for 20 s",
 			Do:   []string{"fault kill consul-1/consul", "wait 2s", "fault kill PRIMARY/mongod"},

@@ -103,7 +103,7 @@ func (c RunConfig) Once(ctx context.Context, row Row, number int) ([]Result, err
 	_, unhealthy := c.Rig.AwaitHealthy(ctx, healthWithin)
 	results := make([]Result, 0, len(recordings))
 	for _, recording := range recordings {
-		results = append(results, c.result(ctx, row, base, recording, after, problem))
+		results = append(results, c.result(ctx, base, recording, after, problem))
 	}
 	return results, errors.Join(unhealthy, ctx.Err())
 }
@@ -181,7 +181,7 @@ func (c RunConfig) look(ctx context.Context) seen {
 }
 
 // result measures one ledger.
-func (c RunConfig) result(ctx context.Context, row Row, base Result, recording *rig.Recording, after seen, problem error) Result {
+func (c RunConfig) result(ctx context.Context, base Result, recording *rig.Recording, after seen, problem error) Result {
 	r := base
 	r.Via, r.Ledger = recording.Config.Via, recording.Config.File
 	report, err := c.Rig.Check(ctx, r.Ledger)
@@ -200,9 +200,7 @@ func (c RunConfig) result(ctx context.Context, row Row, base Result, recording *
 	r.GapMS = milliseconds(gap.Length())
 	r.BackMS = milliseconds(book.LongestGap(r.Undone, r.Undone.Add(10*time.Second)).Length())
 	r.SteadyMS = milliseconds(book.LongestGap(r.Injected.Add(-steadyBefore), r.Injected.Add(-50*time.Millisecond)).Length())
-	if !row.Documented {
-		r.Timeline = Timeline(r.Injected, after.roles, after.switches, gap)
-	}
+	r.Timeline = Timeline(r.Injected, after.roles, after.switches, gap)
 	return r
 }
 

@@ -63,15 +63,11 @@ func bench(ctx context.Context, args []string, log io.Writer) (ledger.Verdict, e
 	if err != nil {
 		return "", err
 	}
-	for _, part := range []struct {
-		profile  string
-		runs     int
-		patience time.Duration
-	}{{"fast", cfg.runs, 40 * time.Second}, {"stock", cfg.stockRuns, 100 * time.Second}} {
+	for _, part := range []part{{"fast", cfg.runs, 40 * time.Second}, {"stock", cfg.stockRuns, 100 * time.Second}} {
 		if part.runs == 0 || ctx.Err() != nil {
 			continue
 		}
-		results, err = cfg.profile(ctx, part.profile, part.runs, part.patience, results, log)
+		results, err = cfg.measure(ctx, part, results, log)
 		if err != nil {
 			return "", err
 		}
@@ -86,59 +82,74 @@ func bench(ctx context.Context, args []string, log io.Writer) (ledger.Verdict, e
 	return verdict(results), nil
 }
 
-// profile runs every row in a lab of one profile.
-func (cfg benchConfig) profile(ctx context.Context, profile string, runs int, patience time.Duration, results []failover.Result, log io.Writer) ([]failover.Result, error) {
-	rigConfig, err := cfg.config(profile, log)
+// part is what is run with one profile.
+type part struct {
+	profile string
+	runs    int
+	// patience bounds each wait for writes to be acknowledged again.
+	patience time.Duration
+}
+
+// measure runs every row in a lab of one profile. A lab that does not recover is
+// replaced by a new one.
+func (cfg benchConfig) measure(ctx context.Context, p part, results []failover.Result, log io.Writer) ([]failover.Result, error) {
+	rigConfig, err := cfg.config(p.profile, log)
 	if err != nil {
 		return results, err
 	}
-	fmt.Fprintf(log, "starting a lab, profile %s\n", profile)
 	var lab *rig.Rig
 	down := func() error {
 		if lab == nil {
 			return nil
 		}
-		return lab.Down()
+		ending := lab
+		lab = nil
+		return ending.Down()
 	}
 	for _, row := range cfg.rows {
-		for n := range runs {
+		for range p.runs {
+			if ctx.Err() != nil {
+				return results, down()
+			}
 			if lab == nil {
+				fmt.Fprintf(log, "starting a lab, profile %s\n", p.profile)
 				if lab, err = rig.Up(ctx, rigConfig); err != nil {
 					return results, err
 				}
 			}
-			once, err := cfg.run(ctx, lab, profile, patience).Once(ctx, row, cfg.number(results, row, profile)+1)
+			once, unfit := cfg.run(lab, p).Once(ctx, row, cfg.number(results, row, p.profile)+1)
 			results = append(results, once...)
-			for _, r := range once {
-				fmt.Fprintf(log, "%-22s %-5s %-7s %2d/%d  %7.0f ms  back %5.0f  steady %4.0f  errors %d  lost %d  %s %s\n",
-					row.Name, profile, r.Via, n+1, runs, r.GapMS, r.BackMS, r.SteadyMS, r.UserErrors, r.Lost, r.Verdict, r.Problem)
+			show(log, once)
+			if err := cfg.save(results); err != nil {
+				return results, errors.Join(err, down())
 			}
-			if saved := cfg.save(results); saved != nil {
-				return results, errors.Join(saved, down())
+			if unfit == nil {
+				continue
 			}
-			if ctx.Err() != nil {
-				return results, down()
-			}
-			if err != nil {
-				// A lab that does not recover is of no use to the next run.
-				fmt.Fprintf(log, "%s: %v: the lab is started anew\n", row.Name, err)
-				if err := down(); err != nil {
-					return results, err
-				}
-				lab = nil
+			fmt.Fprintf(log, "%s: the lab did not recover: %v\n", row.Name, unfit)
+			if err := down(); err != nil {
+				return results, err
 			}
 		}
 	}
 	return results, down()
 }
 
-func (cfg benchConfig) run(_ context.Context, lab *rig.Rig, profile string, patience time.Duration) failover.RunConfig {
+// show prints a line for each result.
+func show(log io.Writer, results []failover.Result) {
+	for _, r := range results {
+		fmt.Fprintf(log, "%-20s %-5s %-7s %2d  %7.0f ms  back %5.0f  steady %4.0f  errors %d  lost %d  %s %s\n",
+			r.Row, r.Profile, r.Via, r.Run, r.GapMS, r.BackMS, r.SteadyMS, r.UserErrors, r.Lost, r.Verdict, r.Problem)
+	}
+}
+
+func (cfg benchConfig) run(lab *rig.Rig, p part) failover.RunConfig {
 	ways := []failover.Way{{Via: "port", Rate: cfg.rate}}
 	if cfg.members > 0 {
 		ways = append(ways, failover.Way{Via: "members", Rate: cfg.members})
 	}
 	return failover.RunConfig{
-		Rig: lab, Folder: cfg.folder, Node: "web-1", Ways: ways, Patience: patience, Profile: profile,
+		Rig: lab, Folder: cfg.folder, Node: "web-1", Ways: ways, Patience: p.patience, Profile: p.profile,
 	}
 }
 
