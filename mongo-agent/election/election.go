@@ -214,7 +214,7 @@ func (h *Helper) reasonToWait(now time.Time, p Picture, f Failure) string {
 		return best.Node + " is the one to stand"
 	case f.Graceful && now.Sub(h.whySince) < h.limits.Grace:
 		return f.Subject + " may have chosen its successor"
-	case f.Planned && me.OpTime.Compare(p.find(f.Subject).OpTime) < 0:
+	case (f.Planned || f.Graceful) && me.OpTime.Compare(p.find(f.Subject).OpTime) < 0:
 		return "the own member has not caught up yet"
 	case !fresh:
 		return "the others' logs are not known yet"
