@@ -33,6 +33,9 @@ func (a *agent) observe(ctx context.Context, e hello.Event) error {
 	var actions []role.Action
 	if e.Reply.Writable {
 		actions = a.machine.Fence(time.Now(), a.fenceReason(e.Reply.Term))
+		if before.Fence != "" && a.machine.Snapshot().Fence == "" {
+			a.follower.Ask() // for an answer of after the fence
+		}
 	}
 	return a.act(ctx, e.At, before, append(actions, a.machine.Heard(e.At, *e.Reply)...))
 }

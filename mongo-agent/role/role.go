@@ -188,7 +188,9 @@ type Machine struct {
 	counter int64
 	retired string    // the process before this one: what it still says is late
 	failed  time.Time // the newest failure
-	served  State     // Unknown: nothing
+	// unfenced is when the fence was last taken away.
+	unfenced time.Time
+	served   State // Unknown: nothing
 }
 
 // New returns a machine that knows nothing yet, as of now.
@@ -225,7 +227,9 @@ func (m *Machine) Heard(now time.Time, r Reply) []Action {
 	m.enter(now, state)
 	m.now.Term, m.now.Me, m.now.Primary, m.now.Set, m.now.Reason = r.Term, r.Me, r.Primary, r.Set, reason
 	m.now.OpTime, m.now.Asked = r.OpTime, r.Asked
-	if state == Primary && m.now.Fence != "" {
+	// What was asked for before the fence was gone opens nothing, but its term is
+	// news: the fence may have gone because of it.
+	if state == Primary && (m.now.Fence != "" || !m.unfenced.IsZero() && !r.Asked.After(m.unfenced)) {
 		return m.cut(nil)
 	}
 
@@ -253,7 +257,7 @@ func (m *Machine) Fence(now time.Time, reason string) []Action {
 	}
 	m.now.Fence = reason
 	if reason == "" {
-		m.failed = now
+		m.unfenced = now
 		return nil
 	}
 	if m.served != Primary {

@@ -269,3 +269,24 @@ func TestStatesHaveDistinctNames(t *testing.T) {
 		t.Errorf("names %v, want five", names)
 	}
 }
+
+// A fence for a term that is over must not outlive that term: an answer of a
+// later one is asked for before the fence goes, and takes it away.
+func TestFencedPrimaryOfALaterTermIsServedOnTheNextAnswer(t *testing.T) {
+	m := role.New(role.Config{Set: "consuldemo"}, at(0))
+	asked := func(ms int, r role.Reply) role.Reply { r.Asked = at(ms); return r }
+	m.Heard(at(1), asked(0, primary(1, 6)))
+	if got := text(m.Fence(at(10), "another knows of term 8")); got != "[cut primary]" {
+		t.Fatalf("fenced: %s", got)
+	}
+	m.Fence(at(30), "")
+	if got := m.Heard(at(30), asked(20, primary(2, 8))); len(got) != 0 {
+		t.Errorf("an answer asked for before the fence went: %s", text(got))
+	}
+	if term := m.Snapshot().Term; term != 8 {
+		t.Errorf("term %d is known, want 8: the fence for term 6 would come back", term)
+	}
+	if got := text(m.Heard(at(41), asked(40, primary(2, 8)))); got != "[accept primary 8 register primary 8]" {
+		t.Errorf("the next answer: %s", got)
+	}
+}
