@@ -7,11 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"sluice/consul"
+	"sluice/datacenters"
 	"sluice/internal/service"
 	"sluice/lab"
 	"sluice/lab/control"
@@ -27,7 +30,7 @@ const webPrimaryPort = "5501"
 type ledgerPlace struct {
 	loopback, passwordFile string
 	datacenter, tokenFile  string
-	// members are NODE=ADDRESS of each member of the replica set, and its name.
+	// members are the addresses of the replica set's members, as the set knows them.
 	members    []string
 	replicaSet string
 }
@@ -53,6 +56,9 @@ func findPlace(ctx context.Context, running *lab.Client, state, name string) (le
 		if status.Engine == string(engine.Loopback) {
 			place.loopback = node.Address
 		}
+		if err := place.findMembers(running); err != nil {
+			return ledgerPlace{}, err
+		}
 		for _, process := range node.Processes {
 			if process.Name == "web" {
 				return place, nil
@@ -61,6 +67,26 @@ func findPlace(ctx context.Context, running *lab.Client, state, name string) (le
 		return place, &control.Error{Message: name + " runs no web, so there is no way to the replica set", Code: exitFailed, Hint: "sluice status"}
 	}
 	return ledgerPlace{}, &control.Error{Message: fmt.Sprintf("no node %q", name), Code: exitFailed, Hint: "sluice status"}
+}
+
+// findMembers reads the replica set from the lab's topology.
+func (p *ledgerPlace) findMembers(running *lab.Client) error {
+	options, err := running.Options()
+	if err != nil {
+		return err
+	}
+	topology, err := datacenters.Load(options.Topology...)
+	if err != nil {
+		return err
+	}
+	for _, dc := range topology.Datacenters {
+		for _, node := range dc.Nodes {
+			if node.Member.IsValid() {
+				p.members, p.replicaSet = append(p.members, node.Member.String()), dc.ReplicaSet
+			}
+		}
+	}
+	return nil
 }
 
 // flags are the place as newLedgerInside takes it. They name files, never what
@@ -87,7 +113,7 @@ func newLedgerInside(a *app) *cobra.Command {
 	persistent.StringVar(&place.datacenter, "datacenter", "dc1", "the node's datacenter")
 	persistent.StringVar(&place.tokenFile, "token-file", "", "file with web's Consul token")
 	persistent.StringVar(&place.replicaSet, "replica-set", "", "name of the replica set")
-	persistent.StringSliceVar(&place.members, "members", nil, "NODE=ADDRESS of each member")
+	persistent.StringSliceVar(&place.members, "members", nil, "address of each member, as the set knows it")
 	run := &cobra.Command{
 		Use: "run FILE", Short: "Write a ledger", Args: cobra.ExactArgs(1),
 		Example: "  sluice ledger inside run FILE --password-file FILE --duration 10s",
@@ -158,30 +184,72 @@ func (a *app) ledgerRead(ctx context.Context, path, via string, place ledgerPlac
 // ledgerWay is an open way to the replica set.
 type ledgerWay struct {
 	store *client.Mongo
-	// end ends what carries the store's connections; nil where nothing does.
+	// end ends what carries the store's connections.
 	end func()
 }
 
 func (w ledgerWay) close() {
-	_ = w.store.Close() // what it leaves ends with the process
-	if w.end != nil {
-		w.end()
-	}
+	_ = w.store.Close() // what it leaves ends with what carries it
+	w.end()
 }
 
 // openWay opens the way that the header names.
-func openWay(_ context.Context, header ledger.Header, place ledgerPlace) (ledgerWay, error) {
+func openWay(ctx context.Context, header ledger.Header, place ledgerPlace) (ledgerWay, error) {
 	password, err := service.ReadSecret(place.passwordFile)
 	if err != nil {
 		return ledgerWay{}, err
 	}
+	way := ledgerWay{end: func() {}}
+	options := client.PortOptions(net.JoinHostPort(place.loopback, webPrimaryPort))
 	if header.Via == viaMembers {
-		return ledgerWay{}, errors.New("--via members: not part of this version")
+		var members *client.Members
+		if members, way.end, err = openMembers(ctx, place); err != nil {
+			return ledgerWay{}, err
+		}
+		options = members.Options()
 	}
-	store, err := client.OpenMongo(client.MongoConfig{
-		Options: client.PortOptions(net.JoinHostPort(place.loopback, webPrimaryPort)),
-		User:    "web", Password: password,
+	way.store, err = client.OpenMongo(client.MongoConfig{
+		Options: options, User: "web", Password: password,
 		WriteConcern: header.WriteConcern, ReadConcern: header.ReadConcern, Timeout: header.Timeout,
 	})
-	return ledgerWay{store: store}, err
+	if err != nil {
+		way.end()
+	}
+	return way, err
+}
+
+// membersWithin bounds the wait for a certificate.
+const membersWithin = 20 * time.Second
+
+// openMembers opens the way over the mesh itself, and returns what ends it. It
+// outlives ctx, because writes that are under way at an interrupt need it.
+func openMembers(ctx context.Context, place ledgerPlace) (*client.Members, func(), error) {
+	members, err := client.OpenMembers(client.MembersConfig{
+		Consul: consul.Config{
+			// The node's agent is named by the environment of what runs inside.
+			Address: os.Getenv("CONSUL_HTTP_ADDR"), TokenFile: place.tokenFile, Datacenter: place.datacenter,
+		},
+		ReplicaSet: place.replicaSet, Members: place.members,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = members.Run(running)
+	}()
+	end := func() {
+		stop()
+		<-done
+		members.Close()
+	}
+	bound, cancel := context.WithTimeout(ctx, membersWithin)
+	defer cancel()
+	if err := members.AwaitReady(bound); err != nil {
+		end()
+		return nil, nil, fmt.Errorf("become web on this node: %w", err)
+	}
+	return members, end, nil
 }

@@ -151,6 +151,10 @@ func (c RunConfig) inject(ctx context.Context, row Row, h *rig.Health, recording
 		return fmt.Errorf("before the fault: %w", err)
 	}
 	*h = now
+	// Asking cost the machine time that is not the fault's.
+	if err := c.Rig.Do(ctx, "wait 300ms"); err != nil {
+		return err
+	}
 	base.Injected = time.Now()
 	if err := c.steps(ctx, row.Do, *h); err != nil {
 		return err

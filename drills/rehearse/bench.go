@@ -93,7 +93,7 @@ type part struct {
 // measure runs every row in a lab of one profile. A lab that does not recover is
 // replaced by a new one.
 func (cfg benchConfig) measure(ctx context.Context, p part, results []failover.Result, log io.Writer) ([]failover.Result, error) {
-	rigConfig, err := cfg.config(p.profile, log)
+	rigConfig, err := cfg.config(p.profile)
 	if err != nil {
 		return results, err
 	}

@@ -75,7 +75,7 @@ type place struct {
 }
 
 // config prepares a lab in the place.
-func (p place) config(profile string, log io.Writer) (rig.Config, error) {
+func (p place) config(profile string) (rig.Config, error) {
 	project, err := filepath.Abs(p.project)
 	if err != nil {
 		return rig.Config{}, err
@@ -97,6 +97,6 @@ func (p place) config(profile string, log io.Writer) (rig.Config, error) {
 	}
 	return rig.Config{
 		Sluice: sluice, Self: self, Project: project, State: filepath.Join(folder, "lab-"+profile),
-		Offset: p.offset, Profile: profile, Log: log,
+		Offset: p.offset, Profile: profile,
 	}, nil
 }

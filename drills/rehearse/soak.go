@@ -40,7 +40,7 @@ func soak(ctx context.Context, args []string, log io.Writer) (ledger.Verdict, er
 		seed = 1 + rand.Uint64N(1_000_000)
 	}
 	fmt.Fprintf(log, "seed %d: -seed %d replays this schedule\n", seed, seed)
-	cfg, err := where.config(profile, log)
+	cfg, err := where.config(profile)
 	if err != nil {
 		return "", err
 	}

@@ -36,8 +36,6 @@ type Config struct {
 	Offset int
 	// Profile is passed to up; empty passes none.
 	Profile string
-	// Log gets what the program says; nil is silent.
-	Log io.Writer
 }
 
 // Rig is one lab.
@@ -48,14 +46,10 @@ type Rig struct {
 
 // Up starts the lab and waits for it.
 func Up(ctx context.Context, cfg Config) (*Rig, error) {
-	if cfg.Log == nil {
-		cfg.Log = io.Discard
-	}
-	client, err := lab.NewClient(cfg.State)
+	r, err := Attach(cfg)
 	if err != nil {
 		return nil, err
 	}
-	r := &Rig{cfg: cfg, client: client}
 	args := []string{"up", "--engine", "netns", "--dir", cfg.Project, "--port-offset", fmt.Sprint(cfg.Offset)}
 	if cfg.Profile != "" {
 		args = append(args, "--profile", cfg.Profile)
@@ -64,6 +58,15 @@ func Up(ctx context.Context, cfg Config) (*Rig, error) {
 		return nil, errors.Join(err, r.Down())
 	}
 	return r, nil
+}
+
+// Attach uses a lab that somebody else started, and ends.
+func Attach(cfg Config) (*Rig, error) {
+	client, err := lab.NewClient(cfg.State)
+	if err != nil {
+		return nil, err
+	}
+	return &Rig{cfg: cfg, client: client}, nil
 }
 
 // downTimeout bounds the end of a lab.
