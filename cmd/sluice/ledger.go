@@ -72,7 +72,7 @@ func (f *ledgerFlags) bind(command *cobra.Command) {
 	flags.DurationVar(&f.header.Duration, "duration", 0, "how long; 0 is until Ctrl-C")
 	flags.StringVar(&f.header.WriteConcern, "write-concern", "majority", "majority, or a number of members")
 	flags.StringVar(&f.header.ReadConcern, "read-concern", "local", "of the reads beside: local, majority or linearizable")
-	flags.DurationVar(&f.header.Timeout, "op-timeout", 10*time.Second, "bound of one write, its repetitions included")
+	flags.DurationVar(&f.header.Timeout, "op-timeout", client.DefaultTimeout, "bound of one write, its repetitions included")
 	flags.StringVar(&f.out, "out", "", "the file (default NODE-TIME.ledger)")
 	flags.IntVar(&f.concurrency, "concurrency", 100, "writes under way, at most")
 	flags.Float64Var(&f.looks, "reads", 10, "reads each second that look for the newest acknowledged write; 0 for none")

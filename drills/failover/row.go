@@ -112,7 +112,7 @@ func planned() []Row {
 			Name: "term-agent", Title: "SIGTERM of the primary's mongo-agent", Do: []string{"fault term PRIMARY/mongo-agent"},
 			Hold: 7 * time.Second, Median: 80 * ms, Longest: 300 * ms,
 		},
-		{Name: "rolling", Title: "rolling restart of all members and agents", Do: rolling(), Hold: time.Second, Median: 80 * ms, Longest: 300 * ms},
+		{Name: "rolling", Title: "rolling restart of all members and agents", Do: []string{"mongo rolling-restart"}, Hold: time.Second, Median: 80 * ms, Longest: 300 * ms},
 	}
 }
 
@@ -137,15 +137,6 @@ func troubles() []Row {
 			Hold: 10 * time.Second, Documented: true,
 		},
 	}
-}
-
-// rolling restarts each member and its agent, the primary last.
-func rolling() []string {
-	var steps []string
-	for _, node := range []string{third, next, primary} {
-		steps = append(steps, "fault restart "+node+"/mongo-agent", "healthy", "fault restart "+node+"/mongod", "healthy")
-	}
-	return steps
 }
 
 // The words of a step that stand for a node.

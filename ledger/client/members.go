@@ -113,7 +113,6 @@ func (m *Members) Options() *options.ClientOptions {
 	return options.Client().SetHosts(m.cfg.Members).SetReplicaSet(m.cfg.ReplicaSet).
 		SetDialer(m.dialer).
 		SetConnectTimeout(2 * time.Second).
-		SetServerSelectionTimeout(5 * time.Second).
 		SetHeartbeatInterval(500 * time.Millisecond)
 }
 

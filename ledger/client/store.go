@@ -18,6 +18,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+
+	"sluice/mesh"
 )
 
 // The blog's database, with a collection of the ledgers' own.
@@ -56,12 +58,15 @@ type Mongo struct {
 	timeout time.Duration
 }
 
+// DefaultTimeout is web's own bound of one write.
+const DefaultTimeout = 15 * time.Second
+
 // PortOptions lead through web's upstream listener, with web's own options: one
-// address with a moving target behind it, so topology discovery is off.
+// address with a moving target behind it, so topology discovery is off, and the
+// driver waits for as long as the listener holds it.
 func PortOptions(address string) *options.ClientOptions {
 	return options.Client().ApplyURI("mongodb://" + address + "/?directConnection=true").
-		SetConnectTimeout(2 * time.Second).
-		SetServerSelectionTimeout(5 * time.Second).
+		SetConnectTimeout(mesh.DefaultHold + time.Second).
 		SetHeartbeatInterval(500 * time.Millisecond)
 }
 
@@ -83,6 +88,7 @@ func OpenMongo(cfg MongoConfig) (*Mongo, error) {
 		SetReadPreference(readpref.Primary()).
 		SetRetryWrites(true).
 		SetTimeout(cfg.Timeout).
+		SetServerSelectionTimeout(cfg.Timeout).
 		SetMonitor(countCommands()))
 	if err != nil {
 		return nil, fmt.Errorf("open the replica set: %w", err)

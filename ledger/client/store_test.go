@@ -3,8 +3,10 @@ package client
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,6 +49,27 @@ func TestADuplicateKeyWithoutItsWriteConcernIsStillOne(t *testing.T) {
 	}
 	if got := settled(err); got != ledger.Duplicate {
 		t.Errorf("kind %q", got)
+	}
+}
+
+// A ledger that is written in another way than web writes says nothing of web.
+func TestALedgerIsWrittenWithTheOptionsThatWebHas(t *testing.T) {
+	source, err := os.ReadFile("../../web/blog/store.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(strings.Fields(string(source)), " ")
+	for _, want := range []string{
+		"directConnection=true", "SetRetryWrites(true)", "SetWriteConcern(writeconcern.Majority())",
+		"SetTimeout(WriteTimeout)", "SetServerSelectionTimeout(WriteTimeout)", "WriteTimeout = 15 * time.Second",
+		"SetConnectTimeout(connect)", "connectTimeout = mesh.DefaultHold + time.Second",
+		"SetHeartbeatInterval(500 * time.Millisecond)",
+		"maxAttempts = 8", "firstPause = 20 * time.Millisecond", "maxPause = 400 * time.Millisecond",
+		"[]int{10107, 13435, 13436, 189, 11602, 91, 11600}",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("web has no %q any more: change the ledger's options, and this list", want)
+		}
 	}
 }
 
