@@ -135,6 +135,7 @@ func newAgent(o options, key mongod.Secret, n network, logger *slog.Logger) (*ag
 	for _, m := range o.others() {
 		peer, err := relay.ListenPeer(relay.PeerConfig{
 			Node: m.Node, Address: m.Address, Locator: a.locator, Dialer: a.dialer, Timeout: peerTimeout, Logger: logger,
+			Hold: a.hold(),
 		})
 		if err != nil {
 			return nil, err

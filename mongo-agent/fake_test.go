@@ -43,7 +43,7 @@ func startTroupe(t *testing.T, adjust func(i int, cfg *fakemongod.Config, o *opt
 		cfg := fakemongod.Config{Address: m.Address, Key: troupeKey, Hosts: hosts}
 		o := optionsFor(m.Node, address(i+1), c.set, members)
 		o.Mongod, o.Flat, o.AppUser = m.Address, true, ""
-		o.profile.Assist, o.profile.Chain = false, false
+		o.profile.Assist, o.profile.Steer = false, false
 		if adjust != nil {
 			adjust(i, &cfg, &o)
 		}

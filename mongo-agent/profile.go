@@ -23,8 +23,8 @@ type profile struct {
 	Heartbeat, Limit time.Duration
 	// Assist lets the agent ask its mongod to stand for election.
 	Assist bool
-	// Chain lets the agent choose its mongod's sync source.
-	Chain bool
+	// Steer lets the agent lead its mongod to a new primary.
+	Steer bool
 	// Timing is the set's, when it is initiated.
 	Timing replset.Timing
 }
@@ -35,7 +35,7 @@ func profileNamed(name string) (profile, error) {
 	case profileFast:
 		// Chosen by measurement, see docs/failover.md.
 		return profile{
-			Heartbeat: 100 * time.Millisecond, Limit: 450 * time.Millisecond, Assist: true, Chain: true,
+			Heartbeat: 100 * time.Millisecond, Limit: 450 * time.Millisecond, Assist: true, Steer: true,
 			Timing: replset.Timing{Heartbeat: 500 * time.Millisecond, Election: 2 * time.Second},
 		}, nil
 	case profileStock:
@@ -47,14 +47,14 @@ func profileNamed(name string) (profile, error) {
 
 // profileFlags are the flags that choose a profile and change single values of it.
 type profileFlags struct {
-	name, assist, chain string
+	name, assist, steer string
 	heartbeat, limit    time.Duration
 }
 
 func (f *profileFlags) bind(fs *flag.FlagSet) {
 	fs.StringVar(&f.name, "profile", profileFast, "fast (short times, assisted election) or stock (MongoDB's defaults, no help)")
 	fs.StringVar(&f.assist, "assist", "", "on or off: ask mongod to stand for election when the primary is lost (default by profile)")
-	fs.StringVar(&f.chain, "chain", "", "on or off: choose mongod's sync source, so that an election needs no search for one (default by profile)")
+	fs.StringVar(&f.steer, "steer", "", "on or off: lead mongod to a new primary, so that it need not look for one (default by profile)")
 	fs.DurationVar(&f.heartbeat, "heartbeat-interval", 0, "pause between heartbeats to the other agents (default by profile: 100ms or 200ms)")
 	fs.DurationVar(&f.limit, "heartbeat-limit", 0, "silence after which an agent is lost (default by profile: 450ms or 700ms)")
 }
@@ -69,7 +69,7 @@ func (f *profileFlags) resolve() (profile, error) {
 	for _, s := range []struct {
 		flag, value string
 		target      *bool
-	}{{"assist", f.assist, &p.Assist}, {"chain", f.chain, &p.Chain}} {
+	}{{"assist", f.assist, &p.Assist}, {"steer", f.steer, &p.Steer}} {
 		switch s.value {
 		case "":
 		case "on", "off":

@@ -110,6 +110,7 @@ func assemble(ctx context.Context, s assembly) error {
 		return a.follow(ctx)
 	})
 	s.group.Add("elections", a.assist)
+	s.group.Add("sync source", a.steer)
 	if s.options.initiates() {
 		s.group.Add("initiation", a.initiate)
 	}

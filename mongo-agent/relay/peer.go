@@ -30,7 +30,13 @@ type PeerConfig struct {
 	// Timeout bounds the way to the member; after it the own mongod's connection
 	// is reset.
 	Timeout time.Duration
-	Logger  *slog.Logger
+	// Hold is how long the end of a connection is kept from the own mongod, unless
+	// Reset comes before; 0 is not at all. A mongod that loses its source of
+	// operations looks for another at once, and if it finds none sleeps for a whole
+	// second (MongoDB log ID 21090). Right after the death of a primary there is
+	// none yet.
+	Hold   time.Duration
+	Logger *slog.Logger
 }
 
 // Peer is another member, as the own mongod sees it: a plain listener on
@@ -46,6 +52,8 @@ type Peer struct {
 	// carried is cancelled, and replaced, when the member is lost.
 	carried context.Context
 	reset   context.CancelCauseFunc
+	// resetHeld resets the connections of before the last loss; may be nil.
+	resetHeld context.CancelCauseFunc
 }
 
 // ListenPeer binds the listener. From then on connections are taken, and handled
@@ -60,8 +68,9 @@ func ListenPeer(cfg PeerConfig) (*Peer, error) {
 	return p, nil
 }
 
-// Lose takes note that the member does not answer: its connections are reset, and
-// new ones at once, because mongod takes a refusal as news and waits out silence.
+// Lose takes note that the member does not answer: new connections are refused at
+// once, because mongod takes a refusal as news and waits out silence, and the old
+// ones are reset when they have been held.
 func (p *Peer) Lose(reason string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -69,7 +78,25 @@ func (p *Peer) Lose(reason string) {
 		return
 	}
 	p.lost = fmt.Errorf("the agent of %s is lost: %s", p.cfg.Node, reason)
-	p.reset(p.lost)
+	reset, lost := p.reset, p.lost
+	p.carried, p.reset = context.WithCancelCause(context.Background())
+	p.resetHeld = reset
+	if p.cfg.Hold <= 0 {
+		reset(lost)
+		return
+	}
+	time.AfterFunc(p.cfg.Hold, func() { reset(lost) })
+}
+
+// Reset resets every connection now, and those that are held.
+func (p *Peer) Reset(reason string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	cause := errors.New(reason)
+	if p.resetHeld != nil {
+		p.resetHeld(cause)
+	}
+	p.reset(cause)
 	p.carried, p.reset = context.WithCancelCause(context.Background())
 }
 
@@ -126,7 +153,7 @@ func (p *Peer) carry(ctx context.Context, local net.Conn) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(carried, func() { cancel(context.Cause(carried)) })()
-	var remote net.Conn
+	var remote *mesh.Conn
 	if err == nil {
 		remote, err = p.dial(ctx)
 	}
@@ -135,10 +162,14 @@ func (p *Peer) carry(ctx context.Context, local net.Conn) {
 		reset(local)
 		return
 	}
-	_ = mesh.Splice(ctx, local, remote)
+	if p.cfg.Hold <= 0 {
+		_ = mesh.Splice(ctx, local, remote)
+		return
+	}
+	_ = mesh.Splice(ctx, local, &held{Conn: remote, limit: p.cfg.Hold, released: carried.Done(), ended: make(chan struct{})})
 }
 
-func (p *Peer) dial(ctx context.Context) (net.Conn, error) {
+func (p *Peer) dial(ctx context.Context) (*mesh.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
 	defer cancel()
 	instance, err := p.cfg.Locator.Instance(ctx, p.cfg.Node)
