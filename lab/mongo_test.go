@@ -73,7 +73,6 @@ func TestAReportOfTheContractIsReadWhole(t *testing.T) {
 	 "since":"2026-01-02T03:04:05Z","reason":"","node":"mongo-2","transitions":[{"from":"secondary","to":"primary"}],
 	 "profile":"fast","fence":"","lease":{"valid":true,"left_ms":312.5},
 	 "peers":[{"node":"mongo-1","lost":false,"reason":"","heard_ms":12.5,"role":"secondary","term":5,"optime":{"t":5,"ts":123},"sync_source":"127.0.10.2:27017","frozen":true}],
-	 "chain":{"head":"mongo-3","own_source":"","wanted":"127.0.10.1:27017","complete":true,"reason":""},
 	 "elections":[{"at":"2026-01-02T03:04:04Z","why":"dead","subject":"mongo-1","outcome":"won","helper":"mongo-2","decided_ms":1.5,"elected_ms":20,"error":""}],
 	 "mongod":{"pid":123,"state":"running","frozen":false}}`
 	report, err := fakeAgent(t, func(w http.ResponseWriter, r *http.Request) {
@@ -101,8 +100,8 @@ func TestAReportOfTheContractIsReadWhole(t *testing.T) {
 	if p := report.Peers[0]; *p.HeardMS != 12.5 || p.OpTime != (OpTime{5, 123}) || !p.Frozen || p.SyncSource == "" {
 		t.Errorf("peer: %+v", p)
 	}
-	if e := report.Elections[0]; e.Outcome != "won" || e.ElectedMS != 20 || report.Chain.Head != "mongo-3" || report.Mongod.PID != 123 {
-		t.Errorf("election, chain, mongod: %+v", report)
+	if e := report.Elections[0]; e.Outcome != "won" || e.ElectedMS != 20 || report.Mongod.PID != 123 {
+		t.Errorf("election, mongod: %+v", report)
 	}
 }
 
@@ -124,7 +123,7 @@ func set() []MongoMember {
 	members := make([]MongoMember, 3)
 	for i, name := range []string{"mongo-1", "mongo-2", "mongo-3"} {
 		report := &AgentReport{Role: roleSecondary, Term: 5, Set: "blog", OpTime: at(100, uint64(9-i))}
-		report.Chain.OwnSource = "127.0.10.1:27017"
+		report.SyncSource = "127.0.10.1:27017"
 		for _, other := range []string{"mongo-1", "mongo-2", "mongo-3"} {
 			if other != name {
 				report.Peers = append(report.Peers, PeerReport{Node: other, HeardMS: &ms, SyncSource: "127.0.10.2:27017", OpTime: at(99, 1)})

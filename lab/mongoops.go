@@ -43,11 +43,12 @@ type AgentReport struct {
 		LeftMS float64 `json:"left_ms"`
 	} `json:"lease"`
 	// OpTime is the own member's, where the agent tells it.
-	OpTime OpTime       `json:"optime,omitzero"`
-	Peers  []PeerReport `json:"peers"`
+	OpTime OpTime `json:"optime,omitzero"`
+	// SyncSource is the member that the own one replicates from.
+	SyncSource string       `json:"sync_source,omitempty"`
+	Peers      []PeerReport `json:"peers"`
 	// Alarm is what the agent says must never be.
 	Alarm     string          `json:"alarm,omitempty"`
-	Chain     ChainReport     `json:"chain"`
 	Elections []ElectionEvent `json:"elections"`
 	Mongod    struct {
 		PID    int    `json:"pid"`
@@ -69,18 +70,6 @@ type PeerReport struct {
 	OpTime     OpTime   `json:"optime"`
 	SyncSource string   `json:"sync_source,omitempty"`
 	Frozen     bool     `json:"frozen"`
-}
-
-// ChainReport is how an agent keeps its mongod's sync source.
-type ChainReport struct {
-	// Head is the node that syncs from the primary and is next in line.
-	Head string `json:"head,omitempty"`
-	// OwnSource is the source that mongod has, Wanted the one that it should have.
-	OwnSource string `json:"own_source,omitempty"`
-	Wanted    string `json:"wanted,omitempty"`
-	Complete  bool   `json:"complete"`
-	// Reason is why the chain is not complete.
-	Reason string `json:"reason,omitempty"`
 }
 
 // ElectionEvent is one time that an agent took part in an election or refused to.

@@ -3,7 +3,6 @@ package lab
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -35,9 +34,8 @@ func rollingOrder(status MongoStatus) []string {
 	return append(order, status.Primary)
 }
 
-// chainWait is how long a rolling restart waits for the sync chain. It goes on
-// without one: a chain makes an election faster, and is not needed for it.
-const chainWait = 30 * time.Second
+// handOverAgain is how long a hand-over is asked for again.
+const handOverAgain = 30 * time.Second
 
 func (d *drill) rolling(ctx context.Context, request MongoRequest) error {
 	names, err := restartable(request.What)
@@ -81,19 +79,13 @@ func (d *drill) restartOne(ctx context.Context, name, process string) error {
 		return fail(2, "sluice mongo status", "rolling-restart stopped at %s/%s: %v", name, process, err)
 	}
 	d.say("%s/%s restarted, the set is whole after %.1f s", name, process, time.Since(began).Seconds())
-	waiting, cancel := context.WithTimeoutCause(ctx, chainWait, fmt.Errorf("not within %s", chainWait))
-	defer cancel()
-	err = waitFor(waiting, "the sync chain is complete", func(ctx context.Context) error { return chained(d.mongoStatus(ctx)) })
-	if err != nil && ctx.Err() == nil {
-		d.say("going on without a sync chain: %v", err)
-	}
-	return ctx.Err()
+	return nil
 }
 
 // handOverSoon is handOver that asks again for a while: the member that was
 // restarted last may have something to catch up with.
 func (d *drill) handOverSoon(ctx context.Context, from string) error {
-	deadline := time.Now().Add(chainWait)
+	deadline := time.Now().Add(handOverAgain)
 	for {
 		err := d.handOver(ctx, from, "")
 		var failed *control.Error

@@ -207,7 +207,7 @@ func sourceOf(members []MongoMember, m MongoMember, names map[string]string) str
 	}
 	address := ""
 	if m.Report != nil {
-		address = m.Report.Chain.OwnSource
+		address = m.Report.SyncSource
 	}
 	heard := math.Inf(1)
 	for _, other := range members {
@@ -283,17 +283,6 @@ func healthySet(status MongoStatus) error {
 			if peer.Lost {
 				return fmt.Errorf("%s has lost %s: %s", m.Node, peer.Node, peer.Reason)
 			}
-		}
-	}
-	return nil
-}
-
-// chained says why the set's sync chain is not complete where one is kept; nil
-// where it is, or none is kept.
-func chained(status MongoStatus) error {
-	for _, m := range status.Members {
-		if m.Report != nil && m.Report.Chain.Wanted != "" && !m.Report.Chain.Complete {
-			return fmt.Errorf("%s: the chain is not complete: %s", m.Node, m.Report.Chain.Reason)
 		}
 	}
 	return nil

@@ -13,9 +13,11 @@ import (
 // report is what /role shows.
 type report struct {
 	roleReport
-	Profile string       `json:"profile"`
-	Lease   leaseReport  `json:"lease"`
-	Peers   []peerReport `json:"peers"`
+	Profile string `json:"profile"`
+	// Source is the member that the own one replicates from.
+	Source string       `json:"sync_source,omitempty"`
+	Lease  leaseReport  `json:"lease"`
+	Peers  []peerReport `json:"peers"`
 	// Primaries are the members that say they are primary, by node: more than one
 	// is an alarm.
 	Primaries []string     `json:"primaries"`
@@ -55,7 +57,7 @@ func (a *agent) report() report {
 	view, _ := a.circle.View()
 	now, left := time.Now(), a.lease.left()
 	r := report{
-		roleReport: a.board.report(), Profile: a.Profile,
+		roleReport: a.board.report(), Profile: a.Profile, Source: a.self.load().Source,
 		Lease:     leaseReport{Valid: left > 0, Left: millis(max(left, 0))},
 		Peers:     []peerReport{},
 		Primaries: a.primaries(view),

@@ -18,7 +18,7 @@ func newMongoStatus(a *app) *cobra.Command {
 	var watch bool
 	command := &cobra.Command{
 		Use:   "status",
-		Short: "Members, roles, term, lag, sync chain, last election, held dials",
+		Short: "Members, roles, term, lag, sync source, last election, held dials",
 		Long: `One line per member: its role and for how long, how far it is behind the primary,
 whom it copies from, whether the primary's lease holds, and when its peers heard it
 last. Then the last election and why, and the dials that each web holds.
@@ -194,9 +194,6 @@ func printMember(out io.Writer, m lab.MongoMember) {
 	}
 	if m.Report.Fence != "" {
 		fmt.Fprintf(out, "  %s: fenced: %s\n", m.Node, m.Report.Fence)
-	}
-	if chain := m.Report.Chain; chain.Wanted != "" && !chain.Complete {
-		fmt.Fprintf(out, "  %s: the sync chain is not complete: %s\n", m.Node, chain.Reason)
 	}
 	for _, peer := range m.Report.Peers {
 		if peer.Lost {

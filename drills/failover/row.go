@@ -29,21 +29,12 @@ type Row struct {
 	// "fault heal --all".
 	Hold time.Duration
 	Undo []string
-	// Chain says what the chain must be for the run to count: "complete", "broken",
-	// or empty where it does not matter.
-	Chain string
 	// Median and Longest are the bars; 0 is none. Back is the bar for the time
 	// without an acknowledged write around the undoing.
 	Median, Longest, Back time.Duration
 	// Documented rows have no bar for time and errors: only for what is lost.
 	Documented bool
 }
-
-// The parts of a row's bar that the chain decides.
-const (
-	chainComplete = "complete"
-	chainBroken   = "broken"
-)
 
 // Rows returns every row, in the order in which they are run and shown.
 func Rows() []Row {
@@ -57,12 +48,7 @@ func crashes() []Row {
 	return []Row{
 		{
 			Name: "kill-mongod", Title: "SIGKILL of the primary's mongod", Do: []string{"fault kill PRIMARY/mongod"},
-			Hold: 4 * time.Second, Chain: chainComplete, Median: 100 * ms, Longest: 400 * ms,
-		},
-		{
-			Name: "kill-mongod-no-chain", Title: "SIGKILL of the primary's mongod, no chain",
-			Before: []string{"fault restart THIRD/mongod", "healthy"}, Do: []string{"fault kill PRIMARY/mongod"},
-			Hold: 4 * time.Second, Chain: chainBroken, Longest: 1100 * ms,
+			Hold: 4 * time.Second, Median: 100 * ms, Longest: 400 * ms,
 		},
 		{
 			Name: "stop-mongod", Title: "SIGSTOP of the primary's mongod, then SIGCONT", Do: []string{"fault stop PRIMARY/mongod"},

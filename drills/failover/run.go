@@ -40,8 +40,6 @@ type Result struct {
 	Profile string `json:"profile"`
 	Via     string `json:"via"`
 	Run     int    `json:"run"`
-	// Chain says whether the chain was complete when the fault was made.
-	Chain bool `json:"chain"`
 	// Injected and Undone are when the fault was made and ended.
 	Injected time.Time `json:"injected"`
 	Undone   time.Time `json:"undone"`
@@ -67,13 +65,12 @@ const (
 	steadyBefore = 3 * time.Second
 	settleAfter  = 2 * time.Second
 	healthWithin = 90 * time.Second
-	chainWithin  = 40 * time.Second
 )
 
 // Once runs a row once. The results are those of each way; an error means that the
 // lab is not fit for another run.
 func (c RunConfig) Once(ctx context.Context, row Row, number int) ([]Result, error) {
-	h, err := c.prepare(ctx, row)
+	h, err := c.Rig.AwaitHealthy(ctx, healthWithin)
 	if err != nil {
 		return nil, err
 	}
@@ -81,9 +78,8 @@ func (c RunConfig) Once(ctx context.Context, row Row, number int) ([]Result, err
 	if err != nil {
 		return nil, err
 	}
-	base := Result{Row: row.Name, Profile: c.Profile, Run: number, Chain: h.Chain}
+	base := Result{Row: row.Name, Profile: c.Profile, Run: number}
 	problem := c.inject(ctx, row, &h, recordings[0], &base)
-	base.Chain = h.Chain
 	var after seen
 	if problem == nil {
 		after = c.look(ctx)
@@ -108,17 +104,7 @@ func (c RunConfig) Once(ctx context.Context, row Row, number int) ([]Result, err
 	return results, errors.Join(unhealthy, ctx.Err())
 }
 
-// prepare waits for the set that the row wants.
-func (c RunConfig) prepare(ctx context.Context, row Row) (rig.Health, error) {
-	if row.Chain == chainComplete && c.Profile != stock {
-		if h, err := c.Rig.AwaitChain(ctx, chainWithin); err == nil {
-			return h, nil
-		}
-	}
-	return c.Rig.AwaitHealthy(ctx, healthWithin)
-}
-
-// stock is the profile without assistance, where no chain is kept.
+// stock is the profile without assistance.
 const stock = "stock"
 
 // record starts a ledger for each way.

@@ -41,6 +41,8 @@ func Timeline(injected time.Time, roles map[string]rig.Role, switches []mesh.Swi
 		}
 		for _, t := range role.Transitions {
 			switch {
+			case t.To == "primary" && t.Accepted == nil:
+				add("fenced: "+t.Reason, node, t.Detected)
 			case t.To == "primary":
 				add("writable", node, t.Detected)
 				after(t.Detected, t.Accepted, "its port accepts", node)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -21,7 +20,6 @@ type Role struct {
 	Fence       string       `json:"fence"`
 	Transitions []Transition `json:"transitions"`
 	Peers       []Peer       `json:"peers"`
-	Chain       *Chain       `json:"chain"`
 	Elections   []Election   `json:"elections"`
 	Profile     string       `json:"profile"`
 }
@@ -43,13 +41,6 @@ type Peer struct {
 	Node   string `json:"node"`
 	Lost   bool   `json:"lost"`
 	Reason string `json:"reason"`
-}
-
-// Chain is how the member gets its data.
-type Chain struct {
-	Head     string `json:"head"`
-	Complete bool   `json:"complete"`
-	Reason   string `json:"reason"`
 }
 
 // Election is one time that an agent asked its member to stand.
@@ -104,12 +95,8 @@ func (r *Rig) Switches(ctx context.Context, node string) []mesh.Switch {
 // Health is a judgement of the set.
 type Health struct {
 	Primary string
-	// Others are the secondaries, the next in line first where that is known.
+	// Others are the secondaries, in the order of their nodes.
 	Others []string
-	// Chain reports whether the next in line syncs from the primary and the third
-	// from it; ChainReason says why not.
-	Chain       bool
-	ChainReason string
 }
 
 // Judge says whether every member is in its place: one unfenced primary that all
@@ -143,39 +130,12 @@ func Judge(roles map[string]Role) (Health, error) {
 	if h.Primary == "" || len(terms) != 1 {
 		return h, errors.New("the members do not agree on a primary")
 	}
-	h.chain(roles)
 	return h, nil
-}
-
-// chain judges the chain by what the secondaries say; agents that know of none
-// leave it incomplete.
-func (h *Health) chain(roles map[string]Role) {
-	h.Chain = true
-	for _, node := range append([]string{h.Primary}, h.Others...) {
-		switch chain := roles[node].Chain; {
-		case chain == nil:
-			h.Chain, h.ChainReason = false, "the agents keep no chain"
-		case !chain.Complete && node != h.Primary:
-			h.Chain, h.ChainReason = false, node+": "+chain.Reason
-		case chain.Head == h.Others[1]:
-			slices.Reverse(h.Others)
-		}
-	}
 }
 
 // AwaitHealthy waits until the set is healthy. The error says what it lacks.
 func (r *Rig) AwaitHealthy(ctx context.Context, within time.Duration) (Health, error) {
 	return r.await(ctx, within, func(Health) error { return nil })
-}
-
-// AwaitChain waits until the set is healthy and its chain complete.
-func (r *Rig) AwaitChain(ctx context.Context, within time.Duration) (Health, error) {
-	return r.await(ctx, within, func(h Health) error {
-		if !h.Chain {
-			return errors.New("the chain is not complete: " + h.ChainReason)
-		}
-		return nil
-	})
 }
 
 const pollEvery = 250 * time.Millisecond

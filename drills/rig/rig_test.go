@@ -13,17 +13,16 @@ import (
 )
 
 func healthy() map[string]Role {
-	chain := func(complete bool) *Chain { return &Chain{Head: "mongo-3", Complete: complete} }
 	return map[string]Role{
-		"mongo-1": {Role: "primary", Term: 4, Chain: chain(false)},
-		"mongo-2": {Role: "secondary", Term: 4, Chain: chain(true), Peers: []Peer{{Node: "mongo-1"}}},
-		"mongo-3": {Role: "secondary", Term: 4, Chain: chain(true)},
+		"mongo-1": {Role: "primary", Term: 4},
+		"mongo-2": {Role: "secondary", Term: 4, Peers: []Peer{{Node: "mongo-1"}}},
+		"mongo-3": {Role: "secondary", Term: 4},
 	}
 }
 
 func TestASetIsHealthyOnlyWithEveryMemberInItsPlace(t *testing.T) {
 	h, err := Judge(healthy())
-	if err != nil || h.Primary != "mongo-1" || !h.Chain || !reflect.DeepEqual(h.Others, []string{"mongo-3", "mongo-2"}) {
+	if err != nil || h.Primary != "mongo-1" || !reflect.DeepEqual(h.Others, []string{"mongo-2", "mongo-3"}) {
 		t.Fatalf("%+v, %v", h, err)
 	}
 	for name, change := range map[string]func(map[string]Role){
@@ -42,18 +41,6 @@ func TestASetIsHealthyOnlyWithEveryMemberInItsPlace(t *testing.T) {
 		if h, err := Judge(roles); err == nil {
 			t.Errorf("%s: healthy, %+v", name, h)
 		}
-	}
-}
-
-func TestAChainIsCompleteOnlyIfBothSecondariesSaySo(t *testing.T) {
-	roles := healthy()
-	roles["mongo-2"] = Role{Role: "secondary", Term: 4, Chain: &Chain{Reason: "mongo-2 syncs from the primary"}}
-	if h, err := Judge(roles); err != nil || h.Chain || !strings.Contains(h.ChainReason, "syncs from the primary") {
-		t.Errorf("%+v, %v", h, err)
-	}
-	roles["mongo-2"] = Role{Role: "secondary", Term: 4}
-	if h, err := Judge(roles); err != nil || h.Chain {
-		t.Errorf("an agent that knows of no chain: %+v, %v", h, err)
 	}
 }
 
