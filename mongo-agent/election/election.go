@@ -63,7 +63,7 @@ type Failure struct {
 	// Why is one sentence.
 	Why string
 	// Planned says that the primary itself asks for it, and Graceful that it has
-	// stepped down and may have chosen somebody.
+	// stopped taking writes by itself and may have chosen somebody.
 	Planned, Graceful bool
 }
 
@@ -176,6 +176,9 @@ func (h *Helper) failure(p Picture) (Failure, bool) {
 		f.Why, f.Planned = s.Node+" hands over", true
 	case s.Role == role.Secondary:
 		f.Why, f.Graceful = s.Node+" has stepped down", true
+	case s.Role == role.Other:
+		// It still stands in the way, as during its own shutdown.
+		f.Why, f.Graceful = s.Node+" takes no writes", true
 	default:
 		return Failure{}, false
 	}

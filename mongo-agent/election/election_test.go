@@ -112,16 +112,18 @@ func lose(w *world, i int) {
 }
 
 func TestAPrimaryThatSteppedDownMayChooseItsSuccessorFirst(t *testing.T) {
-	w := newWorld(3)
-	w.members[0].Role = role.Secondary
-	w.answered()
-	for ms, want := range map[int]int{1: 0, 149: 0} {
-		if got := w.look(at(ms)); len(got) != want {
-			t.Errorf("after %d ms: %v", ms, got)
+	for _, state := range []role.State{role.Secondary, role.Other} {
+		w := newWorld(3)
+		w.members[0].Role = state
+		w.answered()
+		for _, ms := range []int{1, 149} {
+			if got := w.look(at(ms)); len(got) != 0 {
+				t.Errorf("%v, after %d ms: %v", state, ms, got)
+			}
 		}
-	}
-	if got := w.look(at(400)); len(got) != 1 {
-		t.Errorf("after 400 ms: %v, want one", got)
+		if got := w.look(at(400)); len(got) != 1 {
+			t.Errorf("%v, after 400 ms: %v, want one", state, got)
+		}
 	}
 }
 
