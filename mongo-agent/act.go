@@ -37,7 +37,11 @@ func (a *agent) observe(ctx context.Context, e hello.Event) error {
 			a.follower.Ask() // for an answer of after the fence
 		}
 	}
-	return a.act(ctx, e.At, before, append(actions, a.machine.Heard(e.At, *e.Reply)...))
+	actions = append(actions, a.machine.Heard(e.At, *e.Reply)...)
+	if before.State == role.Primary && a.machine.Snapshot().State != role.Primary && a.handingOver == "" && a.profile.Assist {
+		defer a.retire()
+	}
+	return a.act(ctx, e.At, before, actions)
 }
 
 // notice takes a change of mongod's process. A stopped one answers nobody and

@@ -92,7 +92,9 @@ type agent struct {
 	trusted string
 	// handingOver is the node that the primary's role is being handed to.
 	handingOver string
-	process     vitals.Event
+	// retired tells when to end what retire began; nil while nothing is.
+	retired <-chan time.Time
+	process vitals.Event
 	// requests are done by follow's goroutine.
 	requests chan func(context.Context) error
 	waiting  sync.WaitGroup

@@ -70,7 +70,7 @@ func (a *agent) picture(view heartbeat.View) election.Picture {
 		}
 		picture.Members = append(picture.Members, election.Member{
 			Node: m.Node, Address: m.Address, Reached: reached, Role: status.Role, Frozen: status.Frozen, Term: status.Term,
-			OpTime: status.OpTime, Source: status.Source, Lost: status.Lost, Round: status.Round, Successor: status.Successor,
+			OpTime: status.OpTime, Source: status.Source, Lost: status.Lost, Round: status.Round, Standing: status.Standing, Successor: status.Successor,
 		})
 	}
 	return picture
@@ -86,6 +86,7 @@ func (a *agent) stand(ctx context.Context, advice election.Advice) {
 		At: advice.Since, Why: advice.Why, Subject: advice.Subject, Helper: a.Node,
 		Decided: millis(time.Since(advice.Since)), Planned: advice.Planned,
 	}
+	a.self.standing(advice.Round())
 	a.logger.Info("standing for election", "why", advice.Why, "after", advice.Term)
 	err := mongod.Admin(ctx, a.system, bson.D{{Key: "replSetStepUp", Value: 1}, {Key: "skipDryRun", Value: true}}, nil)
 	took := millis(time.Since(advice.Since))
@@ -100,6 +101,9 @@ func (a *agent) stand(ctx context.Context, advice election.Advice) {
 		try.Outcome, try.Error = electionRefused, err.Error()
 	default:
 		try.Outcome, try.Error = electionFailed, err.Error()
+	}
+	if try.Outcome != electionWon {
+		a.self.standing("")
 	}
 	a.record.add(try)
 	a.logger.Info("stood for election", "outcome", try.Outcome, "took", time.Duration(took), "err", try.Error)

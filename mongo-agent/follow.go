@@ -55,6 +55,8 @@ func (a *agent) next(ctx context.Context, heard <-chan hello.Event, seen <-chan 
 		return do(ctx)
 	case <-news:
 	case <-expiry:
+	case <-a.retired:
+		a.resume()
 	}
 	return nil
 }

@@ -19,6 +19,12 @@ const (
 	// logTimeout bounds the wait for the primary's last operation.
 	logTimeout = 300 * time.Millisecond
 	logPoll    = time.Millisecond
+	// nearSeconds is how far behind, in seconds of the operations' timestamps, a
+	// successor may be.
+	nearSeconds = 1
+	// retireTime is how long a primary that has stopped taking writes by itself is
+	// not served again in the same term.
+	retireTime = 700 * time.Millisecond
 )
 
 // errNotPrimary means that there is nothing to hand over.
@@ -29,11 +35,12 @@ var errNotPrimary = errors.New("the member is not primary")
 // stands for election. It returns the successor. If nobody takes over in time,
 // this member goes on.
 func (a *agent) handOver(ctx context.Context, to string) (string, error) {
-	if s, _ := a.board.Snapshot(); s.State != role.Primary || s.Fence != "" {
+	own, _ := a.board.Snapshot()
+	if own.State != role.Primary || own.Fence != "" {
 		return "", errNotPrimary
 	}
 	view, _ := a.circle.View()
-	to, err := successor(view, a.own().Address, to)
+	to, err := successor(view, own.OpTime, to)
 	if err != nil {
 		return "", err
 	}
@@ -53,7 +60,24 @@ func (a *agent) handOver(ctx context.Context, to string) (string, error) {
 	if _, ok := a.await(ctx, func(s role.Snapshot) bool { return s.State != role.Primary }); !ok {
 		return "", fmt.Errorf("hand over to %s: it has not become primary within %v", to, handOverTimeout)
 	}
+	a.awaitSuccessor(ctx, to)
 	return to, nil
+}
+
+// awaitSuccessor waits until the successor takes writes. Until then this agent
+// must be heard: two that lose it would take the primary for lost.
+func (a *agent) awaitSuccessor(ctx context.Context, node string) {
+	for {
+		view, news := a.circle.View()
+		if p, _ := view.Peer(node); p.Status.Role == role.Primary {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-news:
+		}
+	}
 }
 
 // setHandingOver puts the fence up, or takes it away; when it returns, nobody can
@@ -109,9 +133,10 @@ func (a *agent) awaitLog(ctx context.Context, since time.Time) {
 	}
 }
 
-// successor returns who takes over from the member at primary: the one that was
-// asked for, or the head of the sync chain, or the one with the longest log.
-func successor(view heartbeat.View, primary, asked string) (string, error) {
+// successor returns who takes over from this member: the one that was asked for,
+// or the first in the order of the members that is not far behind, because that
+// is whom a mongod that steps down by itself asks, too; or the least far behind.
+func successor(view heartbeat.View, own role.OpTime, asked string) (string, error) {
 	able := func(p heartbeat.Peer) bool {
 		return p.Known && !p.Lost && !p.Status.Frozen && p.Status.Role == role.Secondary
 	}
@@ -130,7 +155,7 @@ func successor(view heartbeat.View, primary, asked string) (string, error) {
 		if !able(p) {
 			continue
 		}
-		if heads(view, p, primary) {
+		if p.Status.OpTime.Timestamp>>32+nearSeconds >= own.Timestamp>>32 {
 			return p.Node, nil
 		}
 		if best == nil || p.Status.OpTime.Compare(best.Status.OpTime) > 0 {
@@ -143,17 +168,25 @@ func successor(view heartbeat.View, primary, asked string) (string, error) {
 	return best.Node, nil
 }
 
-// heads reports whether p replicates from the primary and somebody from p.
-func heads(view heartbeat.View, p heartbeat.Peer, primary string) bool {
-	if p.Status.Source != primary {
-		return false
+// retire makes a successor of a primary that has stopped taking writes by itself,
+// as one does that steps down or is told to end: it may do so for a while, take
+// writes again in between, and end without having found anybody.
+func (a *agent) retire() {
+	view, _ := a.circle.View()
+	to, err := successor(view, a.machine.Snapshot().OpTime, "")
+	if err != nil {
+		return
 	}
-	for _, other := range view.Peers {
-		if other.Node != p.Node && !other.Lost && other.Status.Source == p.Status.Member {
-			return true
-		}
-	}
-	return false
+	a.logger.Info("the primary takes no writes any more", "successor", to)
+	a.handingOver = to
+	a.retired = time.After(retireTime)
+	a.self.successor(to)
+}
+
+// resume ends what retire began.
+func (a *agent) resume() {
+	a.handingOver, a.retired = "", nil
+	a.self.successor("")
 }
 
 // handOverAtEnd hands over when the process is told to end.

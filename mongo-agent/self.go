@@ -56,6 +56,10 @@ func (s *self) source(address string) {
 	s.change(func(status *heartbeat.Status) { status.Source = address })
 }
 
+func (s *self) standing(round string) {
+	s.change(func(status *heartbeat.Status) { status.Standing = round })
+}
+
 func (s *self) successor(node string) {
 	s.change(func(status *heartbeat.Status) { status.Successor = node })
 }

@@ -34,6 +34,8 @@ type Member struct {
 	Lost []string
 	// Round is the failure for which its OpTime was asked for.
 	Round string
+	// Standing is the failure because of which it stands, or has won.
+	Standing string
 	// Successor is the node that it wants to hand the primary's role to.
 	Successor string
 }
@@ -88,6 +90,8 @@ type Limits struct {
 	// of tries in Window.
 	Again, Window time.Duration
 	Most          int
+	// Patience is how long another member that stands is given to take writes.
+	Patience time.Duration
 	// Fresh is how long a candidate waits for the logs of the others, and Grace
 	// how long a primary that has stepped down may choose its successor itself.
 	Fresh, Grace time.Duration
@@ -95,7 +99,7 @@ type Limits struct {
 
 // DefaultLimits are what agents run with.
 func DefaultLimits() Limits {
-	return Limits{Again: 300 * time.Millisecond, Window: 20 * time.Second, Most: 6, Fresh: 60 * time.Millisecond, Grace: 150 * time.Millisecond}
+	return Limits{Again: 300 * time.Millisecond, Window: 20 * time.Second, Most: 6, Patience: time.Second, Fresh: 60 * time.Millisecond, Grace: 150 * time.Millisecond}
 }
 
 // Helper remembers what the decision needs of the past. It is for one goroutine.
@@ -211,8 +215,12 @@ func (h *Helper) reasonToWait(now time.Time, p Picture, f Failure) string {
 		return "the own member cannot be elected"
 	}
 	best, certain := choose(candidates, f)
+	standing := slices.IndexFunc(p.Members, func(m Member) bool { return m.Node != p.Me && m.Reached && m.Standing == f.Round() })
 	fresh := certain || now.Sub(h.since) >= h.limits.Fresh
 	switch {
+	case standing >= 0 && now.Sub(h.since) < h.limits.Patience:
+		// It may have won: elected and not yet writable, it is no candidate any more.
+		return p.Members[standing].Node + " stands"
 	case best.Node != p.Me:
 		return best.Node + " is the one to stand"
 	case f.Graceful && now.Sub(h.whySince) < h.limits.Grace:

@@ -136,6 +136,20 @@ func TestLogsThatNobodyTellsAreNotWaitedForForEver(t *testing.T) {
 	}
 }
 
+func TestNobodyStandsBesideOneWhoMayHaveWon(t *testing.T) {
+	w := newWorld(3)
+	w.members[0].Role = role.Dead
+	w.answered()
+	// Elected, and catching up: no secondary any more, and not yet writable.
+	w.members[1].Role, w.members[1].Standing = role.Other, election.Failure{Subject: name(0), Term: 3}.Round()
+	if got := w.look(at(1)); len(got) != 0 {
+		t.Errorf("stand beside mongo-2: %v", got)
+	}
+	if got := w.look(at(1500)); !slices.Equal(got, []string{"mongo-3"}) {
+		t.Errorf("after mongo-2 has not come: %v", got)
+	}
+}
+
 func TestTriesAreLimited(t *testing.T) {
 	w := newWorld(3)
 	w.members[0].Role = role.Dead

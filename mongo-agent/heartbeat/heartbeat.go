@@ -180,29 +180,77 @@ func (c *Circle) ask(ctx context.Context, node string) error {
 	if err != nil {
 		return err
 	}
+	answers, failed := make(chan message), make(chan error, 1)
+	var reading sync.WaitGroup
+	defer reading.Wait()
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	asking, stop := context.WithCancel(ctx)
 	defer stop()
-	reader := bufio.NewReaderSize(conn, MaxMessage)
+	// All the time, so that its end is noticed between two questions, too.
+	reading.Go(func() { failed <- read(asking, conn, answers) })
 	ticker := time.NewTicker(c.cfg.Interval)
 	defer ticker.Stop()
 	for number := int64(1); ; number++ {
 		status, said := c.status()
 		sent := c.cfg.Now()
-		_ = conn.SetDeadline(time.Now().Add(c.cfg.Limit))
-		answer, err := exchange(conn, reader, message{Number: number, Status: status})
-		if err != nil {
-			return &endedError{err}
-		}
-		if answer.Status.Node != node {
+		answer, err := c.exchange(ctx, conn, message{Number: number, Status: status}, answers, failed)
+		switch {
+		case err != nil:
+			return err
+		case answer.Status.Node != node:
 			return fmt.Errorf("the agent of %s answers as that of %q", node, answer.Status.Node)
 		}
 		c.heard(node, sent, answer.Status)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case err := <-failed:
+			return &endedError{err}
 		case <-said:
 		case <-ticker.C:
+		}
+	}
+}
+
+// exchange sends a question and waits for its answer.
+func (c *Circle) exchange(ctx context.Context, conn net.Conn, question message, answers <-chan message, failed <-chan error) (message, error) {
+	line, err := question.encode()
+	if err != nil {
+		return message{}, err
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(c.cfg.Limit))
+	if _, err := conn.Write(line); err != nil {
+		return message{}, &endedError{err}
+	}
+	timer := time.NewTimer(c.cfg.Limit)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return message{}, ctx.Err()
+	case <-timer.C:
+		return message{}, context.DeadlineExceeded
+	case err := <-failed:
+		return message{}, &endedError{err}
+	case answer := <-answers:
+		if answer.Number != -question.Number {
+			return message{}, &endedError{fmt.Errorf("answer %d to question %d", answer.Number, question.Number)}
+		}
+		return answer, nil
+	}
+}
+
+// read passes on what arrives until the connection or ctx ends.
+func read(ctx context.Context, conn net.Conn, answers chan<- message) error {
+	reader := bufio.NewReaderSize(conn, MaxMessage)
+	for {
+		answer, err := receive(reader)
+		if err != nil {
+			return err
+		}
+		select {
+		case answers <- answer:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
@@ -214,22 +262,6 @@ func (c *Circle) heard(node string, sent time.Time, s Status) {
 		}
 		return b.answered(node, sent, c.cfg.Now(), s)
 	})
-}
-
-// exchange sends a question and reads its answer.
-func exchange(conn net.Conn, reader *bufio.Reader, question message) (message, error) {
-	line, err := question.encode()
-	if err != nil {
-		return message{}, err
-	}
-	if _, err := conn.Write(line); err != nil {
-		return message{}, err
-	}
-	answer, err := receive(reader)
-	if err == nil && answer.Number != -question.Number {
-		err = fmt.Errorf("answer %d to question %d", answer.Number, question.Number)
-	}
-	return answer, err
 }
 
 func receive(reader *bufio.Reader) (message, error) {

@@ -45,6 +45,9 @@ type Status struct {
 	// Round is the number of the failure for which OpTime was asked for; see
 	// package election.
 	Round string `json:"round,omitempty"`
+	// Standing is the failure because of which its mongod stands for election, or
+	// has won one.
+	Standing string `json:"standing,omitempty"`
 	// Successor is the node that it wants to hand the primary's role to.
 	Successor string `json:"successor,omitempty"`
 }
@@ -67,16 +70,16 @@ func (s Status) older(other Status) bool {
 
 // comparable is a Status without its slice.
 type comparable struct {
-	node, member, primary, source, round, successor string
-	role                                            role.State
-	frozen                                          bool
-	term                                            int64
-	optime                                          role.OpTime
+	node, member, primary, source, round, standing, successor string
+	role                                                      role.State
+	frozen                                                    bool
+	term                                                      int64
+	optime                                                    role.OpTime
 }
 
 func (s Status) comparable() comparable {
 	return comparable{
-		node: s.Node, member: s.Member, primary: s.Primary, source: s.Source, round: s.Round, successor: s.Successor,
+		node: s.Node, member: s.Member, primary: s.Primary, source: s.Source, round: s.Round, standing: s.Standing, successor: s.Successor,
 		role: s.Role, frozen: s.Frozen, term: s.Term, optime: s.OpTime,
 	}
 }
