@@ -633,7 +633,14 @@ func stepUp(t *testing.T, s subject) {
 	term := must(t, s, bson.D{{Key: "replSetGetStatus", Value: 1}}).Lookup("term").AsInt64()
 	w := dial(t, s)
 	w.send(0, awaited(w.ask(plain()).Version, 20*time.Second))
-	must(t, s, bson.D{{Key: "replSetStepUp", Value: 1}, {Key: "skipDryRun", Value: true}})
+	// A vote is refused to a member whose log is a little behind.
+	mongotest.Wait(t, 20*time.Second, "it wins an election", func(context.Context) error {
+		_, err := system(t, s, bson.D{{Key: "replSetStepUp", Value: 1}, {Key: "skipDryRun", Value: true}})
+		if err != nil && !mongod.HasCode(err, 125) {
+			t.Fatalf("replSetStepUp: %v", err)
+		}
+		return err
+	})
 	if _, _, a, err := w.receive(5 * time.Second); err != nil || a.Version.Counter <= before.Version.Counter {
 		t.Errorf("awaited hello at the step-up: %+v, %v", a, err)
 	}
