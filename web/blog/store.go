@@ -18,6 +18,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
@@ -46,6 +47,10 @@ const (
 
 // ErrTaken means that another entry with the same ID is already stored.
 var ErrTaken = errors.New("another entry has this ID")
+
+// errPending means that an entry with the ID is there, and not yet with a majority
+// of the members. It passes: the entry is committed, or rolled back and added again.
+var errPending = errors.New("stored, but not yet by a majority of the members")
 
 // Entry is one entry of the blog.
 type Entry struct {
@@ -155,8 +160,8 @@ func (s *Store) Newest(ctx context.Context, n int64) ([]Entry, error) {
 }
 
 // Add stores an entry with a majority of the members. fresh is false when the
-// very same entry was stored before. ErrTaken means that its ID belongs to
-// another one. Any other error leaves open whether it is stored; adding it again
+// very same entry was stored by a majority before. ErrTaken means that its ID
+// belongs to another one. Any other error leaves open whether it is stored; adding it again
 // tells, and stores it once.
 func (s *Store) Add(ctx context.Context, entry Entry) (fresh bool, err error) {
 	err = s.do(ctx, WriteTimeout, func(ctx context.Context) error {
@@ -166,8 +171,8 @@ func (s *Store) Add(ctx context.Context, entry Entry) (fresh bool, err error) {
 			return err
 		}
 		fresh = false
-		var stored Entry
-		if err := s.entries.FindOne(ctx, bson.D{{Key: "_id", Value: entry.ID}}).Decode(&stored); err != nil {
+		stored, err := s.committed(ctx, entry.ID)
+		if err != nil {
 			return err
 		}
 		if stored.Title != entry.Title || stored.Body != entry.Body {
@@ -179,6 +184,18 @@ func (s *Store) Add(ctx context.Context, entry Entry) (fresh bool, err error) {
 		s.index(ctx)
 	}
 	return fresh, err
+}
+
+// committed returns an entry that a majority of the members has. What a primary
+// alone has is errPending: a primary that is cut off rolls it back later.
+func (s *Store) committed(ctx context.Context, id string) (Entry, error) {
+	entries := s.entries.Clone(options.Collection().SetReadConcern(readconcern.Majority()))
+	var stored Entry
+	err := entries.FindOne(ctx, bson.D{{Key: "_id", Value: id}}).Decode(&stored)
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return Entry{}, errPending
+	}
+	return stored, err
 }
 
 // index makes the index that Newest sorts by. Without it Newest is slower and as
@@ -214,7 +231,7 @@ func (s *Store) do(ctx context.Context, timeout time.Duration, operation func(co
 			continue
 		case denied != nil:
 			return denied
-		case attempt == maxAttempts || !transient(err) || !wait(ctx, pause, s.cfg.Way.Changed()):
+		case attempt >= maxAttempts && !errors.Is(err, errPending) || !transient(err) || !wait(ctx, pause, s.cfg.Way.Changed()):
 			return s.explain(err)
 		}
 		pause = min(2*pause, maxPause)

@@ -46,7 +46,12 @@ type lab struct {
 // intentions.
 func start(t *testing.T, split bool) *lab {
 	t.Helper()
-	set := mongotest.Start(t, mongotest.Config{Addresses: []string{mongotest.FreeAddress(t, "127.0.0.1")}})
+	return startWith(t, split, mongotest.Start(t, mongotest.Config{Addresses: []string{mongotest.FreeAddress(t, "127.0.0.1")}}))
+}
+
+// startWith is start with the first mongod of a set.
+func startWith(t *testing.T, split bool, set *mongotest.Set) *lab {
+	t.Helper()
 	l := &lab{World: meshtest.New(t), t: t, mongod: set.Members[0]}
 	l.own = l.Policy
 	if split {
