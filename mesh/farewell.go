@@ -100,9 +100,14 @@ func (d *led) letGo(address string, f *farewell) {
 	d.mu.Lock()
 	delete(d.farewells, address)
 	var rest []*link
+	working := 0
 	for l := range d.links {
-		if l.doomed && l.place.address == address {
-			rest = append(rest, l)
+		if !l.doomed || l.place.address != address {
+			continue
+		}
+		// Also one whose client has left meanwhile: somebody waits for its end.
+		if rest = append(rest, l); !l.leaving.Load() {
+			working++
 		}
 	}
 	d.mu.Unlock()
@@ -114,7 +119,7 @@ func (d *led) letGo(address string, f *farewell) {
 		if s.RestReset.IsZero() {
 			s.RestReset = now
 		}
-		s.Rest += len(rest)
+		s.Rest += working
 	})
 }
 

@@ -3,8 +3,10 @@ package mesh
 // leadership is which instance of a service leads, as far as it is known. It is
 // a value without I/O: what happens to connections is for others to do.
 type leadership struct {
-	// epoch is the highest that was ever known.
+	// epoch is the highest that was ever known, and holder the address of whom it
+	// is known of.
 	epoch  int64
+	holder string
 	leader *leader
 }
 
@@ -30,24 +32,30 @@ func (l *leadership) learn(address string, epoch int64) bool {
 	if epoch <= l.epoch {
 		return false
 	}
-	l.epoch = epoch
+	l.epoch, l.holder = epoch, address
 	switch {
 	case l.leader == nil:
-	case l.leader.instance.Address == address && l.leader.epoch == 0:
+	case l.leader.instance.Address == address:
 		l.leader.epoch = epoch
-	case l.leader.epoch < epoch:
+	default:
 		l.drop()
 	}
 	return true
 }
 
-// elect makes instance the leader; false means that its epoch is over.
+// elect makes instance the leader; false means that its epoch is over. What an
+// instance was registered with does not count against its own newer word.
 func (l *leadership) elect(instance Instance, epoch int64, spare *Conn) bool {
+	if instance.Address == l.holder {
+		epoch = max(epoch, l.epoch)
+	}
 	if l.stale(epoch) {
 		return false
 	}
 	l.drop()
-	l.epoch = max(l.epoch, epoch)
+	if epoch > l.epoch {
+		l.epoch, l.holder = epoch, instance.Address
+	}
 	l.leader = &leader{instance: instance, epoch: epoch, spare: spare, gone: make(chan struct{})}
 	return true
 }
@@ -85,7 +93,8 @@ func (l *leadership) eligible(catalog, guesses []Instance, epoch func(Instance) 
 	out := make([]Instance, 0, len(catalog)+len(guesses))
 	for _, instance := range catalog {
 		named[instance.Address] = true
-		if !l.stale(epoch(instance)) {
+		// The catalog may be late to tell that the same instance leads again.
+		if !l.stale(epoch(instance)) || instance.Address == l.holder {
 			out = append(out, instance)
 		}
 	}

@@ -135,6 +135,9 @@ func (d *led) join(ctx context.Context, l *link) (*Conn, error) {
 		if err == nil {
 			return conn, nil
 		}
+		if ctx.Err() != nil {
+			return nil, d.expire(ctx, l, err) // nothing that the instance has done
+		}
 		if errors.Is(err, ErrDenied) {
 			d.unhold(l)
 			return nil, err
