@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -69,6 +71,8 @@ type MongoLag struct {
 type MongoDoor struct {
 	Node string `json:"node"`
 	mesh.UpstreamReport
+	// To is the node of the instance in use.
+	To    string `json:"to,omitempty"`
 	Error string `json:"ask_error,omitempty"`
 }
 
@@ -90,10 +94,22 @@ func (s *Supervisor) mongoStatus(ctx context.Context) MongoStatus {
 	status := judgeSet(members)
 	status.Profile = s.options.Profile
 	status.Webs = []MongoDoor{}
-	for _, found := range doors {
-		status.Webs = append(status.Webs, found...)
+	for _, door := range slices.Concat(doors...) {
+		door.To = s.nodeAt(door.Leader)
+		status.Webs = append(status.Webs, door)
 	}
 	return status
+}
+
+// nodeAt is the node that has the address of a HOST:PORT, or HOST:PORT itself.
+func (s *Supervisor) nodeAt(address string) string {
+	host, _, _ := net.SplitHostPort(address)
+	for _, n := range s.nodes {
+		if n.address.String() == host {
+			return n.node.Name
+		}
+	}
+	return address
 }
 
 func (s *Supervisor) mongoMember(ctx context.Context, n *node) MongoMember {

@@ -103,7 +103,7 @@ func printMongo(out io.Writer, status lab.MongoStatus, now time.Time) error {
 			held += fmt.Sprintf(" (oldest %.0f ms)", d.OldestHeldMS)
 		}
 		c := d.Counters
-		fmt.Fprintf(table, "%s\t%s %s\t%s\t%d\t%d\t%s\t%d\t%d\n", d.Node, d.Service, d.Address, dash(d.UpstreamReport.Node), d.Epoch, d.Live, held, c.Held, c.Expired+c.Overflow)
+		fmt.Fprintf(table, "%s\t%s %s\t%s\t%d\t%d\t%s\t%d\t%d\n", d.Node, d.Service, d.Address, dash(d.To), d.Epoch, d.Live, held, c.Held, c.Expired+c.Overflow)
 	}
 	return table.Flush()
 }

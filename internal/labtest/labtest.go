@@ -5,6 +5,7 @@ package labtest
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -272,7 +273,10 @@ func (l *Lab) reachable(path string) string {
 	if os.Link(resolved, target) == nil {
 		return target
 	}
-	if err := copyProgram(resolved, target); err != nil {
+	// Two commands may run at once: each makes a copy of its own, and the last one
+	// takes the place, whole.
+	own := target + rand.Text()
+	if err := errors.Join(copyProgram(resolved, own), os.Rename(own, target)); err != nil {
 		l.t.Fatal(err)
 	}
 	return target
