@@ -276,7 +276,10 @@ func (l *Lab) reachable(path string) string {
 	// Two commands may run at once: each makes a copy of its own, and the last one
 	// takes the place, whole.
 	own := target + rand.Text()
-	if err := errors.Join(copyProgram(resolved, own), os.Rename(own, target)); err != nil {
+	if err := copyProgram(resolved, own); err != nil {
+		l.t.Fatal(err)
+	}
+	if err := os.Rename(own, target); err != nil {
 		l.t.Fatal(err)
 	}
 	return target
