@@ -29,7 +29,8 @@ type UpstreamConfig struct {
 	// Dialer makes the connections. Required.
 	Dialer *Dialer
 	// Hold is how long an accepted connection waits while there is no instance,
-	// or no identity yet; default 10 s, below 0 is not at all.
+	// or no identity yet; default 10 s, below 0 is not at all. With Epoch it is
+	// 300 ms at least, because even the first connection has to look for a leader.
 	Hold time.Duration
 	// IdleTimeout cuts a connection on which no byte has moved for that long;
 	// 0 is never.

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"context"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/identity"
 	"sluice/mesh"
 )
 
@@ -19,5 +23,51 @@ func TestOfTwoPrimariesTheOneOfTheLaterElectionIsTriedFirst(t *testing.T) {
 	}
 	if given[0].Node != "none" {
 		t.Error("the resolver's snapshot was changed")
+	}
+}
+
+func TestThePrimaryIsSoughtAtEveryMembersDoor(t *testing.T) {
+	id, err := identity.New("11111111-2222-3333-4444-555555555555.consul", "dc2", secondary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, ok := primaryDoor(mesh.Instance{Node: "mongo-4", Address: "198.18.2.21:27019", ID: id, Meta: map[string]string{"term": "3", "member": "127.0.10.4:27017"}})
+	if !ok || got.Address != "198.18.2.21:27018" || got.ID.Service() != primary || got.ID.Datacenter() != "dc2" || got.ID.TrustDomain() != id.TrustDomain() {
+		t.Errorf("got %+v, %v", got, ok)
+	}
+	if term(got) != 0 || got.Meta["member"] != "127.0.10.4:27017" {
+		t.Errorf("metadata %v: the term is that of another role", got.Meta)
+	}
+	if _, ok := primaryDoor(mesh.Instance{Address: "nowhere"}); ok {
+		t.Error("a door at an address without a port")
+	}
+}
+
+func TestTheWaysOutShowAtMetrics(t *testing.T) {
+	upstream, err := mesh.ListenUpstream(mesh.UpstreamConfig{
+		Service: primary, Address: "127.0.0.1:0", Dialer: mesh.NewDialer(mesh.DialerConfig{}), Epoch: term, DrainTimeout: -1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	defer func() { _ = upstream.Run(ctx) }()
+	registry := prometheus.NewRegistry()
+	if err := registry.Register(upstreamMetrics{upstream}); err != nil {
+		t.Fatal(err)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, family := range families {
+		names[family.GetName()] = true
+	}
+	for _, name := range []string{"web_upstream_held", "web_upstream_held_oldest_seconds", "web_upstream_epoch", "web_upstream_switches_total"} {
+		if !names[name] {
+			t.Errorf("%s is missing from %v", name, names)
+		}
 	}
 }

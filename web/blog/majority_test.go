@@ -48,7 +48,8 @@ func TestAnEntryThatOnlyThePrimaryHasIsNotYetStored(t *testing.T) {
 func (l *lab) join(set *mongotest.Set) {
 	l.t.Helper()
 	l.command(bson.D{{Key: "replSetReconfig", Value: bson.D{
-		{Key: "_id", Value: set.Name}, {Key: "version", Value: 10},
+		{Key: "_id", Value: set.Name},
+		{Key: "version", Value: 10},
 		{Key: "members", Value: bson.A{
 			bson.D{{Key: "_id", Value: 0}, {Key: "host", Value: l.mongod.Address}},
 			bson.D{{Key: "_id", Value: 1}, {Key: "host", Value: set.Members[1].Address}, {Key: "priority", Value: 0}},
