@@ -18,6 +18,9 @@ import (
 func (a *agent) observe(ctx context.Context, e hello.Event) error {
 	before := a.machine.Snapshot()
 	if e.Reply == nil {
+		if e.Loss == role.Ended && a.doubtful(e.At) {
+			return nil
+		}
 		if e.Loss == role.Ended {
 			a.distrust("mongod has ended")
 		}
@@ -39,9 +42,22 @@ func (a *agent) observe(ctx context.Context, e hello.Event) error {
 	}
 	actions = append(actions, a.machine.Heard(e.At, *e.Reply)...)
 	if before.State == role.Primary && a.machine.Snapshot().State != role.Primary && a.handingOver == "" && a.profile.Assist {
-		defer a.retire()
+		defer a.retire(ctx, before.Term)
 	}
 	return a.act(ctx, e.At, before, actions)
+}
+
+// doubtful reports whether the end of a connection to mongod at now says nothing
+// yet, because its process is seen to run and no other connection has ended a
+// moment ago.
+func (a *agent) doubtful(now time.Time) bool {
+	alone := now.Sub(a.ended) > doubtTime
+	a.ended = now
+	if alone && a.process.State == vitals.Running {
+		a.follower.Ask()
+		return true
+	}
+	return false
 }
 
 // notice takes a change of mongod's process. A stopped one answers nobody and
@@ -79,10 +95,14 @@ func (a *agent) notice(ctx context.Context, e vitals.Event) error {
 func (a *agent) fenceReason(term int64) string {
 	view, _ := a.circle.View()
 	highest, knower := view.HighestTerm()
+	handingOver := ""
+	if term <= a.handingTerm {
+		handingOver = a.handingOver
+	}
 	now := time.Now()
 	return fence.Reason(now, fence.Facts{
 		Term: term, HighestTerm: highest, Knower: knower,
-		Lease: view.Lease(a.profile.Limit, now), HandingOver: a.handingOver,
+		Lease: view.Lease(a.profile.Limit, now), HandingOver: handingOver,
 	})
 }
 
@@ -155,8 +175,8 @@ func (a *agent) distrust(reason string) {
 // act does the actions in their order and notes when each was complete.
 func (a *agent) act(ctx context.Context, detected time.Time, before role.Snapshot, actions []role.Action) error {
 	now := a.machine.Snapshot()
-	a.board.set(now)
 	a.self.heard(now)
+	a.board.set(now)
 	t := transition{From: before.State, To: now.State, Term: now.Term, Reason: cmp.Or(now.Reason, now.Fence), Detected: detected}
 	since := func() *millis { d := millis(time.Since(detected)); return &d }
 	registered := false

@@ -40,7 +40,10 @@ const (
 	// registration, for the report alone.
 	registeredTimeout = 10 * time.Second
 	guardTimeout      = time.Second
-	peerTimeout       = time.Second
+	// doubtTime is how close together two connections to mongod must end to be
+	// taken for its end while its process is seen to run.
+	doubtTime   = 500 * time.Millisecond
+	peerTimeout = time.Second
 )
 
 // registrar publishes service instances; *consul.Registrar is one.
@@ -91,7 +94,15 @@ type agent struct {
 	// everybody; empty is none.
 	trusted string
 	// handingOver is the node that the primary's role is being handed to.
+	// handingTerm is the term in which it is, or was, primary.
 	handingOver string
+	handingTerm int64
+	// handing is held while somebody hands over.
+	handing sync.Mutex
+	// ended is when a connection to mongod ended last.
+	ended time.Time
+	// over is closed when follow has ended.
+	over chan struct{}
 	// retired tells when to end what retire began; nil while nothing is.
 	retired <-chan time.Time
 	process vitals.Event
@@ -115,7 +126,7 @@ func newAgent(o options, key mongod.Secret, n network, logger *slog.Logger) (*ag
 		locator:  &relay.Locator{Service: replService, Resolver: n.Resolver},
 		follower: hello.New(hello.Config{Address: o.Mongod, Logger: logger}),
 		watch:    vitals.New(vitals.Config{Address: o.Mongod}),
-		requests: make(chan func(context.Context) error),
+		requests: make(chan func(context.Context) error), over: make(chan struct{}),
 	}
 	a.dialer = mesh.NewDialer(mesh.DialerConfig{
 		Credentials: n.Credentials[replService], Resolver: n.Resolver, Policy: n.ReplSource,

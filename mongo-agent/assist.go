@@ -86,7 +86,7 @@ func (a *agent) stand(ctx context.Context, advice election.Advice) {
 		At: advice.Since, Why: advice.Why, Subject: advice.Subject, Helper: a.Node,
 		Decided: millis(time.Since(advice.Since)), Planned: advice.Planned,
 	}
-	a.self.standing(advice.Round())
+	a.self.standing(advice.Round(), false)
 	a.logger.Info("standing for election", "why", advice.Why, "after", advice.Term)
 	err := mongod.Admin(ctx, a.system, bson.D{{Key: "replSetStepUp", Value: 1}, {Key: "skipDryRun", Value: true}}, nil)
 	took := millis(time.Since(advice.Since))
@@ -94,6 +94,7 @@ func (a *agent) stand(ctx context.Context, advice election.Advice) {
 	switch {
 	case err == nil:
 		try.Outcome = electionWon
+		a.self.standing(advice.Round(), true)
 		err := mongod.Admin(ctx, a.system, bson.D{{Key: "replSetAbortPrimaryCatchUp", Value: 1}}, nil)
 		try.Aborted = err == nil
 		a.follower.Ask()
@@ -103,7 +104,7 @@ func (a *agent) stand(ctx context.Context, advice election.Advice) {
 		try.Outcome, try.Error = electionFailed, err.Error()
 	}
 	if try.Outcome != electionWon {
-		a.self.standing("")
+		a.self.standing("", false)
 	}
 	a.record.add(try)
 	a.logger.Info("stood for election", "outcome", try.Outcome, "took", time.Duration(took), "err", try.Error)

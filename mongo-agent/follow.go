@@ -19,6 +19,7 @@ func (a *agent) follow(ctx context.Context) error {
 	var watchers sync.WaitGroup
 	watchers.Go(func() { _ = a.follower.Run(following, heard) })
 	watchers.Go(func() { _ = a.watch.Run(following, seen) })
+	defer close(a.over)
 	defer a.close()
 	defer watchers.Wait()
 	defer stop()
@@ -35,12 +36,20 @@ func (a *agent) follow(ctx context.Context) error {
 	}
 }
 
+// fencedPause is how often a fenced primary looks whether it may be served again.
+const fencedPause = 25 * time.Millisecond
+
 // next waits for the next thing that happens and acts on it.
 func (a *agent) next(ctx context.Context, heard <-chan hello.Event, seen <-chan vitals.Event, news <-chan struct{}) error {
 	var expiry <-chan time.Time
-	if a.machine.Snapshot().State == role.Primary {
-		// A little late rather than early: then the lease has surely ended.
-		timer := time.NewTimer(max(a.lease.left(), 0) + time.Millisecond)
+	if s := a.machine.Snapshot(); s.State == role.Primary {
+		// A little late rather than early: then the lease has surely ended. One that
+		// comes back is no news, so it is looked for.
+		pause := a.lease.left() + time.Millisecond
+		if s.Fence != "" || pause <= 0 {
+			pause = fencedPause
+		}
+		timer := time.NewTimer(pause)
 		defer timer.Stop()
 		expiry = timer.C
 	}
@@ -64,6 +73,9 @@ func (a *agent) next(ctx context.Context, heard <-chan hello.Event, seen <-chan 
 // lookAround refuses for the members whose agents are lost.
 func (a *agent) lookAround(view heartbeat.View) {
 	a.self.lost(view.Lost())
+	if highest, _ := view.HighestTerm(); highest > 0 {
+		a.self.highest(highest)
+	}
 	for i, m := range a.others() {
 		if len(a.peers) == 0 {
 			return
@@ -82,6 +94,8 @@ func (a *agent) request(ctx context.Context, do func(context.Context) error) err
 	select {
 	case a.requests <- func(ctx context.Context) error { err := do(ctx); done <- err; return err }:
 		return <-done
+	case <-a.over:
+		return nil // nothing is served any more
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -25,6 +25,8 @@ const (
 	// retireTime is how long a primary that has stopped taking writes by itself is
 	// not served again in the same term.
 	retireTime = 700 * time.Millisecond
+	// retireLook bounds the question whether it was replaced.
+	retireLook = 50 * time.Millisecond
 )
 
 // errNotPrimary means that there is nothing to hand over.
@@ -44,37 +46,42 @@ func (a *agent) handOver(ctx context.Context, to string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if !a.handing.TryLock() {
+		return "", errors.New("hand over: it is being done already")
+	}
+	defer a.handing.Unlock()
 	a.logger.Info("handing over", "to", to)
 	a.awaitFollower(ctx, to)
 	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
 	defer cancel()
-	if err := a.setHandingOver(ctx, to); err != nil {
-		return "", err
-	}
 	defer func() {
 		a.self.successor("")
-		_ = a.setHandingOver(context.WithoutCancel(ctx), "")
+		_ = a.setHandingOver(context.WithoutCancel(ctx), "", own.Term)
 	}()
-	a.awaitLog(ctx, time.Now())
+	if err := a.setHandingOver(ctx, to, own.Term); err != nil {
+		return "", err
+	}
+	if !a.awaitLog(ctx, time.Now()) {
+		return "", fmt.Errorf("hand over to %s: mongod has not said within %v what its last operation is", to, logTimeout)
+	}
 	a.self.successor(to)
-	if _, ok := a.await(ctx, func(s role.Snapshot) bool { return s.State != role.Primary }); !ok {
+	if !a.awaitSuccessor(ctx, to, own.Term) {
 		return "", fmt.Errorf("hand over to %s: it has not become primary within %v", to, handOverTimeout)
 	}
-	a.awaitSuccessor(ctx, to)
 	return to, nil
 }
 
 // awaitSuccessor waits until the successor takes writes. Until then this agent
 // must be heard: two that lose it would take the primary for lost.
-func (a *agent) awaitSuccessor(ctx context.Context, node string) {
+func (a *agent) awaitSuccessor(ctx context.Context, node string, after int64) bool {
 	for {
 		view, news := a.circle.View()
-		if p, _ := view.Peer(node); p.Status.Role == role.Primary {
-			return
+		if p, _ := view.Peer(node); p.Status.Role == role.Primary && p.Status.Term > after {
+			return true
 		}
 		select {
 		case <-ctx.Done():
-			return
+			return false
 		case <-news:
 		}
 	}
@@ -82,12 +89,9 @@ func (a *agent) awaitSuccessor(ctx context.Context, node string) {
 
 // setHandingOver puts the fence up, or takes it away; when it returns, nobody can
 // write here any more.
-func (a *agent) setHandingOver(ctx context.Context, to string) error {
-	// The one who drives may have ended before us.
-	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
-	defer cancel()
+func (a *agent) setHandingOver(ctx context.Context, to string, term int64) error {
 	return a.request(ctx, func(ctx context.Context) error {
-		a.handingOver = to
+		a.handingOver, a.handingTerm, a.retired = to, term, nil
 		return a.fence(ctx)
 	})
 }
@@ -114,8 +118,8 @@ func (a *agent) awaitFollower(ctx context.Context, node string) {
 }
 
 // awaitLog waits until mongod has said what its last operation is, in an answer
-// that was asked for after since.
-func (a *agent) awaitLog(ctx context.Context, since time.Time) {
+// that was asked for after since; false means that it has not in time.
+func (a *agent) awaitLog(ctx context.Context, since time.Time) bool {
 	ctx, cancel := context.WithTimeout(ctx, logTimeout)
 	defer cancel()
 	ticker := time.NewTicker(logPoll)
@@ -123,11 +127,11 @@ func (a *agent) awaitLog(ctx context.Context, since time.Time) {
 	for {
 		a.follower.Ask()
 		if s, _ := a.board.Snapshot(); s.Asked.After(since) {
-			return
+			return true
 		}
 		select {
 		case <-ctx.Done():
-			return
+			return false
 		case <-ticker.C:
 		}
 	}
@@ -170,15 +174,21 @@ func successor(view heartbeat.View, own role.OpTime, asked string) (string, erro
 
 // retire makes a successor of a primary that has stopped taking writes by itself,
 // as one does that steps down or is told to end: it may do so for a while, take
-// writes again in between, and end without having found anybody.
-func (a *agent) retire() {
+// writes again in between, and end without having found anybody. One that has
+// heard of a later term was replaced, and needs no successor.
+func (a *agent) retire(ctx context.Context, term int64) {
+	ctx, cancel := context.WithTimeout(ctx, retireLook)
+	defer cancel()
+	if now, err := a.voted(ctx); err == nil && now > term {
+		return
+	}
 	view, _ := a.circle.View()
 	to, err := successor(view, a.machine.Snapshot().OpTime, "")
 	if err != nil {
 		return
 	}
 	a.logger.Info("the primary takes no writes any more", "successor", to)
-	a.handingOver = to
+	a.handingOver, a.handingTerm = to, term
 	a.retired = time.After(retireTime)
 	a.self.successor(to)
 }

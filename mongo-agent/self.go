@@ -56,8 +56,13 @@ func (s *self) source(address string) {
 	s.change(func(status *heartbeat.Status) { status.Source = address })
 }
 
-func (s *self) standing(round string) {
-	s.change(func(status *heartbeat.Status) { status.Standing = round })
+func (s *self) standing(round string, won bool) {
+	s.change(func(status *heartbeat.Status) { status.Standing, status.Won = round, won })
+}
+
+// highest takes a term that somebody has spoken of.
+func (s *self) highest(term int64) {
+	s.change(func(status *heartbeat.Status) { status.Highest = max(status.Highest, term) })
 }
 
 func (s *self) successor(node string) {

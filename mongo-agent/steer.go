@@ -18,6 +18,9 @@ const (
 	// sourceEvery is how often the own mongod is asked what it replicates from.
 	sourceEvery  = time.Second
 	steerTimeout = time.Second
+	// checkAfter is when it is looked whether the own mongod follows the new
+	// primary.
+	checkAfter = 150 * time.Millisecond
 )
 
 // hold is how long the ends of connections to other members are held.
@@ -39,16 +42,29 @@ type reign struct {
 // none, and sleeps for a second, and until it wakes no write reaches a majority.
 // So the end of the old source is held from it (relay.PeerConfig.Hold) until it
 // has been told of the new one.
+//
+// The moment is the one after the election and before the first write: a request
+// that comes later may be lost, because the new primary's configuration, which
+// arrives then, clears it. So one look is taken afterwards.
 func (a *agent) steer(ctx context.Context) error {
 	ticker := time.NewTicker(sourceEvery)
 	defer ticker.Stop()
 	var last reign
+	var elected string
+	var check <-chan time.Time
 	for ctx.Err() == nil {
 		view, news := a.circle.View()
 		own, changed := a.board.Snapshot()
+		if node, election := winner(view); election != elected && a.profile.Steer {
+			elected = election
+			if node != "" {
+				a.lead(ctx, node, last.node)
+			}
+		}
 		if now := a.reigning(view, own); now.term > last.term {
 			if last.term > 0 && a.profile.Steer {
-				a.lead(ctx, now, own.State)
+				a.release(now.node, last.node)
+				check = time.After(checkAfter)
 			}
 			last = now
 		}
@@ -56,11 +72,25 @@ func (a *agent) steer(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-news:
 		case <-changed:
+		case <-check:
+			check = nil
+			a.lead(ctx, last.node, "")
 		case <-ticker.C:
 			a.lookAtSource(ctx)
 		}
 	}
 	return nil
+}
+
+// winner returns the node whose mongod has won an election that its agent asked
+// for, and a name for that election.
+func winner(view heartbeat.View) (node, election string) {
+	for _, p := range view.Peers {
+		if p.Known && !p.Lost && p.Status.Won {
+			return p.Node, p.Node + " " + p.Status.Standing
+		}
+	}
+	return "", ""
 }
 
 // reigning returns who is primary in the highest term.
@@ -77,40 +107,67 @@ func (a *agent) reigning(view heartbeat.View, own role.Snapshot) reign {
 	return r
 }
 
-// lead tells the own mongod to replicate from the new primary, and then lets it
-// notice that its old source is gone.
-func (a *agent) lead(ctx context.Context, to reign, own role.State) {
-	started := time.Now()
-	var err error
-	if to.node != a.Node && own == role.Secondary {
-		err = a.syncFrom(ctx, a.addressOf(to.node))
+// lead tells the own mongod to replicate from the new primary, unless it does, and
+// then lets it notice that its old source is gone.
+func (a *agent) lead(ctx context.Context, to, old string) {
+	if own, _ := a.board.Snapshot(); to == a.Node || own.State != role.Secondary {
+		return
 	}
+	started := time.Now()
+	source, err := a.syncFrom(ctx, a.addressOf(to))
+	if source == a.addressOf(to) {
+		return
+	}
+	if err == nil {
+		a.release(to, a.nodeOf(source))
+	}
+	a.release(to, old)
+	a.logger.Info("led to the new primary", "primary", to, "from", source, "took", time.Since(started), "err", err)
+}
+
+// release resets the connections to the old primary, or the old source, and to
+// whoever is lost.
+func (a *agent) release(primary, old string) {
+	view, _ := a.circle.View()
 	for i, m := range a.others() {
-		if m.Node != to.node && len(a.peers) > 0 {
-			a.peers[i].Reset("the primary is " + to.node)
+		if len(a.peers) == 0 || m.Node == primary {
+			continue
+		}
+		if p, _ := view.Peer(m.Node); m.Node == old || p.Lost {
+			a.peers[i].Reset("the primary is " + primary)
 		}
 	}
-	a.logger.Info("new primary", "primary", to.node, "term", to.term, "took", time.Since(started), "err", err)
 }
 
 // syncFrom makes a member the source, unless it is: who asks again for the source
 // that he has sleeps a second, too (MongoDB log ID 21087).
-func (a *agent) syncFrom(ctx context.Context, address string) error {
+func (a *agent) syncFrom(ctx context.Context, address string) (before string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, steerTimeout)
 	defer cancel()
-	source, err := a.source(ctx)
-	if err != nil || source == address {
-		return err
+	status, err := a.replicating(ctx)
+	if err != nil || status.Source == address {
+		return status.Source, err
 	}
-	return mongod.Admin(ctx, a.system, bson.D{{Key: "replSetSyncFrom", Value: address}}, nil)
+	return status.Source, mongod.Admin(ctx, a.system, bson.D{{Key: "replSetSyncFrom", Value: address}}, nil)
 }
 
-func (a *agent) source(ctx context.Context) (string, error) {
-	var status struct {
-		Source string `bson:"syncSourceHost"`
-	}
+// replicating is what mongod says about its part in the set, and hello does not.
+type replicating struct {
+	Source string `bson:"syncSourceHost"`
+	// Term is the newest that it has taken part in, if only by its vote.
+	Term int64 `bson:"term"`
+}
+
+func (a *agent) replicating(ctx context.Context) (replicating, error) {
+	var status replicating
 	err := mongod.Admin(ctx, a.system, bson.D{{Key: "replSetGetStatus", Value: 1}}, &status)
-	return status.Source, err
+	return status, err
+}
+
+// voted returns the newest term that mongod has taken part in.
+func (a *agent) voted(ctx context.Context) (int64, error) {
+	status, err := a.replicating(ctx)
+	return status.Term, err
 }
 
 // lookAtSource keeps what the others are told about the source true, and the
@@ -118,9 +175,19 @@ func (a *agent) source(ctx context.Context) (string, error) {
 func (a *agent) lookAtSource(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, steerTimeout)
 	defer cancel()
-	if source, err := a.source(ctx); err == nil {
-		a.self.source(source)
+	if status, err := a.replicating(ctx); err == nil {
+		a.self.source(status.Source)
+		a.self.highest(status.Term)
 	}
+}
+
+func (a *agent) nodeOf(address string) string {
+	for _, m := range a.Members {
+		if m.Address == address {
+			return m.Node
+		}
+	}
+	return ""
 }
 
 func (a *agent) addressOf(node string) string {

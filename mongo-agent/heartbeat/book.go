@@ -16,6 +16,9 @@ type Peer struct {
 	// that answer was sent.
 	Answered  time.Time `json:"answered"`
 	Confirmed time.Time `json:"confirmed"`
+	// Promised is when its newest question arrived: whoever answers a question
+	// promises not to take the asker for lost before the limit has passed.
+	Promised time.Time `json:"promised"`
 	// Lost says that it does not answer, since Since, for Reason.
 	Lost   bool      `json:"lost"`
 	Since  time.Time `json:"since"`
@@ -53,8 +56,8 @@ func (v View) Lost() []string {
 // of, and its node; also a lost one's, because terms never fall.
 func (v View) HighestTerm() (term int64, node string) {
 	for _, p := range v.Peers {
-		if p.Known && p.Status.Term > term {
-			term, node = p.Status.Term, p.Node
+		if known := max(p.Status.Term, p.Status.Highest); p.Known && known > term {
+			term, node = known, p.Node
 		}
 	}
 	return term, node
@@ -62,9 +65,10 @@ func (v View) HighestTerm() (term int64, node string) {
 
 // Lease returns until when a majority of the agents has confirmed this one: the
 // length of the lease after the moment in which the last question was sent that
-// made a majority with its answer. Peers wait for at least as long, and from a
-// later moment on, before they take this agent for lost. A set of one is
-// confirmed by itself: until is then now plus the length.
+// made a majority with its answer. Whoever answered has promised, later than that,
+// not to take this agent for lost for as long (Peer.Promised), unless its process
+// has ended. A set of one is confirmed by itself: until is then now plus the
+// length.
 func (v View) Lease(length time.Duration, now time.Time) (until time.Time) {
 	needed := (len(v.Peers) + 1) / 2 // of the others: a majority without oneself
 	if needed == 0 {
@@ -132,11 +136,15 @@ func (b *book) answered(node string, sent, now time.Time, s Status) bool {
 	return news
 }
 
-// told takes a status that came without having been asked for. It is no sign that
-// the peer can be reached.
-func (b *book) told(s Status) bool {
+// told takes the status that came with a question. It is no sign that the peer can
+// be reached; to answer it is a promise.
+func (b *book) told(s Status, now time.Time) bool {
 	p := b.find(s.Node)
-	return p != nil && p.learn(s)
+	if p == nil {
+		return false
+	}
+	p.Promised = now
+	return p.learn(s)
 }
 
 // learn takes a status unless it is older than the one that is known. It reports
@@ -150,8 +158,8 @@ func (p *Peer) learn(s Status) bool {
 	return news
 }
 
-// unreachable takes note that the peer refuses us, or that the way to it is
-// refused: it is lost without waiting.
+// unreachable takes note that nobody is there: the peer is lost without waiting,
+// and no promise to it counts.
 func (b *book) unreachable(node, reason string, now time.Time) bool {
 	p := b.find(node)
 	if p == nil {
@@ -181,7 +189,7 @@ func (b *book) tick(now time.Time, paused time.Duration) bool {
 			p.Answered = now
 			continue
 		}
-		if now.Sub(p.Answered) > b.limit {
+		if now.Sub(p.Answered) > b.limit && now.Sub(p.Promised) > b.limit {
 			p.Lost, p.Since, p.Reason = true, now, "no answer for "+b.limit.String()
 			news = true
 		}

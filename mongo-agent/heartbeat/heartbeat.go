@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -145,15 +146,20 @@ func (c *Circle) follow(ctx context.Context, node string) {
 			if c.cfg.Now().Sub(started) > c.cfg.Interval {
 				continue
 			}
-		default:
+		case nobody(err):
 			c.lose(node, err)
 		}
+		// Every other failure is for the limit to judge: whoever refuses us may
+		// still be confirmed by others.
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
 		}
 	}
 }
+
+// nobody reports whether err says that no process listens there any more.
+func nobody(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
 
 func silent(err error) bool {
 	var timeout net.Error
@@ -286,7 +292,7 @@ func (c *Circle) Serve(ctx context.Context, conn net.Conn) {
 		if err != nil || question.Number < 0 {
 			return
 		}
-		c.note(func(b *book) bool { return b.told(question.Status) })
+		c.note(func(b *book) bool { return b.told(question.Status, c.cfg.Now()) })
 		status, _ := c.status()
 		line, err := message{Number: -question.Number, Status: status}.encode()
 		if err != nil {

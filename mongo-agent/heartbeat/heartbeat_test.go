@@ -4,11 +4,11 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,7 +31,7 @@ func (n *network) dial(ctx context.Context, node string) (net.Conn, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.down[node] {
-		return nil, errors.New("connection refused")
+		return nil, syscall.ECONNREFUSED
 	}
 	here, there := net.Pipe()
 	n.conns[node] = append(n.conns[node], here, there)
@@ -53,12 +53,16 @@ func (n *network) end(node string, refuse bool) {
 	}
 }
 
-// silence makes a node stop answering on old connections and new ones.
-func (n *network) silence(node string) {
+// silence makes nodes stop answering each other, on old connections and new ones.
+func (n *network) silence(nodes ...string) {
 	n.mu.Lock()
-	n.cut[node] = true
+	for _, node := range nodes {
+		n.cut[node] = true
+	}
 	n.mu.Unlock()
-	n.end(node, false)
+	for _, node := range nodes {
+		n.end(node, false)
+	}
 }
 
 // start runs one circle per node until the test's bubble ends.
@@ -136,7 +140,7 @@ func TestAnAgentThatEndsIsLostAtOnceAndASilentOneAfterTheLimit(t *testing.T) {
 		latest  time.Duration
 	}{
 		"ended":       {func(n *network) { n.end("b", true) }, 0, 30 * time.Millisecond},
-		"silent":      {func(n *network) { n.silence("b") }, 300 * time.Millisecond, 600 * time.Millisecond},
+		"silent":      {func(n *network) { n.silence("a", "b") }, 300 * time.Millisecond, 600 * time.Millisecond},
 		"interrupted": {func(n *network) { n.end("b", false) }, time.Hour, 0},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -34,8 +34,11 @@ type Status struct {
 	Role   role.State `json:"role"`
 	Frozen bool       `json:"frozen,omitempty"`
 	// Term is the highest election term that its mongod has spoken of.
-	Term   int64       `json:"term"`
-	OpTime role.OpTime `json:"optime"`
+	Term int64 `json:"term"`
+	// Highest is the highest term that it knows of, from its mongod or from other
+	// agents: also one that its mongod has merely voted in.
+	Highest int64       `json:"highest,omitempty"`
+	OpTime  role.OpTime `json:"optime"`
 	// Primary is the member that its mongod takes for the primary.
 	Primary string `json:"primary,omitempty"`
 	// Source is the member that its mongod replicates from.
@@ -48,6 +51,8 @@ type Status struct {
 	// Standing is the failure because of which its mongod stands for election, or
 	// has won one.
 	Standing string `json:"standing,omitempty"`
+	// Won says that it has won that election; it may not take writes yet.
+	Won bool `json:"won,omitempty"`
 	// Successor is the node that it wants to hand the primary's role to.
 	Successor string `json:"successor,omitempty"`
 }
@@ -72,15 +77,15 @@ func (s Status) older(other Status) bool {
 type comparable struct {
 	node, member, primary, source, round, standing, successor string
 	role                                                      role.State
-	frozen                                                    bool
-	term                                                      int64
+	frozen, won                                               bool
+	term, highest                                             int64
 	optime                                                    role.OpTime
 }
 
 func (s Status) comparable() comparable {
 	return comparable{
 		node: s.Node, member: s.Member, primary: s.Primary, source: s.Source, round: s.Round, standing: s.Standing, successor: s.Successor,
-		role: s.Role, frozen: s.Frozen, term: s.Term, optime: s.OpTime,
+		role: s.Role, frozen: s.Frozen, won: s.Won, term: s.Term, highest: s.Highest, optime: s.OpTime,
 	}
 }
 
@@ -113,7 +118,7 @@ func decode(line []byte) (message, error) {
 		return message{}, errors.New("decode heartbeat: it has no number")
 	case m.Status.Node == "":
 		return message{}, errors.New("decode heartbeat: it names no node")
-	case m.Status.Term < 0 || m.Status.OpTime.Term < 0:
+	case m.Status.Term < 0 || m.Status.Highest < 0 || m.Status.OpTime.Term < 0:
 		return message{}, errors.New("decode heartbeat: it has a negative term")
 	}
 	return m, nil

@@ -49,11 +49,11 @@ type Peer struct {
 	mu sync.Mutex
 	// lost says why the member is known not to answer; nil while it may.
 	lost error
-	// carried is cancelled, and replaced, when the member is lost.
+	// carried is cancelled, and replaced, when the connections are reset.
 	carried context.Context
 	reset   context.CancelCauseFunc
-	// resetHeld resets the connections of before the last loss; may be nil.
-	resetHeld context.CancelCauseFunc
+	// pending resets them when they have been held; nil while nothing is held.
+	pending *time.Timer
 }
 
 // ListenPeer binds the listener. From then on connections are taken, and handled
@@ -78,25 +78,23 @@ func (p *Peer) Lose(reason string) {
 		return
 	}
 	p.lost = fmt.Errorf("the agent of %s is lost: %s", p.cfg.Node, reason)
-	reset, lost := p.reset, p.lost
-	p.carried, p.reset = context.WithCancelCause(context.Background())
-	p.resetHeld = reset
+	lost := p.lost
 	if p.cfg.Hold <= 0 {
-		reset(lost)
+		p.reset(lost)
+		p.carried, p.reset = context.WithCancelCause(context.Background())
 		return
 	}
-	time.AfterFunc(p.cfg.Hold, func() { reset(lost) })
+	// Nothing new is carried while the member is lost, so what is carried now may
+	// stay where it is: if the member comes back in time, nothing happened.
+	p.pending = time.AfterFunc(p.cfg.Hold, func() { p.Reset(lost.Error()) })
 }
 
 // Reset resets every connection now, and those that are held.
 func (p *Peer) Reset(reason string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	cause := errors.New(reason)
-	if p.resetHeld != nil {
-		p.resetHeld(cause)
-	}
-	p.reset(cause)
+	p.keep()
+	p.reset(errors.New(reason))
 	p.carried, p.reset = context.WithCancelCause(context.Background())
 }
 
@@ -105,6 +103,15 @@ func (p *Peer) Find() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.lost = nil
+	p.keep()
+}
+
+// keep takes back a reset that is pending.
+func (p *Peer) keep() {
+	if p.pending != nil {
+		p.pending.Stop()
+		p.pending = nil
+	}
 }
 
 // way returns the context that connections live in now, or why there are none.
