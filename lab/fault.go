@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sluice/lab/control"
+	"sluice/lab/disk"
 	"sluice/lab/engine"
 )
 
@@ -22,6 +23,7 @@ const (
 	FaultCont    FaultAction = "cont"    // SIGCONT
 	FaultRestart FaultAction = "restart" // ended if it runs, then started as at `up`
 	FaultCut     FaultAction = "cut"     // the node's link drops every frame, or those of one direction
+	FaultDisk    FaultAction = "disk"    // the disk of the node's mongod is full, or its fsyncs stall
 	FaultHeal    FaultAction = "heal"    // all of the above undone
 )
 
@@ -32,6 +34,8 @@ type FaultRequest struct {
 	Target string      `json:"target"`
 	// Direction is what a cut of a node drops; empty means both ways.
 	Direction engine.Direction `json:"direction,omitempty"`
+	// Ailment is what befalls the disk: disk.Full or disk.Stalled.
+	Ailment disk.Ailment `json:"ailment,omitempty"`
 	// DryRun asks what would be done, and does nothing.
 	DryRun bool `json:"dry_run,omitempty"`
 }
@@ -107,6 +111,8 @@ func (s *Supervisor) faultSteps(request FaultRequest) ([]faultStep, error) {
 	switch request.Action {
 	case FaultCut:
 		return s.cut(request.Target, request.Direction)
+	case FaultDisk:
+		return s.disk(request.Target, request.Ailment)
 	case FaultHeal:
 		return s.heal(request.Target)
 	case FaultKill, FaultTerm, FaultStop, FaultCont, FaultRestart:
@@ -175,7 +181,7 @@ func (s *Supervisor) processFault(n *node, action FaultAction, name string) faul
 				return p.Restart(ctx)
 			},
 		}
-	case FaultCut, FaultHeal:
+	case FaultCut, FaultDisk, FaultHeal:
 	}
 	return faultStep{what: label, do: func(context.Context) error { return fmt.Errorf("%s is not a fault of a process", action) }}
 }

@@ -123,8 +123,8 @@ func (s *Supervisor) rejoin(target string) ([]faultStep, error) {
 	return steps, nil
 }
 
-// heal undoes every fault of the target: links up, frozen processes on, dead
-// ones started.
+// heal undoes every fault of the target: links up, disks healthy, frozen processes
+// on, dead ones started. Disks come before processes: on a full one mongod aborts.
 func (s *Supervisor) heal(target string) ([]faultStep, error) {
 	nodes, err := s.targets(target)
 	if err != nil {
@@ -143,6 +143,9 @@ func (s *Supervisor) heal(target string) ([]faultStep, error) {
 			steps = append(steps, faultStep{
 				what: "healed " + n.node.Name, do: n.machine.Heal, target: n.node.Name, heals: []FaultAction{FaultCut},
 			})
+		}
+		if n.ails() && (!one || only == processMongod) {
+			steps = append(steps, healDisk(n))
 		}
 		for _, name := range n.names() {
 			if one && only != name {

@@ -464,6 +464,8 @@ func nonsenseFaults(t *testing.T, l *life) {
 		{"cut web-1 --direction sideways", `direction "sideways": want both, in or out`},
 		{"cut dc1 --direction in", "a datacenter can only be cut both ways"},
 		{"term web-1/nope", `no process "nope" on web-1`},
+		{"disk web-1 full", `no process "mongod" on web-1`},
+		{"disk mongo-1 slow", `"slow": want full or stall`},
 		{"heal nope", `no node "nope"`},
 		{"heal web-1/nope", `no process "nope" on web-1`},
 	} {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"sluice/lab/disk"
 	"sluice/lab/engine"
 	"sluice/lab/process"
 )
@@ -22,6 +23,8 @@ const stopGrace = 8 * time.Second
 type node struct {
 	place
 	machine engine.Node
+	// disk is that of the node's mongod; nil on a node that runs none.
+	disk *disk.Disk
 
 	mu        sync.Mutex
 	processes map[string]*process.Process
@@ -30,11 +33,15 @@ type node struct {
 
 // start starts a process of the plan on the node.
 func (n *node) start(ctx context.Context, spec process.Spec) error {
-	started, err := process.Start(ctx, n.machine, spec)
+	_, name, _ := strings.Cut(spec.Name, "/")
+	var starter process.Starter = n.machine
+	if name == processMongod && n.disk != nil {
+		starter = n.disk
+	}
+	started, err := process.Start(ctx, starter, spec)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", spec.Name, err)
 	}
-	_, name, _ := strings.Cut(spec.Name, "/")
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.processes[name] = started

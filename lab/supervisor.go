@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"sluice/consul"
 	"sluice/datacenters"
 	"sluice/lab/control"
+	"sluice/lab/disk"
 	"sluice/lab/engine"
 	"sluice/lab/hostport"
 	"sluice/lab/process"
@@ -159,6 +161,10 @@ func (s *Supervisor) open() error {
 	if err != nil {
 		return fmt.Errorf("open the engine: %w", err)
 	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
 	for _, dc := range s.topology.Datacenters {
 		if err := s.engine.AddDatacenter(dc.Name, dc.Subnet); err != nil {
 			return fmt.Errorf("open datacenter %s: %w", dc.Name, err)
@@ -174,7 +180,7 @@ func (s *Supervisor) open() error {
 			if err != nil {
 				return fmt.Errorf("open node %s: %w", spec.Name, err)
 			}
-			s.nodes = append(s.nodes, &node{
+			n := &node{
 				place: place{
 					datacenter: dc, node: spec, members: members,
 					address: machine.Address(), loopback: machine.Loopback(), flat: !s.engine.Segmented(),
@@ -182,7 +188,11 @@ func (s *Supervisor) open() error {
 				},
 				machine:   machine,
 				processes: map[string]*process.Process{},
-			})
+			}
+			if slices.Contains(spec.Services, "mongo") {
+				n.disk = disk.New(machine, self)
+			}
+			s.nodes = append(s.nodes, n)
 		}
 	}
 	return nil
@@ -225,7 +235,13 @@ func (s *Supervisor) tearDown(ctx context.Context) error {
 	for _, wave := range s.stopWaves() {
 		var group errgroup.Group
 		for _, n := range wave {
-			group.Go(func() error { return n.stop(ctx) })
+			group.Go(func() error {
+				// A stalled disk would hold mongod back until it is killed.
+				if n.disk == nil {
+					return n.stop(ctx)
+				}
+				return errors.Join(n.disk.Set(disk.Healthy), n.stop(ctx), n.disk.Wait(ctx))
+			})
 		}
 		failed = append(failed, group.Wait())
 	}

@@ -146,7 +146,7 @@ func needALab() []string {
 		"intentions allow web mongo-primary", "intentions deny web mongo-primary",
 		"intentions check web mongo-primary", "intentions why web mongo-primary",
 		"fault kill web-1", "fault stop web-1/web", "fault cont web-1", "fault restart web-1", "fault cut web-1",
-		"fault term web-1", "fault cut web-1 --direction in",
+		"fault term web-1", "fault cut web-1 --direction in", "fault disk mongo-1 full",
 		"mongo status", "mongo status -o json", "mongo stepdown", "mongo freeze mongo-1", "mongo resync mongo-1 --yes", "mongo rolling-restart",
 		"fault heal web-1", "fault heal --all", "certs show", "certs rotate",
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice/lab"
+	"sluice/lab/disk"
 	"sluice/lab/engine"
 )
 
@@ -19,6 +20,7 @@ func newFault(a *app) *cobra.Command {
   sluice fault stop web-1/consul       # SIGSTOP: alive, but silent
   sluice fault term mongo-1/mongod     # SIGTERM, with no hand-over before it
   sluice fault cut mongo-2             # the node's link drops every frame
+  sluice fault disk mongo-1 full       # its mongod finds no room
   sluice fault heal --all`,
 	})
 	command.PersistentFlags().BoolVar(&dryRun, "dry-run", false, "say what would be done")
@@ -41,7 +43,7 @@ func newFault(a *app) *cobra.Command {
 			},
 		})
 	}
-	command.AddCommand(newFaultCut(a, &dryRun), newFaultHeal(a, &dryRun))
+	command.AddCommand(newFaultCut(a, &dryRun), newFaultDisk(a, &dryRun), newFaultHeal(a, &dryRun))
 	return command
 }
 
@@ -67,11 +69,30 @@ lost, and no connection is refused or reset. Cuts add up until heal.`,
 	return command
 }
 
+func newFaultDisk(a *app, dryRun *bool) *cobra.Command {
+	return &cobra.Command{
+		Use:   "disk NODE full|stall",
+		Short: "Fill the disk of a node's mongod, or let its fsyncs stall",
+		Long: `Make the disk of a node's mongod fail while it runs. On a full disk every fsync
+fails with ENOSPC; on one that stalls no fsync returns before heal. Writes into the
+page cache go through, as they do on a real disk. No other process is touched, and
+no file. Heal also starts a mongod that has ended for want of room.`,
+		Example: `  sluice fault disk mongo-1 full
+  sluice fault disk mongo-1 stall`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(command *cobra.Command, args []string) error {
+			return a.fault(command, lab.FaultRequest{
+				Action: lab.FaultDisk, Target: args[0], Ailment: disk.Ailment(args[1]), DryRun: *dryRun,
+			})
+		},
+	}
+}
+
 func newFaultHeal(a *app, dryRun *bool) *cobra.Command {
 	var all bool
 	heal := &cobra.Command{
 		Use:   "heal [NODE|DATACENTER] [--all]",
-		Short: "Undo faults: links up, frozen processes on, dead ones started",
+		Short: "Undo faults: links up, disks healthy, frozen processes on, dead ones started",
 		Example: `  sluice fault heal mongo-2
   sluice fault heal --all`,
 		Args: func(_ *cobra.Command, args []string) error {

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"sluice/lab"
+	"sluice/lab/disk"
 	"sluice/lab/engine"
 )
 
@@ -30,6 +31,8 @@ func run(ctx context.Context, args []string, std streams) int {
 			return hidden(std, supervise(ctx, args[1:], std))
 		case engine.ProbeCommand:
 			return hidden(std, engine.ProbeMain())
+		case disk.ExecCommand:
+			return hidden(std, disk.ExecMain(args[1:]))
 		}
 	}
 	a := &app{std: std}
