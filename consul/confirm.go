@@ -14,10 +14,24 @@ import (
 const (
 	confirmAfter = 300 * time.Millisecond
 	confirmAgain = 500 * time.Millisecond
+	// confirmTimeout bounds the questions of one round.
+	confirmTimeout = 500 * time.Millisecond
 	// maxResent bounds how often one change is sent again: a token that may not
 	// read the catalog never sees it there.
 	maxResent = 6
 )
+
+// confirmAll confirms every instance that is due. It has little time: while no
+// server answers, the checks must be kept alive all the same.
+func (r *Registrar) confirmAll(ctx context.Context, instances []*desiredInstance) (next time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
+	defer cancel()
+	next = reconcileEvery
+	for _, instance := range instances {
+		next = min(next, r.confirm(ctx, instance))
+	}
+	return next
+}
 
 // confirm asks the servers whether they hold the instance as the agent does, and
 // has the registration sent again, as a new one, if they do not.

@@ -231,10 +231,10 @@ func (r *Registrar) apply(ctx context.Context, todo []*desiredInstance, leaving 
 	for _, instance := range todo {
 		again, err := r.converge(ctx, instance, services, checks)
 		next = min(next, again)
-		if err == nil {
-			next = min(next, r.confirm(ctx, instance))
-		}
 		failed = errors.Join(failed, err)
+	}
+	if failed == nil {
+		next = min(next, r.confirmAll(ctx, todo))
 	}
 	return next, failed
 }

@@ -86,15 +86,15 @@ func (l *leadership) overtaken(p place, address string) bool {
 }
 
 // eligible returns the instances to try: those of the catalog, without those
-// whose epoch is over, and then the guesses about places that the catalog says
-// nothing of.
+// whose epoch is over, and then the guesses about the other places.
 func (l *leadership) eligible(catalog, guesses []Instance, epoch func(Instance) int64) []Instance {
 	named := make(map[string]bool, len(catalog))
 	out := make([]Instance, 0, len(catalog)+len(guesses))
 	for _, instance := range catalog {
-		named[instance.Address] = true
-		// The catalog may be late to tell that the same instance leads again.
+		// One whose epoch is over may lead again in a later one, and the catalog be
+		// late to tell: then it is a guess like any other.
 		if !l.stale(epoch(instance)) || instance.Address == l.holder {
+			named[instance.Address] = true
 			out = append(out, instance)
 		}
 	}

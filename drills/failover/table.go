@@ -60,7 +60,7 @@ func Summarize(row Row, profile, via string, results []Result) Summary {
 // Met reports whether the summary meets the row's bars.
 func (s Summary) Met(row Row) bool {
 	within := func(ms float64, bar time.Duration) bool { return bar == 0 || ms <= milliseconds(bar) }
-	if s.Lost > 0 || s.Unproved > 0 || s.N == 0 {
+	if s.Lost > 0 || s.Unproved > 0 || len(s.Problems) > 0 || s.N == 0 {
 		return false
 	}
 	return row.Documented || s.UserErrors == 0 &&
