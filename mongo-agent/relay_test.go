@@ -51,6 +51,7 @@ func TestReplicationGoesThroughTheAgentsAlone(t *testing.T) {
 		}
 	})
 	t.Run("a deny is a partition, an allow heals it", func(t *testing.T) { testPartition(t, c) })
+	t.Run("the end of a member is held back until it is released", func(t *testing.T) { testHeld(t, c) })
 	t.Run("a member whose agent is away is refused at once", func(t *testing.T) { testAgentAway(t, c) })
 }
 
@@ -70,6 +71,29 @@ func testPartition(t *testing.T, c *cluster) {
 	c.world.Policy.Set(meshtest.Allow("web", primaryService), meshtest.Allow(replService, replService))
 	c.await(t, c.agents...)
 	t.Logf("healed: a primary after %v", time.Since(started))
+}
+
+func testHeld(t *testing.T, c *cluster) {
+	here := c.await(t, c.agents...)
+	there := c.others(here)[0]
+	conn, err := net.Dial("tcp", there.own().Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	// One exchange, so that the connection stands all the way.
+	if _, err := conn.Write([]byte{16, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0}); err != nil {
+		t.Fatal(err)
+	}
+	end := ended(t, conn)
+	<-time.After(50 * time.Millisecond) // mongod ends it; its end is what is held
+	select {
+	case err := <-end:
+		t.Fatalf("the end came through at once: %v", err)
+	default:
+	}
+	here.peers[0].Reset("the test says so")
+	wantEnded(t, "a held connection that is released", true, end)
 }
 
 func testAgentAway(t *testing.T, c *cluster) {

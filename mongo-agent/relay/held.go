@@ -1,11 +1,15 @@
 package relay
 
 import (
+	"errors"
+	"io"
 	"sync"
 	"time"
 
 	"sluice/mesh"
 )
+
+var errEnded = errors.New("the member has ended the connection")
 
 // held is a connection to another member whose end is kept back for a while. What
 // the member has sent before comes through at once.
@@ -30,6 +34,10 @@ func (h *held) Read(p []byte) (int, error) {
 	case <-timer.C:
 	case <-h.released:
 	case <-h.ended:
+	}
+	if errors.Is(err, io.EOF) {
+		// What was held back is over: a half-close would leave the other half open.
+		err = errEnded
 	}
 	return 0, err
 }
