@@ -12,10 +12,6 @@ import (
 	"sluice/mongo-agent/role"
 )
 
-// unassisted is what the set needs by itself in the profile fast: its election
-// time-out, and more when a member is silent.
-const unassisted = 2 * time.Second
-
 // startComplete starts a set of three and returns it with its primary once every
 // member votes. On one loopback a name has one listener, so three members reach
 // each other without relays here; the lab's own tests have relays.
