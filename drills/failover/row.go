@@ -118,10 +118,6 @@ func troubles() []Row {
 			Name: "disk-stall", Title: "the primary's fsync stalls", Do: []string{"fault disk PRIMARY stall"},
 			Hold: 10 * time.Second, Documented: true,
 		},
-		{
-			Name: "clock", Title: "the primary's clock is 1 h off", Do: []string{"fault clock PRIMARY +1h"},
-			Hold: 10 * time.Second, Documented: true,
-		},
 	}
 }
 
