@@ -30,7 +30,7 @@ const (
 
 // How web repeats what may succeed the next time.
 const (
-	maxAttempts = 8
+	maxAttempts = 24
 	firstPause  = 20 * time.Millisecond
 	maxPause    = 400 * time.Millisecond
 	lookTimeout = 5 * time.Second

@@ -64,7 +64,7 @@ func TestALedgerIsWrittenWithTheOptionsThatWebHas(t *testing.T) {
 		"SetTimeout(WriteTimeout)", "SetServerSelectionTimeout(WriteTimeout)", "WriteTimeout = 15 * time.Second",
 		"SetConnectTimeout(connect)", "connectTimeout = mesh.DefaultHold + time.Second",
 		"SetHeartbeatInterval(500 * time.Millisecond)",
-		"maxAttempts = 8", "firstPause = 20 * time.Millisecond", "maxPause = 400 * time.Millisecond",
+		"maxAttempts = 24", "firstPause = 20 * time.Millisecond", "maxPause = 400 * time.Millisecond",
 		"[]int{10107, 13435, 13436, 189, 11602, 91, 11600}",
 	} {
 		if !strings.Contains(text, want) {

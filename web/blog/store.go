@@ -40,7 +40,7 @@ const (
 	connectTimeout          = mesh.DefaultHold + time.Second
 	connectTimeoutSecondary = 2 * time.Second
 
-	maxAttempts = 8
+	maxAttempts = 24
 	firstPause  = 20 * time.Millisecond
 	maxPause    = 400 * time.Millisecond
 )
