@@ -86,7 +86,7 @@ func testHeld(t *testing.T, c *cluster) {
 		t.Fatal(err)
 	}
 	end := ended(t, conn)
-	<-time.After(50 * time.Millisecond) // mongod ends it; its end is what is held
+	<-time.After(50 * time.Millisecond) // mongod ends it at once; without the hold that shows here
 	select {
 	case err := <-end:
 		t.Fatalf("the end came through at once: %v", err)

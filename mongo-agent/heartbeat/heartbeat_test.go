@@ -104,7 +104,7 @@ func TestAgentsKnowEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, stop := start(t, "a", "b", "c")
 		defer stop()
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // virtual
 		for _, node := range []string{"a", "b", "c"} {
 			view, _ := n.circles[node].View()
 			for _, p := range view.Peers {
@@ -123,7 +123,7 @@ func TestNewsTravelsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, stop := start(t, "a", "b")
 		defer stop()
-		time.Sleep(time.Second + 30*time.Millisecond)
+		time.Sleep(time.Second + 30*time.Millisecond) // virtual
 		n.circles["a"].Say(Status{Node: "a", Role: role.Dead})
 		synctest.Wait()
 		view, _ := n.circles["b"].View()
@@ -147,11 +147,11 @@ func TestAnAgentThatEndsIsLostAtOnceAndASilentOneAfterTheLimit(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n, stop := start(t, "a", "b")
 				defer stop()
-				time.Sleep(time.Second)
+				time.Sleep(time.Second) // virtual
 				c.fail(n)
 				failed := time.Now()
 				for time.Since(failed) < 2*time.Second && n.lost("a") == "" {
-					time.Sleep(time.Millisecond)
+					time.Sleep(time.Millisecond) // virtual
 				}
 				took := time.Since(failed)
 				if c.soonest == time.Hour {
@@ -172,16 +172,16 @@ func TestALostAgentThatAnswersAgainIsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, stop := start(t, "a", "b")
 		defer stop()
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // virtual
 		n.end("b", true)
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // virtual
 		if n.lost("a") != "b" {
 			t.Fatal("not lost")
 		}
 		n.mu.Lock()
 		n.down["b"] = false
 		n.mu.Unlock()
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(200 * time.Millisecond) // virtual
 		if n.lost("a") != "" {
 			t.Error("still lost")
 		}
@@ -194,7 +194,7 @@ func TestAnswersOfAnotherNodeDoNotCount(t *testing.T) {
 		n, stop := start(t, "a", "b")
 		defer stop()
 		n.circles["b"].Say(Status{Node: "c"})
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // virtual
 		if n.lost("a") != "b" {
 			t.Error("b is taken for alive because c answers")
 		}
