@@ -15,8 +15,12 @@ const (
 	appDatabase = "blog"
 	// ensureTimeout bounds one attempt to make the user, majority write included.
 	ensureTimeout = 15 * time.Second
-	dutyPauseMin  = 100 * time.Millisecond
-	dutyPauseMax  = 2 * time.Second
+	// calmTime is how long after an election a user that exists is left alone: to
+	// try its password takes two logins, some 15 ms of a processor, and in the first
+	// moments of a term everybody else logs in, too.
+	calmTime     = 3 * time.Second
+	dutyPauseMin = 100 * time.Millisecond
+	dutyPauseMax = 2 * time.Second
 )
 
 // initiate brings the set into being, as soon as mongod answers, and then has
@@ -73,7 +77,10 @@ func (a *agent) makeUser(ctx context.Context, password mongod.Secret) {
 	cfg := account.Config{
 		Address: a.Mongod, Key: a.key, Database: appDatabase, Name: a.AppUser, Password: password,
 	}
-	pause := dutyPauseMin
+	if exists, err := account.Exists(ctx, a.system, cfg); exists && err == nil {
+		pause(ctx, calmTime)
+	}
+	next := dutyPauseMin
 	for ctx.Err() == nil {
 		attempt, cancel := context.WithTimeout(ctx, ensureTimeout)
 		outcome, err := account.Ensure(attempt, cfg)
@@ -85,11 +92,18 @@ func (a *agent) makeUser(ctx context.Context, password mongod.Secret) {
 		if ctx.Err() == nil {
 			a.logger.Warn("application user is not made yet", "user", a.AppUser, "err", err)
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-		pause = min(2*pause, dutyPauseMax)
+		pause(ctx, next)
+		next = min(2*next, dutyPauseMax)
+	}
+}
+
+// pause waits for d or the end of ctx.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
 	}
 }
 

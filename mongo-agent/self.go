@@ -40,6 +40,9 @@ func (s *self) change(change func(*heartbeat.Status)) {
 func (s *self) heard(now role.Snapshot) {
 	s.change(func(status *heartbeat.Status) {
 		s.answered = s.answered || now.Set != ""
+		if status.Role == role.Primary && now.State != role.Primary {
+			status.Standing, status.Won = "", false // what it won is over
+		}
 		status.Role, status.Term, status.OpTime, status.Primary = now.State, now.Term, now.OpTime, now.Primary
 		status.Frozen = s.answered && now.State == role.Unknown
 		if s.round != "" && now.Asked.After(s.since) {

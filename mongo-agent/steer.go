@@ -6,6 +6,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"sluice/mongo-agent/election"
 	"sluice/mongo-agent/heartbeat"
 	"sluice/mongo-agent/mongod"
 	"sluice/mongo-agent/role"
@@ -50,23 +51,27 @@ func (a *agent) steer(ctx context.Context) error {
 	ticker := time.NewTicker(sourceEvery)
 	defer ticker.Stop()
 	var last reign
-	var elected string
+	var elected, led string
 	var check <-chan time.Time
 	for ctx.Err() == nil {
 		view, news := a.circle.View()
 		own, changed := a.board.Snapshot()
-		if node, election := winner(view); election != elected && a.profile.Steer {
-			elected = election
+		if node, name := winner(view); name != elected && a.profile.Steer {
+			elected = name
 			if node != "" {
 				a.lead(ctx, node, last.node)
+				led = node
 			}
 		}
 		if now := a.reigning(view, own); now.term > last.term {
 			if last.term > 0 && a.profile.Steer {
+				if led != now.node { // elected without the help of an agent
+					a.lead(ctx, now.node, last.node)
+				}
 				a.release(now.node, last.node)
 				check = time.After(checkAfter)
 			}
-			last = now
+			last, led = now, ""
 		}
 		select {
 		case <-ctx.Done():
@@ -82,15 +87,17 @@ func (a *agent) steer(ctx context.Context) error {
 	return nil
 }
 
-// winner returns the node whose mongod has won an election that its agent asked
-// for, and a name for that election.
-func winner(view heartbeat.View) (node, election string) {
+// winner returns the node whose mongod has won the newest election that its agent
+// asked for, and a name for that election. A member that has won before may say
+// so still.
+func winner(view heartbeat.View) (node, name string) {
+	newest := int64(-1)
 	for _, p := range view.Peers {
-		if p.Known && !p.Lost && p.Status.Won {
-			return p.Node, p.Node + " " + p.Status.Standing
+		if term := election.RoundTerm(p.Status.Standing); p.Known && !p.Lost && p.Status.Won && term > newest {
+			node, name, newest = p.Node, p.Node+" "+p.Status.Standing, term
 		}
 	}
-	return "", ""
+	return node, name
 }
 
 // reigning returns who is primary in the highest term.

@@ -80,6 +80,13 @@ func Ensure(ctx context.Context, cfg Config) (Outcome, error) {
 	return Updated, nil
 }
 
+// Exists reports whether the user is there, whatever its password and its roles
+// are. system may do everything; one command is sent over it.
+func Exists(ctx context.Context, system *mongo.Client, cfg Config) (bool, error) {
+	_, exists, err := lookUp(ctx, system, cfg)
+	return exists, err
+}
+
 func lookUp(ctx context.Context, system *mongo.Client, cfg Config) ([]grant, bool, error) {
 	var reply struct {
 		Users []struct {

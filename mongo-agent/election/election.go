@@ -11,6 +11,8 @@ package election
 import (
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"sluice/mongo-agent/role"
@@ -72,6 +74,17 @@ type Failure struct {
 // Round names the failure: agents that look for the freshest member compare what
 // they have asked for after they knew of it.
 func (f Failure) Round() string { return fmt.Sprintf("%s@%d", f.Subject, f.Term) }
+
+// RoundTerm returns the term of the primary that failed in a round; 0 for what is
+// no Round.
+func RoundTerm(round string) int64 {
+	_, text, _ := strings.Cut(round, "@")
+	term, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return term
+}
 
 // Advice is what to do about a failure.
 type Advice struct {
