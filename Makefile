@@ -12,7 +12,7 @@ VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 TEST_TIMEOUT ?= 15m
 FUZZ_TIME ?= 10s
 
-.PHONY: help up down tools build test lint fmt fuzz bench bench-failover soak clean
+.PHONY: help up down tools build test lint fmt fuzz bench bench-failover soak calm clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
@@ -70,6 +70,10 @@ bench-failover: tools build ## Measure failover, row by row, with both profiles,
 soak: tools build ## Break a lab at random for SOAK (default 30m), and check the ledger after each fault
 	@$(GO) build -trimpath -o bin/ ./drills/rehearse
 	@bin/rehearse soak -out bin/soak -for $(or $(SOAK),30m) -seed $(or $(SEED),0)
+
+calm: tools build ## Leave a lab alone for CALM (default 30m) on a busy machine, and count false elections
+	@$(GO) build -trimpath -o bin/ ./drills/rehearse
+	@bin/rehearse calm -out bin/calm -for $(or $(CALM),30m)
 
 clean: ## Delete what was built here (the cache of Consul and mongod stays)
 	rm -rf bin

@@ -109,6 +109,39 @@ func TestTheTableShowsBothProfilesAndEveryLoss(t *testing.T) {
 	}
 }
 
+func TestAWeakWriteMayBeLostWithItsPrimaryAndNotLater(t *testing.T) {
+	started := time.Now()
+	book := ledger.Book{
+		Header: ledger.Header{Run: "r", Started: started},
+		Writes: map[uint64]ledger.Write{
+			1: {Outcome: ledger.Acknowledged, At: time.Second},
+			2: {Outcome: ledger.Acknowledged, At: 3 * time.Second},
+			3: {Outcome: ledger.Unknown, At: 4 * time.Second},
+		},
+	}
+	end := started.Add(2 * time.Second)
+	judge := func(documents ...string) Result {
+		lost := ledger.Finding{Count: len(documents), Documents: documents}
+		report := ledger.Report{Verdict: ledger.Fail, Reasons: []string{"lost"}, Lost: lost}
+		r := Result{Verdict: report.Verdict, Reasons: report.Reasons, Lost: lost.Count}
+		var n int
+		r.Later, n = later(book, report, end)
+		r.forgive(report, n)
+		return r
+	}
+	if r := judge("r/1"); r.Lost != 0 || r.Verdict != ledger.Pass || r.Later != 1 {
+		t.Errorf("lost with its primary: %+v", r)
+	}
+	if r := judge("r/1", "r/2"); r.Lost != 1 || r.Verdict != ledger.Fail {
+		t.Errorf("acknowledged by the old primary after its return: %+v", r)
+	}
+	r := Result{Lost: 30}
+	r.forgive(ledger.Report{Verdict: ledger.Fail, Lost: ledger.Finding{Count: 30, Documents: []string{"r/1"}}}, 0)
+	if r.Problem == "" || r.Lost != 30 {
+		t.Errorf("losses that are not named are forgiven: %+v", r)
+	}
+}
+
 func TestATimelineIsInOrderAndBeginsAtTheFault(t *testing.T) {
 	at := time.Now()
 	ms := func(n int) time.Time { return at.Add(time.Duration(n) * time.Millisecond) }

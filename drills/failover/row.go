@@ -32,6 +32,8 @@ type Row struct {
 	// Median and Longest are the bars; 0 is none. Back is the bar for the time
 	// without an acknowledged write around the undoing.
 	Median, Longest, Back time.Duration
+	// Also are further ways of writing beside those of every row.
+	Also []Way
 	// Documented rows have no bar for time and errors: only for what is lost.
 	Documented bool
 }
@@ -53,6 +55,8 @@ func crashes() []Row {
 		{
 			Name: "stop-mongod", Title: "SIGSTOP of the primary's mongod, then SIGCONT", Do: []string{"fault stop PRIMARY/mongod"},
 			Hold: 6 * time.Second, Undo: []string{"fault cont PRIMARY/mongod"}, Median: 250 * ms, Longest: 800 * ms, Back: 100 * ms,
+			// Whatever the thawed primary acknowledges to it would be lost.
+			Also: []Way{{Via: "port", Rate: 50, WriteConcern: "1"}},
 		},
 		{
 			Name: "kill-agent", Title: "SIGKILL of the primary's mongo-agent", Do: []string{"fault kill PRIMARY/mongo-agent"},

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"sluice/drills/rig"
@@ -17,6 +19,16 @@ type Way struct {
 	// Via is "port" or "members", Rate writes each second.
 	Via  string
 	Rate int
+	// WriteConcern is "majority", which empty stands for, or a number of members.
+	WriteConcern string
+}
+
+// String names the way; it is the Via of its results.
+func (w Way) String() string {
+	if w.WriteConcern == "" {
+		return w.Via
+	}
+	return w.Via + " w:" + w.WriteConcern
 }
 
 // RunConfig says how rows are run.
@@ -53,10 +65,12 @@ type Result struct {
 	Errors     map[string]int `json:"errors,omitempty"`
 	Lost       int            `json:"lost"`
 	StaleReads int            `json:"stale_reads"`
-	Verdict    ledger.Verdict `json:"verdict"`
-	Reasons    []string       `json:"reasons,omitempty"`
-	Timeline   []Moment       `json:"timeline,omitempty"`
-	Ledger     string         `json:"ledger"`
+	// Later are the writes that were acknowledged after the fault had ended.
+	Later    int            `json:"acknowledged_later"`
+	Verdict  ledger.Verdict `json:"verdict"`
+	Reasons  []string       `json:"reasons,omitempty"`
+	Timeline []Moment       `json:"timeline,omitempty"`
+	Ledger   string         `json:"ledger"`
 	// Problem is why the run says nothing; empty when it counts.
 	Problem string `json:"problem,omitempty"`
 }
@@ -110,9 +124,9 @@ const stock = "stock"
 // record starts a ledger for each way.
 func (c RunConfig) record(ctx context.Context, row Row, number int) ([]*rig.Recording, error) {
 	var recordings []*rig.Recording
-	for _, way := range c.Ways {
-		file := filepath.Join(c.Folder, fmt.Sprintf("%s-%s-%d-%s.ledger", row.Name, c.Profile, number, way.Via))
-		recording, err := c.Rig.Record(ctx, rig.RecordConfig{Node: c.Node, Via: way.Via, Rate: way.Rate, File: file})
+	for _, way := range slices.Concat(c.Ways, row.Also) {
+		file := filepath.Join(c.Folder, fmt.Sprintf("%s-%s-%d-%s.ledger", row.Name, c.Profile, number, strings.NewReplacer(" ", "-", ":", "").Replace(way.String())))
+		recording, err := c.Rig.Record(ctx, rig.RecordConfig{Node: c.Node, Via: way.Via, Rate: way.Rate, WriteConcern: way.WriteConcern, File: file})
 		if err != nil {
 			for _, started := range recordings {
 				err = errors.Join(err, started.Stop())
@@ -173,7 +187,8 @@ func (c RunConfig) look(ctx context.Context) seen {
 // result measures one ledger.
 func (c RunConfig) result(ctx context.Context, base Result, recording *rig.Recording, after seen, problem error) Result {
 	r := base
-	r.Via, r.Ledger = recording.Config.Via, recording.Config.File
+	way := Way{Via: recording.Config.Via, WriteConcern: recording.Config.WriteConcern}
+	r.Via, r.Ledger = way.String(), recording.Config.File
 	report, err := c.Rig.Check(ctx, r.Ledger)
 	problem = errors.Join(problem, err)
 	book, err := rig.ReadBook(r.Ledger)
@@ -186,12 +201,53 @@ func (c RunConfig) result(ctx context.Context, base Result, recording *rig.Recor
 	if r.Injected.IsZero() || err != nil {
 		return r
 	}
+	var lost int
+	r.Later, lost = later(book, report, r.Undone)
+	if way.WriteConcern != "" {
+		r.forgive(report, lost)
+	}
 	gap := book.LongestGap(r.Injected, r.Undone)
 	r.GapMS = milliseconds(gap.Length())
 	r.BackMS = milliseconds(book.LongestGap(r.Undone, r.Undone.Add(10*time.Second)).Length())
 	r.SteadyMS = milliseconds(book.LongestGap(r.Injected.Add(-steadyBefore), r.Injected.Add(-50*time.Millisecond)).Length())
 	r.Timeline = Timeline(r.Injected, after.roles, after.switches, gap)
 	return r
+}
+
+// later counts the writes that were acknowledged after the moment, and those of
+// the lost among them, as far as the report names them.
+func later(book ledger.Book, report ledger.Report, after time.Time) (acknowledged, lost int) {
+	since := func(w ledger.Write) bool {
+		return w.Outcome == ledger.Acknowledged && book.Header.Started.Add(w.At).After(after)
+	}
+	for _, w := range book.Writes {
+		if since(w) {
+			acknowledged++
+		}
+	}
+	for _, document := range report.Lost.Documents {
+		if seq, ours := book.Header.Sequence(document); ours && since(book.Writes[seq]) {
+			lost++
+		}
+	}
+	return acknowledged, lost
+}
+
+// forgive takes a weak write concern for what it is: one member's word may be lost
+// with it. Only what was acknowledged after the fault had ended must be there, for
+// then the old primary is back, and would have to be the one that said so.
+func (r *Result) forgive(report ledger.Report, lost int) {
+	if report.Verdict != ledger.Fail || report.Lost.Count == 0 {
+		return
+	}
+	if report.Lost.Count > len(report.Lost.Documents) {
+		r.Problem = fmt.Sprintf("%d writes are lost, and not all are named", report.Lost.Count)
+		return
+	}
+	r.Lost = lost
+	if lost == 0 && report.Duplicates.Count+report.Phantoms.Count == 0 {
+		r.Verdict, r.Reasons = ledger.Pass, []string{}
+	}
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -14,6 +14,7 @@ type Summary struct {
 	N               int     `json:"n"`
 	MedianMS        float64 `json:"median_ms"`
 	LongestMS       float64 `json:"longest_ms"`
+	Later           int     `json:"acknowledged_later"`
 	BackLongestMS   float64 `json:"back_longest_ms"`
 	SteadyLongestMS float64 `json:"steady_longest_ms"`
 	UserErrors      int     `json:"user_errors"`
@@ -46,6 +47,7 @@ func Summarize(row Row, profile, via string, results []Result) Summary {
 		gaps = append(gaps, r.GapMS)
 		s.UserErrors += r.UserErrors
 		s.StaleReads += r.StaleReads
+		s.Later += r.Later
 		s.BackLongestMS = max(s.BackLongestMS, r.BackMS)
 		s.SteadyLongestMS = max(s.SteadyLongestMS, r.SteadyMS)
 	}
@@ -117,6 +119,23 @@ func Table(rows []Row, results []Result) string {
 		lost := port.Lost + members.Lost + stockPort.Lost + stockMembers.Lost
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %d | %d | %s | %s | %s |\n", row.Title, row.bar(), port.cell(row), met,
 			port.UserErrors, lost, members.cell(row), stockPort.cell(row), stockMembers.cell(row))
+	}
+	b.WriteString(weak(rows, results))
+	return b.String()
+}
+
+// weak says what became of those who wrote with a weak write concern.
+func weak(rows []Row, results []Result) string {
+	var b strings.Builder
+	for _, row := range rows {
+		for _, way := range row.Also {
+			for _, profile := range []string{fast, stock} {
+				if s := Summarize(row, profile, way.String(), results); s.N > 0 {
+					fmt.Fprintf(&b, "\n%s, profile `%s`, a client with `w:%s` (n=%d): %d writes acknowledged after the fault had ended, %d of them lost.\n",
+						row.Title, profile, way.WriteConcern, s.N, s.Later, s.Lost)
+				}
+			}
+		}
 	}
 	return b.String()
 }

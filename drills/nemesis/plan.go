@@ -62,6 +62,8 @@ func kinds() []kind {
 		{do: "fault cut %s --direction in", weight: 2},
 		{do: "fault cut %s --direction out", weight: 2},
 		{do: "fault stop %s/consul", weight: 1},
+		{do: "fault disk %s full", weight: 2},
+		{do: "fault disk %s stall", weight: 2},
 		{do: "mongo stepdown", single: true, weight: 2},
 		{do: "fault kill consul-1/consul", single: true, weight: 2},
 	}

@@ -1,6 +1,6 @@
-// Command rehearse measures failover (`rehearse bench`) and breaks a lab at random
-// (`rehearse soak`). Both start a lab of their own and end it. See
-// docs/failover.md.
+// Command rehearse measures failover (`rehearse bench`), breaks a lab at random
+// (`rehearse soak`), and leaves one alone on a busy machine (`rehearse calm`). Each
+// starts a lab of its own and ends it. See docs/failover.md.
 package main
 
 import (
@@ -34,7 +34,8 @@ func main() {
 
 const usage = `usage: rehearse bench [flags]   measure failover, row by row
        rehearse soak [flags]    break at random, and check after each fault
--h after either shows its flags.
+       rehearse calm [flags]    break nothing on a busy machine, and count false alarms
+-h after any of them shows its flags.
 `
 
 // run is the whole program: it returns the exit code.
@@ -46,7 +47,14 @@ func run(ctx context.Context, args []string, out, log io.Writer) int {
 		}
 		return exitPass
 	}
-	commands := map[string]func(context.Context, []string, io.Writer) (ledger.Verdict, error){"bench": bench, "soak": soak}
+	if len(args) == 2 && args[0] == loadCommand {
+		if err := load(ctx, args[1]); err != nil {
+			fmt.Fprintln(log, err)
+			return exitError
+		}
+		return exitPass
+	}
+	commands := map[string]func(context.Context, []string, io.Writer) (ledger.Verdict, error){"bench": bench, "soak": soak, "calm": calm}
 	if len(args) == 0 || commands[args[0]] == nil {
 		fmt.Fprint(log, usage)
 		return exitError

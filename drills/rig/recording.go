@@ -2,6 +2,7 @@ package rig
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,8 @@ import (
 type RecordConfig struct {
 	Node, Via, File string
 	Rate            int
+	// WriteConcern is "majority", which empty stands for, or a number of members.
+	WriteConcern string
 }
 
 // Recording is a ledger that is being written.
@@ -34,7 +37,7 @@ type Recording struct {
 func (r *Rig) Record(ctx context.Context, cfg RecordConfig) (*Recording, error) {
 	recording := &Recording{Config: cfg, ended: make(chan struct{})}
 	recording.command = r.command(ctx, "ledger", "run", "--node", cfg.Node, "--via", cfg.Via,
-		"--rate", fmt.Sprint(cfg.Rate), "--out", cfg.File)
+		"--rate", fmt.Sprint(cfg.Rate), "--write-concern", cmp.Or(cfg.WriteConcern, "majority"), "--out", cfg.File)
 	recording.command.Stderr = &recording.said
 	if err := recording.command.Start(); err != nil {
 		return nil, fmt.Errorf("start a ledger: %w", err)

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"sluice/lab"
+	"sluice/lab/disk"
 	"sluice/lab/engine"
 )
 
@@ -170,6 +171,11 @@ func faultOf(words []string) (lab.FaultRequest, bool) {
 			return request, true
 		}
 		return request, len(words) == 3
+	case lab.FaultDisk:
+		if len(words) == 4 {
+			request.Ailment = disk.Ailment(words[3])
+		}
+		return request, len(words) == 4
 	case lab.FaultHeal:
 		if request.Target == "--all" {
 			request.Target = ""
