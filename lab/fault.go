@@ -24,6 +24,7 @@ const (
 	FaultRestart FaultAction = "restart" // ended if it runs, then started as at `up`
 	FaultCut     FaultAction = "cut"     // the node's link drops every frame, or those of one direction
 	FaultDisk    FaultAction = "disk"    // the disk of the node's mongod is full, or its fsyncs stall
+	FaultClock   FaultAction = "clock"   // the node's mongod is restarted with a clock that is wrong
 	FaultHeal    FaultAction = "heal"    // all of the above undone
 )
 
@@ -36,6 +37,8 @@ type FaultRequest struct {
 	Direction engine.Direction `json:"direction,omitempty"`
 	// Ailment is what befalls the disk: disk.Full or disk.Stalled.
 	Ailment disk.Ailment `json:"ailment,omitempty"`
+	// Offset is by how much a clock is wrong, ahead if it is positive.
+	Offset time.Duration `json:"offset_ns,omitempty"`
 	// DryRun asks what would be done, and does nothing.
 	DryRun bool `json:"dry_run,omitempty"`
 }
@@ -113,6 +116,8 @@ func (s *Supervisor) faultSteps(request FaultRequest) ([]faultStep, error) {
 		return s.cut(request.Target, request.Direction)
 	case FaultDisk:
 		return s.disk(request.Target, request.Ailment)
+	case FaultClock:
+		return s.setClock(request.Target, request.Offset)
 	case FaultHeal:
 		return s.heal(request.Target)
 	case FaultKill, FaultTerm, FaultStop, FaultCont, FaultRestart:
@@ -181,7 +186,7 @@ func (s *Supervisor) processFault(n *node, action FaultAction, name string) faul
 				return p.Restart(ctx)
 			},
 		}
-	case FaultCut, FaultDisk, FaultHeal:
+	case FaultCut, FaultDisk, FaultClock, FaultHeal:
 	}
 	return faultStep{what: label, do: func(context.Context) error { return fmt.Errorf("%s is not a fault of a process", action) }}
 }

@@ -123,8 +123,8 @@ func (s *Supervisor) rejoin(target string) ([]faultStep, error) {
 	return steps, nil
 }
 
-// heal undoes every fault of the target: links up, disks healthy, frozen processes
-// on, dead ones started. Disks come before processes: on a full one mongod aborts.
+// heal undoes every fault of the target: links up, disks healthy, clocks right,
+// frozen processes on, dead ones started. Disks come before processes: on a full one mongod aborts.
 func (s *Supervisor) heal(target string) ([]faultStep, error) {
 	nodes, err := s.targets(target)
 	if err != nil {
@@ -146,6 +146,9 @@ func (s *Supervisor) heal(target string) ([]faultStep, error) {
 		}
 		if n.ails() && (!one || only == processMongod) {
 			steps = append(steps, healDisk(n))
+		}
+		if n.clockOff() && (!one || only == processMongod) {
+			steps = append(steps, s.healClock(n))
 		}
 		for _, name := range n.names() {
 			if one && only != name {

@@ -6,8 +6,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/lab"
+	"sluice/lab/clock"
 )
 
 // mongo is what `mongo status` says; it ends with 1 while there is no primary.
@@ -107,4 +109,46 @@ func rollingRestarts(t *testing.T, l *life) {
 		t.Errorf("the primary did not hand over after the others:\n%s", said)
 	}
 	l.whole(t)
+}
+
+// mongodClock returns how far the newest line of a mongod's log is from now.
+func (l *life) mongodClock(t *testing.T, node string) time.Duration {
+	t.Helper()
+	lines := strings.Split(strings.TrimSpace(l.must(t, "logs", node+"/mongod").Stdout), "\n")
+	var line struct {
+		T struct {
+			Date time.Time `json:"$date"`
+		} `json:"t"`
+	}
+	newest := lines[len(lines)-1]
+	if err := json.Unmarshal([]byte(newest[strings.Index(newest, `{"t"`):]), &line); err != nil {
+		t.Fatalf("the log of %s/mongod: %v: %s", node, err, newest)
+	}
+	return time.Until(line.T.Date).Round(10 * time.Minute)
+}
+
+// clockIsOff is a member whose clock is an hour ahead, which becomes primary all
+// the same, and is set right.
+func clockIsOff(t *testing.T, l *life) {
+	if err := clock.Able(); err != nil && os.Getenv("SLUICE_REQUIRE") == "" {
+		t.Skip(err)
+	}
+	_, others := l.whole(t)
+	l.must(t, "fault", "clock", others[0], "--ahead", "1h")
+	l.whole(t)
+	if off := l.mongodClock(t, others[0]); off != time.Hour {
+		t.Errorf("the clock of %s is off by %v, want 1h", others[0], off)
+	}
+	if status := l.must(t, "status").Stdout; !strings.Contains(status, "clock 1h0m0s ahead of "+others[0]+"/mongod") {
+		t.Errorf("status does not show the fault:\n%s", status)
+	}
+	l.must(t, "mongo", "stepdown", "--to", others[0])
+	if now, _ := l.whole(t); now != others[0] {
+		t.Errorf("the primary is %s, want %s", now, others[0])
+	}
+	l.must(t, "fault", "heal", "--all")
+	l.whole(t)
+	if off := l.mongodClock(t, others[0]); off != 0 {
+		t.Errorf("after heal the clock of %s is off by %v", others[0], off)
+	}
 }

@@ -82,6 +82,7 @@ func claims() []claim {
 		{"mongo status knows the set, and a step-down moves the primary", stepDownMoves, false},
 		{"a member that starts empty copies everything", resyncCopies, true},
 		{"a rolling restart restarts every member, and ends whole", rollingRestarts, true},
+		{"a member whose clock is an hour off serves, and is set right", clockIsOff, true},
 		{"another profile than that of the kept state is refused", profileIsKept, false},
 		{"a nonsense target of a fault is refused", nonsenseFaults, false},
 		{"certs rotate renews every leaf while pages keep coming", rotateKeepsServing, true},
@@ -466,6 +467,8 @@ func nonsenseFaults(t *testing.T, l *life) {
 		{"term web-1/nope", `no process "nope" on web-1`},
 		{"disk web-1 full", `no process "mongod" on web-1`},
 		{"disk mongo-1 slow", `"slow": want full or stall`},
+		{"clock web-1 --ahead 1h", `no process "mongod" on web-1`},
+		{"clock mongo-1 --behind 1ms", "want whole seconds"},
 		{"heal nope", `no node "nope"`},
 		{"heal web-1/nope", `no process "nope" on web-1`},
 	} {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"sluice/lab/clock"
 	"sluice/lab/disk"
 	"sluice/lab/engine"
 	"sluice/lab/process"
@@ -25,6 +26,8 @@ type node struct {
 	machine engine.Node
 	// disk is that of the node's mongod; nil on a node that runs none.
 	disk *disk.Disk
+	// clock is that of the node's mongod; nil on a node that runs none.
+	clock *clock.Clock
 
 	mu        sync.Mutex
 	processes map[string]*process.Process

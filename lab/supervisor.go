@@ -19,6 +19,7 @@ import (
 	"sluice/consul"
 	"sluice/datacenters"
 	"sluice/lab/control"
+	"sluice/lab/clock"
 	"sluice/lab/disk"
 	"sluice/lab/engine"
 	"sluice/lab/hostport"
@@ -190,7 +191,8 @@ func (s *Supervisor) open() error {
 				processes: map[string]*process.Process{},
 			}
 			if slices.Contains(spec.Services, "mongo") {
-				n.disk = disk.New(machine, self)
+				n.clock = clock.New(machine)
+				n.disk = disk.New(n.clock, self)
 			}
 			s.nodes = append(s.nodes, n)
 		}

@@ -21,6 +21,7 @@ func newFault(a *app) *cobra.Command {
   sluice fault term mongo-1/mongod     # SIGTERM, with no hand-over before it
   sluice fault cut mongo-2             # the node's link drops every frame
   sluice fault disk mongo-1 full       # its mongod finds no room
+  sluice fault clock mongo-1 --ahead 1h
   sluice fault heal --all`,
 	})
 	command.PersistentFlags().BoolVar(&dryRun, "dry-run", false, "say what would be done")
@@ -43,7 +44,7 @@ func newFault(a *app) *cobra.Command {
 			},
 		})
 	}
-	command.AddCommand(newFaultCut(a, &dryRun), newFaultDisk(a, &dryRun), newFaultHeal(a, &dryRun))
+	command.AddCommand(newFaultCut(a, &dryRun), newFaultDisk(a, &dryRun), newFaultClock(a, &dryRun), newFaultHeal(a, &dryRun))
 	return command
 }
 
@@ -88,11 +89,34 @@ no file. Heal also starts a mongod that has ended for want of room.`,
 	}
 }
 
+func newFaultClock(a *app, dryRun *bool) *cobra.Command {
+	var ahead, behind time.Duration
+	command := &cobra.Command{
+		Use:   "clock NODE --ahead TIME | --behind TIME",
+		Short: "Restart a node's mongod with a clock that is wrong",
+		Long: `Restart a node's mongod with a wall clock that is ahead or behind, until heal, which
+restarts it with the right one. A primary hands over before each. Only mongod's clock
+is wrong: the programs of sluice and Consul ask the kernel, which nobody can deceive
+for one process. It takes libfaketime.`,
+		Example: `  sluice fault clock mongo-2 --ahead 1h
+  sluice fault clock mongo-2 --behind 90s`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			return a.fault(command, lab.FaultRequest{Action: lab.FaultClock, Target: args[0], Offset: ahead - behind, DryRun: *dryRun})
+		},
+	}
+	command.Flags().DurationVar(&ahead, "ahead", 0, "how far ahead")
+	command.Flags().DurationVar(&behind, "behind", 0, "how far behind")
+	command.MarkFlagsMutuallyExclusive("ahead", "behind")
+	command.MarkFlagsOneRequired("ahead", "behind")
+	return command
+}
+
 func newFaultHeal(a *app, dryRun *bool) *cobra.Command {
 	var all bool
 	heal := &cobra.Command{
 		Use:   "heal [NODE|DATACENTER] [--all]",
-		Short: "Undo faults: links up, disks healthy, frozen processes on, dead ones started",
+		Short: "Undo faults: links up, disks healthy, clocks right, frozen processes on, dead ones started",
 		Example: `  sluice fault heal mongo-2
   sluice fault heal --all`,
 		Args: func(_ *cobra.Command, args []string) error {

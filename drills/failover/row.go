@@ -115,6 +115,14 @@ func troubles() []Row {
 			Hold: 18 * time.Second,
 		},
 		{
+			Name: "clock-ahead", Title: "the next primary's clock is 1 h ahead, and it takes over", Before: []string{"fault clock NEXT --ahead 1h", "healthy"},
+			Do: []string{"mongo stepdown --to NEXT"}, Hold: 5 * time.Second, Documented: true,
+		},
+		{
+			Name: "clock-behind", Title: "the next primary's clock is 1 h behind, and it takes over", Before: []string{"fault clock NEXT --behind 1h", "healthy"},
+			Do: []string{"mongo stepdown --to NEXT"}, Hold: 5 * time.Second, Documented: true,
+		},
+		{
 			Name: "disk-full", Title: "the primary's disk is full", Do: []string{"fault disk PRIMARY full"},
 			Hold: 10 * time.Second, Documented: true,
 		},
