@@ -18,8 +18,8 @@ import (
 
 	"sluice/consul"
 	"sluice/datacenters"
-	"sluice/lab/control"
 	"sluice/lab/clock"
+	"sluice/lab/control"
 	"sluice/lab/disk"
 	"sluice/lab/engine"
 	"sluice/lab/hostport"
