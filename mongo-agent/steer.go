@@ -22,6 +22,10 @@ const (
 	// checkAfter is when it is looked whether the own mongod follows the new
 	// primary.
 	checkAfter = 150 * time.Millisecond
+	// configWait bounds the wait for the configuration of a new term, which is there
+	// before the first write; configLook is the pause between two looks.
+	configWait = 100 * time.Millisecond
+	configLook = 2 * time.Millisecond
 )
 
 // hold is how long the ends of connections to other members are held.
@@ -44,9 +48,9 @@ type reign struct {
 // So the end of the old source is held from it (relay.PeerConfig.Hold) until it
 // has been told of the new one.
 //
-// The moment is the one after the election and before the first write: a request
-// that comes later may be lost, because the new primary's configuration, which
-// arrives then, clears it. So one look is taken afterwards.
+// The moment is that in which the new primary's configuration has arrived, which
+// is before the first write: it clears a request that came before, and what is
+// released then finds no source. One look is taken afterwards, too.
 func (a *agent) steer(ctx context.Context) error {
 	ticker := time.NewTicker(sourceEvery)
 	defer ticker.Stop()
@@ -56,17 +60,17 @@ func (a *agent) steer(ctx context.Context) error {
 	for ctx.Err() == nil {
 		view, news := a.circle.View()
 		own, changed := a.board.Snapshot()
-		if node, name := winner(view); name != elected && a.profile.Steer {
+		if node, name, lost := winner(view); name != elected && a.profile.Steer {
 			elected = name
 			if node != "" {
-				a.lead(ctx, node, last.node)
+				a.lead(ctx, node, last.node, lost)
 				led = node
 			}
 		}
 		if now := a.reigning(view, own); now.term > last.term {
 			if last.term > 0 && a.profile.Steer {
 				if led != now.node { // elected without the help of an agent
-					a.lead(ctx, now.node, last.node)
+					a.lead(ctx, now.node, last.node, last.term)
 				}
 				a.release(now.node, last.node)
 				check = time.After(checkAfter)
@@ -79,7 +83,7 @@ func (a *agent) steer(ctx context.Context) error {
 		case <-changed:
 		case <-check:
 			check = nil
-			a.lead(ctx, last.node, "")
+			a.lead(ctx, last.node, "", 0)
 		case <-ticker.C:
 			a.lookAtSource(ctx)
 		}
@@ -88,16 +92,16 @@ func (a *agent) steer(ctx context.Context) error {
 }
 
 // winner returns the node whose mongod has won the newest election that its agent
-// asked for, and a name for that election. A member that has won before may say
-// so still.
-func winner(view heartbeat.View) (node, name string) {
-	newest := int64(-1)
+// asked for, a name for that election, and the term of the primary that was lost.
+// A member that has won before may say so still.
+func winner(view heartbeat.View) (node, name string, lost int64) {
+	lost = -1
 	for _, p := range view.Peers {
-		if term := election.RoundTerm(p.Status.Standing); p.Known && !p.Lost && p.Status.Won && term > newest {
-			node, name, newest = p.Node, p.Node+" "+p.Status.Standing, term
+		if term := election.RoundTerm(p.Status.Standing); p.Known && !p.Lost && p.Status.Won && term > lost {
+			node, name, lost = p.Node, p.Node+" "+p.Status.Standing, term
 		}
 	}
-	return node, name
+	return node, name, lost
 }
 
 // reigning returns who is primary in the highest term.
@@ -115,12 +119,13 @@ func (a *agent) reigning(view heartbeat.View, own role.Snapshot) reign {
 }
 
 // lead tells the own mongod to replicate from the new primary, unless it does, and
-// then lets it notice that its old source is gone.
-func (a *agent) lead(ctx context.Context, to, old string) {
+// then lets it notice that its old source is gone. lost is the term that is over.
+func (a *agent) lead(ctx context.Context, to, old string, lost int64) {
 	if own, _ := a.board.Snapshot(); to == a.Node || own.State != role.Secondary {
 		return
 	}
 	started := time.Now()
+	a.awaitConfig(ctx, lost)
 	source, err := a.syncFrom(ctx, a.addressOf(to))
 	if source == a.addressOf(to) {
 		return
@@ -146,6 +151,20 @@ func (a *agent) release(primary, old string) {
 	}
 }
 
+// awaitConfig waits until the own mongod has a configuration of a term after the
+// one that is over, or configWait has passed.
+func (a *agent) awaitConfig(ctx context.Context, lost int64) {
+	ctx, cancel := context.WithTimeout(ctx, configWait)
+	defer cancel()
+	for ctx.Err() == nil {
+		status, err := a.replicating(ctx)
+		if err != nil || status.configTerm() > lost {
+			return
+		}
+		pause(ctx, configLook)
+	}
+}
+
 // syncFrom makes a member the source, unless it is: who asks again for the source
 // that he has sleeps a second, too (MongoDB log ID 21087).
 func (a *agent) syncFrom(ctx context.Context, address string) (before string, err error) {
@@ -162,7 +181,21 @@ func (a *agent) syncFrom(ctx context.Context, address string) (before string, er
 type replicating struct {
 	Source string `bson:"syncSourceHost"`
 	// Term is the newest that it has taken part in, if only by its vote.
-	Term int64 `bson:"term"`
+	Term    int64 `bson:"term"`
+	Members []struct {
+		Self       bool  `bson:"self"`
+		ConfigTerm int64 `bson:"configTerm"`
+	} `bson:"members"`
+}
+
+// configTerm is the term of the configuration that mongod has now.
+func (r replicating) configTerm() int64 {
+	for _, m := range r.Members {
+		if m.Self {
+			return m.ConfigTerm
+		}
+	}
+	return 0
 }
 
 func (a *agent) replicating(ctx context.Context) (replicating, error) {

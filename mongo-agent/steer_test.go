@@ -28,7 +28,7 @@ func TestTheNewestElectionWins(t *testing.T) {
 		{"one that only stands", []heartbeat.Peer{won("mongo-1", "mongo-2@3"), standing}, "mongo-1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got, _ := winner(heartbeat.View{Peers: c.peers}); got != c.want {
+			if got, _, _ := winner(heartbeat.View{Peers: c.peers}); got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})

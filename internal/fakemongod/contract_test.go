@@ -430,6 +430,9 @@ func initiation(t *testing.T, s subject) {
 	if state := status.Lookup("myState").AsInt64(); state != 1 {
 		t.Errorf("myState %d", state)
 	}
+	if got := status.Lookup("members", "0", "configTerm").AsInt64(); got != term {
+		t.Errorf("the configuration of the primary of term %d is of term %d", term, got)
+	}
 	wantCode(t, s, 23, initiate(s.Address()))
 	config := must(t, s, bson.D{{Key: "replSetGetConfig", Value: 1}})
 	if host := config.Lookup("config", "members", "0", "host").StringValue(); host != s.Address() {

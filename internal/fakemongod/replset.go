@@ -104,7 +104,7 @@ func (s *Server) status(Request) (bson.D, error) {
 		}
 		if host == m.Me {
 			member[len(member)-1].Value = m.SyncSource
-			member = append(member, bson.E{Key: "self", Value: true})
+			member = append(member, bson.E{Key: "self", Value: true}, bson.E{Key: "configTerm", Value: m.Term})
 		}
 		members = append(members, member)
 	}
