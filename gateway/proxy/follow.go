@@ -2,9 +2,11 @@ package proxy
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"sluice/gateway/route"
+	"sluice/gateway/tag"
 	"sluice/intentions"
 	"sluice/mesh"
 )
@@ -40,7 +42,7 @@ func (p *Proxy) rebuild() {
 	old := p.state.Load()
 	next := &snapshot{
 		table: route.New(route.Config{
-			Prefix: p.cfg.Prefix, Services: p.cfg.Catalog.Services(),
+			Prefix: p.cfg.Prefix, Services: p.cfg.Catalog.Services(), Check: supported,
 			Previous: old.table, Keep: keepGone, Now: p.now(),
 		}),
 		targets: map[targetKey]*target{},
@@ -64,6 +66,14 @@ func (p *Proxy) rebuild() {
 		}
 	}
 	p.report(old.table, next.table)
+}
+
+// supported refuses what the proxy would not do for a route.
+func supported(r tag.Route) error {
+	if options := r.Options.String(); options != "" {
+		return fmt.Errorf("parse route: option %q is not supported", options)
+	}
+	return nil
 }
 
 // report counts and logs the tags that are ignored, each once.

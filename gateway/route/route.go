@@ -1,140 +1,143 @@
 // Package route is the gateway's routing table: which instances of which
-// services answer for a host and a path. It is pure: tags and instances go in,
-// an immutable table comes out, and a lookup reads it without a lock.
+// services answer for a host and a path, for a TCP port, or for a TLS server
+// name.
 //
-// Routes come from the tags of Connect instances, in the form that Fabio made
-// known: a prefix ("urlprefix-"), then "host/path" or "/path".
+// A Table is an immutable value. An update makes another that shares with it all
+// that did not change, so one writer publishes tables by an atomic pointer and
+// readers take no lock. A lookup allocates nothing. What a table holds depends on
+// the catalog and the rules it was made from, not on the order in which they
+// came; only routes whose last instance went depend on the past, and they are
+// forgotten after a while.
+//
+// The package is pure: it does no I/O, starts nothing, and asks nobody for the
+// time.
 package route
 
 import (
-	"errors"
-	"fmt"
-	"strings"
+	"net/netip"
+	"time"
+
+	"sluice/gateway/tag"
+	"sluice/mesh"
 )
 
 // DefaultPrefix marks a tag as a route.
-const DefaultPrefix = "urlprefix-"
+const DefaultPrefix = tag.DefaultPrefix
 
-// maxTag bounds a tag, which whoever may register a service can choose.
-const maxTag = 1024
+// Key is what a route takes.
+type Key = tag.Key
 
-// ErrNotRoute means that a tag does not start with the prefix: it is no route
-// and nothing is wrong with it.
-var ErrNotRoute = errors.New("not a route")
-
-// Key is what a route matches: requests for Host whose path starts with Path.
-type Key struct {
-	// Host is lower case, with its port if the route names one; "" matches every
-	// host.
-	Host string `json:"host,omitempty"`
-	// Path starts with "/". It is compared as a plain string prefix, as Fabio
-	// does: "/web" also takes "/website".
-	Path string `json:"path"`
+// Parse reads the key of a tag. See tag.Parser for its errors.
+func Parse(prefix, text string) (Key, error) {
+	r, err := tag.NewParser(prefix, "").Parse(text)
+	if err != nil {
+		return Key{}, err
+	}
+	return r.Key, nil
 }
 
-// String returns the route as it stands in a tag, without the prefix.
-func (k Key) String() string { return k.Host + k.Path }
+// HasDotSegment reports whether a decoded path has a segment "." or "..".
+func HasDotSegment(path string) bool { return tag.HasDotSegment(path) }
 
-// Parse reads a tag. It is strict: a tag that asks for something that the
-// gateway would not do is refused as a whole, because a route that half works is
-// worse than one that is reported. ErrNotRoute tells other tags from malformed
-// routes.
-func Parse(prefix, tag string) (Key, error) {
-	tag = strings.Trim(tag, " ")
-	rest, ok := strings.CutPrefix(tag, prefix)
-	if !ok {
-		return Key{}, ErrNotRoute
-	}
-	if len(tag) > maxTag {
-		return Key{}, fmt.Errorf("parse route: longer than %d bytes", maxTag)
-	}
-	fields := strings.FieldsFunc(rest, func(r rune) bool { return r == ' ' })
-	if len(fields) == 0 || strings.HasPrefix(rest, " ") {
-		return Key{}, errors.New("parse route: nothing after the prefix; want host/path or /path")
-	}
-	for _, option := range fields[1:] {
-		if option != "proto=http" {
-			return Key{}, fmt.Errorf("parse route: option %q is not supported", option)
-		}
-	}
-	host, path, ok := strings.Cut(fields[0], "/")
-	if !ok {
-		return Key{}, fmt.Errorf("parse route %q: no path; want host/path or /path", fields[0])
-	}
-	key := Key{Host: strings.ToLower(host), Path: "/" + path}
-	if err := checkHost(key.Host); err != nil {
-		return Key{}, fmt.Errorf("parse route %q: %w", fields[0], err)
-	}
-	if err := checkPath(key.Path); err != nil {
-		return Key{}, fmt.Errorf("parse route %q: %w", fields[0], err)
-	}
-	// A port that the request's Host never shows would make the route dead.
-	key.Host = strings.TrimSuffix(key.Host, ":80")
-	return key, nil
+// Route is one row of the table: a key and the instances that answer for it.
+// More than one service may declare the same route; they share it. A Route is
+// shared by tables and requests: do not change it.
+type Route struct {
+	Key
+	// Services are the names of the services behind the route, sorted.
+	Services []string `json:"services"`
+	// Instances is empty while no instance is healthy. Ordered by service, node
+	// and registration.
+	Instances []mesh.Instance `json:"instances"`
+	// Targets say how each of Instances is used, in the same order.
+	Targets []Target `json:"-"`
+	// Options are those of the first target, where something concerns the whole
+	// route; nil without a target.
+	Options *tag.Options `json:"-"`
+	// Guards are the different restrictions that the targets declare. A client
+	// must satisfy all of them, whichever target it would get: while a change of
+	// tags is on its way through the instances, the stricter one holds.
+	Guards []*tag.Options `json:"-"`
+	// Mixed is true while the targets do not declare the same options; weights may
+	// differ.
+	Mixed bool `json:"mixed,omitempty"`
+	// Closed says why nobody may use the route: all that declares it are tags that
+	// were meant to restrict it and cannot be read. "" if it is open.
+	Closed string `json:"closed,omitempty"`
+	// Gone is when the last healthy instance went; zero while there is one.
+	Gone time.Time `json:"gone,omitzero"`
 }
 
-func checkHost(host string) error {
-	if host == "" {
-		return nil
-	}
-	name, port, hasPort := strings.Cut(host, ":")
-	if hasPort && !isNumber(port) {
-		return fmt.Errorf("port %q is not a number", port)
-	}
-	if name == "" || len(name) > 253 {
-		return errors.New("the host is empty or too long")
-	}
-	for _, label := range strings.Split(name, ".") {
-		if label == "" || len(label) > 63 || strings.HasPrefix(label, "-") || strings.HasSuffix(label, "-") {
-			return fmt.Errorf("host %q is not a host name", host)
-		}
-		for _, c := range []byte(label) {
-			if !isAlphanumeric(c) && c != '-' && c != '_' {
-				return fmt.Errorf("host %q is not a host name; wildcards and variables are not supported", host)
-			}
-		}
-	}
-	return nil
+// Target is one instance in its use for one route.
+type Target struct {
+	// Instance is where to connect. One that a rule added has an address alone,
+	// no identity, and is Plain by its options.
+	Instance *mesh.Instance
+	Service  string
+	Options  *tag.Options
+	// Weight is the fixed share that was asked for; 0 is an equal part of the rest.
+	Weight float64
+	// Share is the part of the route's requests, from 0 to 1; all of a route add up
+	// to 1.
+	Share float64
 }
 
-func checkPath(path string) error {
-	for _, c := range []byte(path) {
-		switch {
-		case c <= ' ' || c == 0x7f:
-			return errors.New("the path holds a control character")
-		case strings.IndexByte(`?#*\$%`, c) >= 0:
-			return fmt.Errorf("the path holds %q; it is compared with the decoded path as it is", c)
-		}
-	}
-	if HasDotSegment(path) {
-		return errors.New("the path holds a dot segment")
-	}
-	return nil
-}
-
-// HasDotSegment reports whether a decoded path has a segment "." or "..". Such
-// a path can mean one thing to the gateway and another to the service.
-func HasDotSegment(path string) bool {
-	for segment := range strings.SplitSeq(path, "/") {
-		if segment == "." || segment == ".." {
-			return true
-		}
-	}
-	return false
-}
-
-func isNumber(s string) bool {
-	if s == "" || len(s) > 5 {
+// Admits reports whether a client at addr may use the route. It does not look
+// at credentials; see Guards.
+func (r *Route) Admits(addr netip.Addr) bool {
+	if r.Closed != "" {
 		return false
 	}
-	for _, c := range []byte(s) {
-		if c < '0' || c > '9' {
+	for _, guard := range r.Guards {
+		if !guard.Admits(addr) {
 			return false
 		}
 	}
 	return true
 }
 
-func isAlphanumeric(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= '0' && c <= '9'
+// Problem is a tag that is quarantined, and why.
+type Problem struct {
+	Service string `json:"service"`
+	Node    string `json:"node"`
+	Tag     string `json:"tag"`
+	Reason  string `json:"reason"`
+	// Closed is true if the tag was meant as a guard: its route is kept, and closed
+	// unless another instance declares it well.
+	Closed bool `json:"closed,omitempty"`
+}
+
+// Rules change what the catalog declares. A Rules value is immutable.
+type Rules interface {
+	// Apply returns the targets of a route after the rules. It may change the slice
+	// that it is given, which is not shared, but nothing that its elements point to.
+	Apply(key Key, discovered []Target) []Target
+	// Added are the routes to which the rules add targets.
+	Added() []Key
+}
+
+// share computes the part of the route that each target gets, in Fabio's way:
+// fixed weights first, scaled if they exceed the whole or if nobody is there for
+// the rest; what is left is split equally among targets without a weight.
+func share(targets []Target) {
+	sum, fixed := 0.0, 0
+	for _, t := range targets {
+		if t.Weight > 0 {
+			sum += t.Weight
+			fixed++
+		}
+	}
+	rest, scale := 0.0, 1.0
+	if sum > 1 || fixed == len(targets) {
+		scale = 1 / sum
+	}
+	if fixed < len(targets) {
+		rest = max(0, 1-sum) / float64(len(targets)-fixed)
+	}
+	for i := range targets {
+		targets[i].Share = rest
+		if targets[i].Weight > 0 {
+			targets[i].Share = targets[i].Weight * scale
+		}
+	}
 }

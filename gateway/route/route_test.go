@@ -2,67 +2,33 @@ package route_test
 
 import (
 	"errors"
+	"fmt"
+	"math"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"sluice/gateway/route"
+	"sluice/gateway/tag"
 	"sluice/identity"
 	"sluice/mesh"
 )
 
-func TestParse(t *testing.T) {
-	tests := []struct {
-		tag  string
-		want string // host|path, or "" for refused
-	}{
-		{"urlprefix-/web", "|/web"},
-		{"urlprefix-/", "|/"},
-		{" urlprefix-/web ", "|/web"},
-		{"urlprefix-/Web/Case", "|/Web/Case"},
-		{"urlprefix-Example.COM/", "example.com|/"},
-		{"urlprefix-example.com/blog", "example.com|/blog"},
-		{"urlprefix-example.com:80/blog", "example.com|/blog"},
-		{"urlprefix-example.com:9999/blog", "example.com:9999|/blog"},
-		{"urlprefix-/web proto=http", "|/web"},
-
-		{"urlprefix-", ""},
-		{"urlprefix- /web", ""},
-		{"urlprefix-web", ""},
-		{"urlprefix-:27017", ""},
-		{"urlprefix-:80/x", ""},
-		{"urlprefix-*.example.com/", ""},
-		{"urlprefix-$DC.example.com/", ""},
-		{"urlprefix-a..b/", ""},
-		{"urlprefix--a/", ""},
-		{"urlprefix-a:b/", ""},
-		{"urlprefix-a:99999999/", ""},
-		{"urlprefix-/web?x=1", ""},
-		{"urlprefix-/web#x", ""},
-		{"urlprefix-/we%62", ""},
-		{"urlprefix-/web/../admin", ""},
-		{"urlprefix-/web\x00", ""},
-		{"urlprefix-/web\r\nX: y", ""},
-		{"urlprefix-/web strip=/web", ""},
-		{"urlprefix-/web allow=ip:10.0.0.0/8", ""},
-		{"urlprefix-/web proto=tcp", ""},
-		{"urlprefix-/" + strings.Repeat("a", 2000), ""},
+func TestParseReturnsTheKey(t *testing.T) {
+	key, err := route.Parse(route.DefaultPrefix, "urlprefix-Example.com/web strip=/web")
+	if want := (route.Key{Host: "example.com", Path: "/web"}); err != nil || key != want {
+		t.Errorf("Parse = %+v, %v; want %+v", key, err, want)
 	}
-	for _, test := range tests {
-		key, err := route.Parse(route.DefaultPrefix, test.tag)
-		switch {
-		case test.want == "" && (err == nil || errors.Is(err, route.ErrNotRoute)):
-			t.Errorf("Parse(%q) = %v, %v; want it refused as malformed", test.tag, key, err)
-		case test.want != "" && (err != nil || key.Host+"|"+key.Path != test.want):
-			t.Errorf("Parse(%q) = %q|%q, %v; want %q", test.tag, key.Host, key.Path, err, test.want)
-		}
+	if key, err := route.Parse(route.DefaultPrefix, "urlprefix-/web allow=x"); err == nil || key != (route.Key{}) {
+		t.Errorf("Parse of a refused tag = %+v, %v; want no key", key, err)
 	}
-	if _, err := route.Parse(route.DefaultPrefix, "v1"); !errors.Is(err, route.ErrNotRoute) {
+	if _, err := route.Parse(route.DefaultPrefix, "v1"); !errors.Is(err, tag.ErrNotRoute) {
 		t.Errorf("a tag without the prefix: %v, want ErrNotRoute", err)
 	}
 }
 
-func instance(t *testing.T, service, node string, tags ...string) mesh.Instance {
+func instance(t testing.TB, service, node string, tags ...string) mesh.Instance {
 	t.Helper()
 	id, err := identity.New("11111111-2222-3333-4444-555555555555.consul", "dc1", service)
 	if err != nil {
@@ -159,36 +125,263 @@ func TestRouteWithoutHealthyInstanceIsKeptForAWhileAndShadowsShorterOnes(t *test
 	}
 }
 
-func FuzzParse(f *testing.F) {
-	for _, seed := range []string{"urlprefix-/web", "urlprefix-h:80/p proto=http", "urlprefix-*/", "urlprefix-/a/../b", "x"} {
-		f.Add(seed, "example.com", "/web/x")
+// services makes one service of one instance out of each list of tags, named
+// a, b, c and so on.
+func services(t testing.TB, tags ...string) map[string][]mesh.Instance {
+	all := map[string][]mesh.Instance{}
+	for i, list := range tags {
+		name := string(rune('a' + i))
+		all[name] = []mesh.Instance{instance(t, name, name+"-1", strings.Split(list, "|")...)}
 	}
-	id, err := identity.New("11111111-2222-3333-4444-555555555555.consul", "dc1", "web")
-	if err != nil {
-		f.Fatal(err)
+	return all
+}
+
+func lookup(table *route.Table, host, path string) string {
+	r, ok := table.Lookup(host, path)
+	if !ok {
+		return ""
 	}
-	f.Fuzz(func(t *testing.T, tag, host, path string) {
-		key, err := route.Parse(route.DefaultPrefix, tag)
-		table := route.New(route.Config{Services: map[string][]mesh.Instance{"web": {{Node: "n", ID: id, Tags: []string{tag}}}}})
-		r, ok := table.Lookup(host, path)
-		if err != nil {
-			if ok {
-				t.Fatalf("refused tag %q routes %q %q", tag, host, path)
-			}
-			return
+	return strings.Join(r.Services, " ")
+}
+
+func TestTheMostSpecificHostAnswers(t *testing.T) {
+	table := route.New(route.Config{Services: services(t,
+		"urlprefix-www.example.com/", "urlprefix-*.example.com/", "urlprefix-*.com/", "urlprefix-www.*/", "urlprefix-www.ex*/p",
+		"urlprefix-/", "urlprefix-www.example.com:8443/", "urlprefix-*.example.com:8443/", "urlprefix-*.b.example.com/b", "urlprefix-[::1]/",
+	)})
+	tests := []struct{ host, path, want string }{
+		{"www.example.com", "/", "a"},
+		{"WWW.Example.COM", "/", "a"},
+		{"www.example.com.", "/", "a"},
+		{"www.example.com:80", "/", "a"},
+		{"www.example.com.:443", "/", "a"},
+		{"www.example.com:8443", "/", "g"},
+		{"www.example.com.:8443", "/", "g"},
+		{"x.example.com", "/", "b"},
+		{"x.y.example.com", "/", "b"},
+		{"x.example.com:8443", "/", "h"},
+		{"x.example.com:1", "/", "b"},
+		{"x.b.example.com", "/b", "i"},
+		{"x.b.example.com", "/c", "b"}, // on to the next wildcard
+		{"example.com", "/", "c"},      // a wildcard takes names below only
+		{"xexample.com", "/", "c"},
+		{"com", "/", "f"},
+		{"www.example.org", "/", "d"},
+		{"www.example.org", "/p", "e"}, // more ordinary bytes
+		{"[::1]", "/", "j"},
+		{"[::1]:9999", "/", "j"},
+		{"", "/", "f"},
+		{":80", "/", "f"},
+		{".", "/", "f"},
+		{"..", "/", "f"},
+	}
+	for _, test := range tests {
+		if got := lookup(table, test.host, test.path); got != test.want {
+			t.Errorf("Lookup(%q, %q) = %q, want %q", test.host, test.path, got, test.want)
 		}
-		if !strings.HasPrefix(key.Path, "/") || strings.ContainsAny(key.Host+key.Path, " \t\r\n?#*") || route.HasDotSegment(key.Path) {
-			t.Fatalf("Parse(%q) let through %q", tag, key)
+	}
+}
+
+func TestAHostWithoutAFittingPathFallsThrough(t *testing.T) {
+	table := route.New(route.Config{Services: services(t,
+		"urlprefix-a.x.com/a", "urlprefix-a.x.com:81/p", "urlprefix-*.x.com/b", "urlprefix-*.com/c", "urlprefix-?.x.*/d", "urlprefix-/e",
+	)})
+	for path, want := range map[string]string{"/p": "b", "/a": "a", "/b": "c", "/c": "d", "/d": "e", "/e": "f", "/f": ""} {
+		if got := lookup(table, "a.x.com:81", path); got != want {
+			t.Errorf("path %q leads to %q, want %q", path, got, want)
 		}
-		again, err := route.Parse(route.DefaultPrefix, route.DefaultPrefix+key.String())
-		if err != nil || again != key {
-			t.Fatalf("Parse(%q) = %q, which parses as %q, %v", tag, key, again, err)
+	}
+}
+
+func TestTheMostSpecificPathAnswers(t *testing.T) {
+	table := route.New(route.Config{Services: services(t,
+		"urlprefix-/", "urlprefix-/shop", "urlprefix-/shop match=segment", "urlprefix-/shop match=exact", "urlprefix-/shop/*/items match=glob",
+		"urlprefix-/shop/c", "urlprefix-/SHOP/C match=iprefix", "urlprefix-/api/ match=segment", "urlprefix-/g* match=glob", "urlprefix-/g match=exact",
+	)})
+	tests := []struct{ path, want string }{
+		{"/", "a"},
+		{"/x", "a"},
+		{"/shop", "d"},
+		{"/shop/", "c"},
+		{"/shop/x", "c"},
+		{"/shopping", "b"},
+		{"/shop/1/items", "e"},
+		{"/shop/cart/items", "f"},
+		{"/shop/cart", "f"},
+		{"/Shop/cart", "g"},
+		{"/shop/1/2/items", "e"},
+		{"/api", "a"},
+		{"/api/", "h"},
+		{"/api/x", "h"},
+		{"/g", "j"},
+		{"/gg", "i"},
+		{"*", ""},
+		{"", ""},
+	}
+	for _, test := range tests {
+		if got := lookup(table, "h", test.path); got != test.want {
+			t.Errorf("path %q leads to %q, want %q", test.path, got, test.want)
 		}
-		if ok && (!strings.HasPrefix(path, r.Path) || r.Key != key) {
-			t.Fatalf("%q took path %q", tag, path)
+	}
+}
+
+func TestPortsAndServerNames(t *testing.T) {
+	table := route.New(route.Config{Services: services(t,
+		"urlprefix-:3306", "urlprefix-10.0.0.1:3306", "urlprefix-db.example.com proto=tcp", "urlprefix-*.example.com proto=tcp", "urlprefix-db.example.com/",
+	)})
+	name := func(r *route.Route, ok bool) string {
+		if !ok {
+			return ""
 		}
-		if _, ok := table.Lookup(key.Host, key.Path); !ok {
-			t.Fatalf("route %q does not match itself", key)
+		return strings.Join(r.Services, " ")
+	}
+	for address, want := range map[string]string{"127.0.0.1:3306": "a", "10.0.0.1:3306": "b", "[::1]:3306": "a", "10.0.0.1:3307": "", "": ""} {
+		if got := name(table.LookupPort(address)); got != want {
+			t.Errorf("a connection to %q goes to %q, want %q", address, got, want)
 		}
-	})
+	}
+	for server, want := range map[string]string{"db.example.com": "c", "DB.example.com.": "c", "x.example.com": "d", "example.com": "", "": ""} {
+		if got := name(table.LookupName(server)); got != want {
+			t.Errorf("server name %q leads to %q, want %q", server, got, want)
+		}
+	}
+	if got := strings.Join(table.Listeners(), " "); got != "10.0.0.1:3306 :3306" {
+		t.Errorf("listeners %q", got)
+	}
+	if got := lookup(table, "db.example.com", "/"); got != "e" {
+		t.Errorf("HTTP to db.example.com leads to %q, want e", got)
+	}
+}
+
+func TestSharesOfWeights(t *testing.T) {
+	tests := []struct {
+		weights string // of the instances, in order; 0 is none
+		want    string
+	}{
+		{"0", "1.00"},
+		{"0 0", "0.50 0.50"},
+		{"0.2 0 0", "0.20 0.40 0.40"},
+		{"0.2 0.2", "0.50 0.50"},
+		{"1 1 0", "0.50 0.50 0.00"},
+		{"0.8 0.8", "0.50 0.50"},
+		{"0.9 0.3 0", "0.75 0.25 0.00"},
+		{"0.1", "1.00"},
+		{"1 0", "1.00 0.00"},
+	}
+	for _, test := range tests {
+		var instances []mesh.Instance
+		for i, weight := range strings.Fields(test.weights) {
+			instances = append(instances, instance(t, "w", fmt.Sprint("n", i), "urlprefix-/ weight="+weight))
+		}
+		table := route.New(route.Config{Services: map[string][]mesh.Instance{"w": instances}})
+		r, _ := table.Lookup("", "/")
+		var got []string
+		sum := 0.0
+		for _, target := range r.Targets {
+			got = append(got, fmt.Sprintf("%.2f", target.Share))
+			sum += target.Share
+		}
+		if strings.Join(got, " ") != test.want || math.Abs(sum-1) > 1e-9 || r.Mixed {
+			t.Errorf("weights %q give %q, sum %v, mixed %v; want %q", test.weights, got, sum, r.Mixed, test.want)
+		}
+	}
+}
+
+func TestATagThatWasMeantAsAGuardClosesItsRoute(t *testing.T) {
+	good, bad := "urlprefix-/admin auth=staff", "urlprefix-/admin allow=10.0.0.0/8"
+	table := route.New(route.Config{Services: map[string][]mesh.Instance{"web": {
+		instance(t, "web", "n-1", "urlprefix-/", bad),
+	}}})
+	r, ok := table.Lookup("", "/admin/x")
+	if !ok || r.Closed == "" || len(r.Instances) != 0 || r.Admits(netip.MustParseAddr("10.0.0.1")) {
+		t.Fatalf("the route is %+v, want it closed", r)
+	}
+	if got, _ := table.Lookup("", "/administrator"); got == nil || got.Closed != "" {
+		t.Errorf("/administrator leads to %+v, want the open route of /", got)
+	}
+	if p := table.Problems(); len(p) != 1 || !p[0].Closed || !strings.Contains(p[0].Reason, "ip:ADDRESS") {
+		t.Errorf("problems %+v, want one that closes and says why", p)
+	}
+	table, _ = table.Update(time.Time{}, map[string][]mesh.Instance{"web": {instance(t, "web", "n-1", bad), instance(t, "web", "n-2", good)}})
+	if r, _ := table.Lookup("", "/admin"); r.Closed != "" || len(r.Instances) != 1 || r.Instances[0].Node != "n-2" {
+		t.Errorf("with another instance that declares it well: %+v, want that one alone", r)
+	}
+}
+
+func TestTheStrictestOfDifferentGuardsHolds(t *testing.T) {
+	table := route.New(route.Config{Services: map[string][]mesh.Instance{"web": {
+		instance(t, "web", "n-1", "urlprefix-/a/ match=segment allow=ip:10.0.0.0/8"), instance(t, "web", "n-2", "urlprefix-/a/ match=segment allow=ip:10.1.0.0/16"),
+		instance(t, "web", "n-3", "urlprefix-/a/ match=segment"),
+	}}})
+	r, _ := table.Lookup("", "/a/")
+	if !r.Mixed || r.Admits(netip.MustParseAddr("10.2.0.1")) || !r.Admits(netip.MustParseAddr("10.1.0.1")) {
+		t.Errorf("%+v admits by another than the strictest list", r)
+	}
+}
+
+func TestAnInstanceThatContradictsItselfIsNotServed(t *testing.T) {
+	for _, tags := range []string{
+		"urlprefix-/a/ match=prefix auth=x|urlprefix-/a/", "urlprefix-/a/|urlprefix-/a/ match=prefix auth=x", "urlprefix-/a/ match=prefix auth=x|urlprefix-/a/ match=prefix auth=y",
+	} {
+		table := route.New(route.Config{Services: services(t, tags)})
+		if r, _ := table.Lookup("", "/a/"); r == nil || r.Closed == "" || len(table.Problems()) != 1 {
+			t.Errorf("%q gives %+v, want it closed and reported", tags, r)
+		}
+	}
+	table := route.New(route.Config{Services: services(t, "urlprefix-/a weight=0.1|urlprefix-/a weight=0.2")})
+	if r, _ := table.Lookup("", "/a"); len(r.Targets) != 1 || r.Targets[0].Weight != 0.1 || len(table.Problems()) != 1 {
+		t.Errorf("two weights give %+v, want the first, and a problem", r)
+	}
+}
+
+func TestCheckQuarantinesWhatTheGatewayCannotServe(t *testing.T) {
+	check := func(r tag.Route) error {
+		if r.Options.Plain || r.Options.Auth != "" {
+			return errors.New("cannot")
+		}
+		return nil
+	}
+	table := route.New(route.Config{Check: check, Services: services(t, "urlprefix-/a plain=true|urlprefix-/b auth=x|urlprefix-/c")})
+	next, _ := table.Update(time.Time{}, services(t, "urlprefix-/d plain=true|urlprefix-/b auth=x|urlprefix-/c"))
+	for _, table := range []*route.Table{table, next} {
+		r, _ := table.Lookup("", "/b")
+		if lookup(table, "", "/a")+lookup(table, "", "/d") != "" || r == nil || r.Closed != "cannot" || lookup(table, "", "/c") != "a" || len(table.Problems()) != 2 {
+			t.Errorf("routes %v, problems %v", table.Routes(), table.Problems())
+		}
+	}
+}
+
+func TestUpdateTellsWhatChangedAndSharesTheRest(t *testing.T) {
+	start := time.Unix(1000, 0)
+	table := route.New(route.Config{Services: services(t, "urlprefix-/a|urlprefix-/x", "urlprefix-/b"), Keep: time.Minute})
+	before, _ := table.Lookup("", "/b")
+	next, changes := table.Update(start, map[string][]mesh.Instance{"a": services(t, "urlprefix-/a|urlprefix-/y")["a"]})
+	var got []string
+	for _, c := range changes {
+		switch {
+		case c.Before == nil:
+			got = append(got, "+"+c.After.Path)
+		case c.After == nil:
+			got = append(got, "-"+c.Before.Path)
+		default:
+			got = append(got, "~"+c.After.Path)
+		}
+	}
+	// The instance's tags are part of it, so that /a is another route too.
+	if want := "~/a ~/x +/y"; strings.Join(got, " ") != want {
+		t.Errorf("changes %q, want %q", got, want)
+	}
+	if after, _ := next.Lookup("", "/b"); after != before {
+		t.Error("the route of another service was built again")
+	}
+	if r, _ := table.Lookup("", "/x"); !r.Gone.IsZero() || table.Len() != 3 || next.Len() != 4 {
+		t.Error("the table that was updated has changed itself")
+	}
+	if !next.Expires().Equal(start.Add(time.Minute)) {
+		t.Errorf("expires %v, want a minute after the route went", next.Expires())
+	}
+	last, changes := next.Update(start.Add(time.Minute), nil)
+	if len(changes) != 1 || changes[0].After != nil || !last.Expires().IsZero() || last.Len() != 3 {
+		t.Errorf("after the time: %+v", changes)
+	}
 }

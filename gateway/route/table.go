@@ -1,52 +1,72 @@
 package route
 
 import (
-	"cmp"
-	"errors"
-	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"sluice/gateway/tag"
 	"sluice/mesh"
 )
 
-// Route is one row of the table: a key and the instances that answer for it.
-// More than one service may declare the same route; they share it.
-type Route struct {
-	Key
-	// Services are the names of the services behind the route, sorted.
-	Services []string `json:"services"`
-	// Instances is empty while no instance is healthy.
-	Instances []mesh.Instance `json:"instances"`
-	// Gone is when the last healthy instance went; zero while there is one.
-	Gone time.Time `json:"gone,omitzero"`
-}
-
-// Problem is a tag that was ignored, and why.
-type Problem struct {
-	Service string `json:"service"`
-	Node    string `json:"node"`
-	Tag     string `json:"tag"`
-	Reason  string `json:"reason"`
-}
-
-// Table is an immutable routing table. The zero Table routes nothing.
+// Table is an immutable routing table, safe for concurrent use. The zero Table
+// routes nothing.
 type Table struct {
-	hosts    map[string][]*Route // longest path first
-	problems []Problem
+	prefix, datacenter string
+	keep               time.Duration
+	rules              Rules
+	check              func(tag.Route) error
+	plain              *tag.Options // of every tag without options
+
+	rows     *radix[row] // by text, and so in order
+	services *radix[service]
+	troubled *radix[service] // those with problems
+	gone     *radix[row]
+	// expires is when the first of gone is to be forgotten; zero if there is none.
+	expires time.Time
+	size    int
+
+	web   *hosts
+	any   *paths // of no host
+	names *hosts
+	ports *radix[Route]
+}
+
+// row is a key, whatever declares it, and what comes of that.
+type row struct {
+	key      Key
+	declared []*declaration
+	// route is nil if rules removed every target.
+	route *Route
+}
+
+// text orders rows by host, path, match and kind.
+func text(key Key) string {
+	return key.Host + "\x00" + key.Path + "\x00" + string([]byte{byte(key.Match), byte(key.Kind)})
 }
 
 // Config is what a table is built from.
 type Config struct {
 	// Prefix marks a tag as a route; "" is DefaultPrefix.
 	Prefix string
-	// Services are the healthy instances of each service.
+	// Datacenter is what $DC in a tag stands for.
+	Datacenter string
+	// Check returns why the gateway cannot serve what a tag asks for, which puts the
+	// tag in quarantine; nil is that it can. It must give the same answer as long as
+	// a Previous is passed on. A nil Check takes everything.
+	Check func(tag.Route) error
+	// Services are the healthy instances of each service. They are kept, and must
+	// not change any more.
 	Services map[string][]mesh.Instance
-	// Previous is the table that this one replaces; may be nil. A route of it
-	// that has no healthy instance now is kept without instances for Keep, so
-	// that a caller learns "not healthy" instead of "no such thing" and no
-	// shorter route takes its requests meanwhile.
+	// Rules are applied after what is discovered; nil is none. They are compared
+	// with those of Previous by ==, so use a pointer.
+	Rules Rules
+	// Previous is the table that this one replaces; may be nil. What did not change
+	// since is shared with it. A route of it that has no healthy instance now is
+	// kept without instances for Keep, so that a caller learns "not healthy"
+	// instead of "no such thing" and no shorter route takes its requests meanwhile.
+	// A Previous with another Prefix or Datacenter is ignored.
 	Previous *Table
 	Keep     time.Duration
 	// Now is the moment for which the table is built.
@@ -55,127 +75,130 @@ type Config struct {
 
 // New builds a table. A malformed tag loses that one route, never another.
 func New(cfg Config) *Table {
-	prefix := cmp.Or(cfg.Prefix, DefaultPrefix)
-	t := &Table{hosts: map[string][]*Route{}}
-	routes := map[Key]*Route{}
-	for _, instances := range cfg.Services {
-		for _, instance := range instances {
-			t.add(prefix, instance, routes)
+	base := &Table{prefix: cfg.Prefix, datacenter: cfg.Datacenter, plain: &tag.Options{Proto: tag.ProtoHTTP}}
+	if p := cfg.Previous; p != nil && p.plain != nil && p.prefix == cfg.Prefix && p.datacenter == cfg.Datacenter {
+		base = p
+	}
+	changed := maps.Clone(cfg.Services)
+	if changed == nil {
+		changed = map[string][]mesh.Instance{}
+	}
+	base.services.each(func(s *service) bool {
+		if _, ok := changed[s.name]; !ok {
+			changed[s.name] = nil
 		}
-	}
-	if cfg.Previous != nil {
-		keepGone(routes, cfg)
-	}
-	for key, r := range routes {
-		r.finish()
-		t.hosts[key.Host] = append(t.hosts[key.Host], r)
-	}
-	for _, rows := range t.hosts {
-		slices.SortFunc(rows, func(a, b *Route) int {
-			return cmp.Or(cmp.Compare(len(b.Path), len(a.Path)), strings.Compare(a.Path, b.Path))
-		})
-	}
-	slices.SortFunc(t.problems, func(a, b Problem) int {
-		return cmp.Or(strings.Compare(a.Service, b.Service), strings.Compare(a.Node, b.Node), strings.Compare(a.Tag, b.Tag))
+		return true
 	})
-	return t
-}
-
-func (t *Table) add(prefix string, instance mesh.Instance, routes map[Key]*Route) {
-	seen := map[Key]bool{}
-	for _, tag := range instance.Tags {
-		key, err := Parse(prefix, tag)
-		if errors.Is(err, ErrNotRoute) {
-			continue
-		}
-		if err != nil {
-			t.problems = append(t.problems, Problem{
-				Service: instance.ID.Service(), Node: instance.Node, Tag: fmt.Sprintf("%.80q", tag), Reason: err.Error(),
-			})
-			continue
-		}
-		if seen[key] {
-			continue
-		}
-		seen[key] = true
-		if routes[key] == nil {
-			routes[key] = &Route{Key: key}
-		}
-		routes[key].Instances = append(routes[key].Instances, instance)
+	e := edit{next: *base, now: cfg.Now}
+	e.next.check = cfg.Check
+	if e.next.keep != cfg.Keep && e.next.gone != nil {
+		e.next.expires = cfg.Now // look at once
 	}
+	e.next.keep = cfg.Keep
+	e.services(changed)
+	e.rules(cfg.Rules)
+	next, _ := e.finish()
+	return next
 }
 
-// keepGone adds the routes of the previous table that nobody serves now.
-func keepGone(routes map[Key]*Route, cfg Config) {
-	for _, old := range cfg.Previous.Routes() {
-		gone := old.Gone
-		if gone.IsZero() {
-			gone = cfg.Now
-		}
-		if routes[old.Key] == nil && cfg.Now.Sub(gone) < cfg.Keep {
-			routes[old.Key] = &Route{Key: old.Key, Services: old.Services, Gone: gone}
-		}
-	}
+// Change is a route before and after an update; one of them is nil if the route
+// is new or is no more.
+type Change struct{ Before, After *Route }
+
+// Update returns the table in which each service of changed has those healthy
+// instances, maybe none, and the routes that are not the same any more, in their
+// order. Services that are not in changed stay as they are. Routes that are gone
+// for long enough at now are forgotten.
+func (t *Table) Update(now time.Time, changed map[string][]mesh.Instance) (*Table, []Change) {
+	e := edit{next: *t, now: now}
+	e.services(changed)
+	return e.finish()
 }
 
-// finish puts the instances into their order and derives the services.
-func (r *Route) finish() {
-	if len(r.Instances) == 0 {
-		return
-	}
-	slices.SortFunc(r.Instances, compareInstances)
-	for _, instance := range r.Instances {
-		r.Services = append(r.Services, instance.ID.Service())
-	}
-	r.Services = slices.Compact(r.Services)
+// WithRules returns the table with other rules, and what changed as Update does.
+func (t *Table) WithRules(now time.Time, rules Rules) (*Table, []Change) {
+	e := edit{next: *t, now: now}
+	e.rules(rules)
+	return e.finish()
 }
 
-func compareInstances(a, b mesh.Instance) int {
-	return cmp.Or(
-		strings.Compare(a.ID.Service(), b.ID.Service()),
-		strings.Compare(a.Node, b.Node),
-		strings.Compare(a.ServiceID, b.ServiceID),
-	)
-}
+// Expires is when Update has something to forget even if nothing changes; zero
+// means never.
+func (t *Table) Expires() time.Time { return t.expires }
 
-// Lookup returns the route for a request: the longest path among the routes of
-// the host as it was sent, then of the host without its port, then of no host.
+// Lookup returns the route for a request: of the first host pattern that takes
+// the host and has a route that takes the path. host is as the client sent it;
 // path is the decoded path.
+//
+// The hosts, in their order: the name with its port, the name, wildcards from
+// the longest, patterns, no host; the paths, from the longest, see Explain.
+// Lookup allocates nothing.
 func (t *Table) Lookup(host, path string) (*Route, bool) {
-	host = strings.TrimSuffix(strings.ToLower(host), ":80")
-	if r := longest(t.hosts[host], path); host != "" && r != nil {
-		return r, true
-	}
-	if name, _, hasPort := strings.Cut(host, ":"); hasPort && name != "" {
-		if r := longest(t.hosts[name], path); r != nil {
+	name, port := splitHost(host)
+	if name != "" {
+		if r := t.web.best(name, port, path); r != nil {
 			return r, true
 		}
 	}
-	r := longest(t.hosts[""], path)
+	r := t.any.best(path)
 	return r, r != nil
 }
 
-func longest(rows []*Route, path string) *Route {
-	for _, r := range rows {
-		if strings.HasPrefix(path, r.Path) {
-			return r
-		}
-	}
-	return nil
+func splitHost(host string) (name, port string) {
+	name, port = tag.SplitPort(host)
+	return strings.TrimSuffix(name, "."), port
 }
+
+// LookupName returns the route for a TLS connection that asks for a server name.
+func (t *Table) LookupName(name string) (*Route, bool) {
+	r := t.names.best(strings.TrimSuffix(name, "."), "", "")
+	return r, r != nil
+}
+
+// LookupPort returns the route for a TCP connection that came to address, an
+// "ip:port" in its shortest form: the route of that address, else of the port.
+func (t *Table) LookupPort(address string) (*Route, bool) {
+	r := t.ports.get(address)
+	if port := strings.LastIndexByte(address, ':'); r == nil && port >= 0 {
+		r = t.ports.get(address[port:])
+	}
+	return r, r != nil
+}
+
+// Listeners returns the addresses of the TCP routes, ":port" or "ip:port",
+// sorted.
+func (t *Table) Listeners() []string {
+	var all []string
+	t.ports.each(func(r *Route) bool {
+		all = append(all, r.Host)
+		return true
+	})
+	slices.Sort(all)
+	return all
+}
+
+// Len returns the number of routes.
+func (t *Table) Len() int { return t.size }
 
 // Routes returns all routes, by host and path. They are shared: do not change
 // them.
 func (t *Table) Routes() []*Route {
-	var all []*Route
-	for _, rows := range t.hosts {
-		all = append(all, rows...)
-	}
-	slices.SortFunc(all, func(a, b *Route) int {
-		return cmp.Or(strings.Compare(a.Host, b.Host), strings.Compare(a.Path, b.Path))
+	all := make([]*Route, 0, t.size)
+	t.rows.each(func(r *row) bool {
+		if r.route != nil {
+			all = append(all, r.route)
+		}
+		return true
 	})
 	return all
 }
 
-// Problems returns the tags that were ignored.
-func (t *Table) Problems() []Problem { return slices.Clone(t.problems) }
+// Problems returns the tags that are quarantined, by service, node and tag.
+func (t *Table) Problems() []Problem {
+	var all []Problem
+	t.troubled.each(func(s *service) bool {
+		all = append(all, s.problems...)
+		return true
+	})
+	return all
+}

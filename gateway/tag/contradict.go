@@ -75,7 +75,7 @@ func canStrip(key Key, strip string) bool {
 	case Glob:
 		path = path[:strings.IndexAny(path+"*", special)]
 	case IPrefix:
-		path, strip = strings.ToLower(path), strings.ToLower(strip)
+		strip = fold(strip)
 	}
 	return strings.HasPrefix(path, strip) || strings.HasPrefix(strip, path)
 }

@@ -43,7 +43,7 @@ const (
 	Prefix Match = iota
 	// Segment takes whole segments: /foo takes /foo and /foo/bar, not /foobar.
 	Segment
-	// IPrefix is Prefix that takes A to Z for a to z.
+	// IPrefix is Prefix that takes A to Z for a to z; its Path is in lower case.
 	IPrefix
 	// Glob compares the whole path with a Pattern, whose * crosses slashes.
 	Glob

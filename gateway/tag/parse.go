@@ -165,6 +165,9 @@ func (p Parser) key(route string, r *reader) (Key, error) {
 		return Key{Kind: Name, Host: host}, nil
 	}
 	key := Key{Host: host, Path: "/" + path, Match: r.match}
+	if key.Match == IPrefix {
+		key.Path = fold(key.Path)
+	}
 	return key, checkPath(key.Path, key.Match)
 }
 

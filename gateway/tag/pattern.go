@@ -190,3 +190,29 @@ func Lower(c byte) byte {
 	}
 	return c
 }
+
+// fold returns text with A to Z in lower case, and nothing else changed.
+func fold(text string) string {
+	b := []byte(text)
+	for i, c := range b {
+		b[i] = Lower(c)
+	}
+	return string(b)
+}
+
+// IsPattern reports whether a host holds a special character and is no IPv6
+// address in its brackets.
+func IsPattern(host string) bool {
+	return strings.ContainsAny(host, special) && !strings.Contains(host, ":")
+}
+
+// Ordinary is the number of bytes of a pattern that are not special.
+func Ordinary(pattern string) int {
+	n := 0
+	for _, c := range []byte(pattern) {
+		if strings.IndexByte(special, c) < 0 {
+			n++
+		}
+	}
+	return n
+}

@@ -35,7 +35,7 @@ func TestRouteOfATag(t *testing.T) {
 		{"urlprefix-/a/*/b match=glob", "/a/*/b match=glob"},
 		{"urlprefix-/a match=segment", "/a match=segment"},
 		{"urlprefix-/a match=exact", "/a match=exact"},
-		{"urlprefix-/a match=iprefix", "/a match=iprefix"},
+		{"urlprefix-/A match=iprefix", "/a match=iprefix"},
 		{"urlprefix-/a match=prefix", "/a"},
 		{"urlprefix-:3306", ":3306 proto=tcp"},
 		{"urlprefix-:3306 proto=tcp", ":3306 proto=tcp"},
@@ -217,12 +217,28 @@ func TestPattern(t *testing.T) {
 		pattern, text string
 		want          bool
 	}{
-		{"", "", true}, {"", "a", false}, {"*", "", true}, {"*", "a/b", true},
-		{"a*c", "abc", true}, {"a*c", "ac", true}, {"a*c", "acb", false}, {"a*b*c", "axbxbxc", true},
-		{"?", "", false}, {"?", "a", true}, {"a?c", "ac", false},
-		{"[a-c]x", "bx", true}, {"[a-c]x", "dx", false}, {"[!a-c]x", "dx", true}, {"[a-]x", "-x", true}, {"[abc]", "c", true},
-		{"{a,bc}d", "bcd", true}, {"{a,bc}d", "abcd", false}, {"{,x}y", "y", true}, {"/{a,b}/{c,d}", "/b/c", true},
-		{"**a", "xa", true}, {"*a*a*a*a*a*b", strings.Repeat("a", 300), false},
+		{"", "", true},
+		{"", "a", false},
+		{"*", "", true},
+		{"*", "a/b", true},
+		{"a*c", "abc", true},
+		{"a*c", "ac", true},
+		{"a*c", "acb", false},
+		{"a*b*c", "axbxbxc", true},
+		{"?", "", false},
+		{"?", "a", true},
+		{"a?c", "ac", false},
+		{"[a-c]x", "bx", true},
+		{"[a-c]x", "dx", false},
+		{"[!a-c]x", "dx", true},
+		{"[a-]x", "-x", true},
+		{"[abc]", "c", true},
+		{"{a,bc}d", "bcd", true},
+		{"{a,bc}d", "abcd", false},
+		{"{,x}y", "y", true},
+		{"/{a,b}/{c,d}", "/b/c", true},
+		{"**a", "xa", true},
+		{"*a*a*a*a*a*b", strings.Repeat("a", 300), false},
 	}
 	for _, test := range tests {
 		p, err := tag.Compile(test.pattern)

@@ -1,0 +1,166 @@
+package route
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"sluice/gateway/tag"
+	"sluice/mesh"
+)
+
+// service is what one service has in the table.
+type service struct {
+	name      string
+	instances []mesh.Instance
+	declared  []*declaration // by key, then by instance
+	problems  []Problem
+}
+
+// declaration is one instance at one route.
+type declaration struct {
+	key      Key
+	service  string
+	instance *mesh.Instance
+	options  *tag.Options
+	// closed is why the declaration serves nobody; "" if it does.
+	closed string
+}
+
+func (d *declaration) same(other *declaration) bool {
+	return d.closed == other.closed && d.options.Equal(other.options) && sameInstance(d.instance, other.instance)
+}
+
+func compareDeclarations(a, b *declaration) int {
+	return cmp.Or(a.key.Compare(b.key), strings.Compare(a.service, b.service), compareInstances(a.instance, b.instance))
+}
+
+func compareInstances(a, b *mesh.Instance) int {
+	return cmp.Or(strings.Compare(a.Node, b.Node), strings.Compare(a.ServiceID, b.ServiceID), strings.Compare(a.Address, b.Address))
+}
+
+func sameInstance(a, b *mesh.Instance) bool {
+	return a == b || a.ServiceID == b.ServiceID && a.Node == b.Node && a.Address == b.Address && a.ID == b.ID &&
+		slices.Equal(a.Tags, b.Tags) && maps.Equal(a.Meta, b.Meta)
+}
+
+// tagReader turns the tags of services into declarations.
+type tagReader struct {
+	parser tag.Parser
+	check  func(tag.Route) error
+	plain  *tag.Options
+}
+
+// reading is a tag that was read. One that closes its route has a key and a
+// refusal.
+type reading struct {
+	isRoute bool
+	key     Key
+	options *tag.Options
+	refused string
+	closes  bool
+}
+
+func (t tagReader) read(text string) *reading {
+	route, err := t.parser.Parse(text)
+	if errors.Is(err, tag.ErrNotRoute) {
+		return &reading{}
+	}
+	r := &reading{isRoute: true, key: route.Key, options: t.plain}
+	var refused *tag.Error
+	switch {
+	case errors.As(err, &refused):
+		r.refused, r.closes = err.Error(), refused.Guards
+		return r
+	case t.check != nil:
+		err = t.check(route)
+	}
+	if err != nil {
+		r.refused, r.closes = err.Error(), route.Options.Guarded()
+		return r
+	}
+	if !route.Options.Equal(t.plain) {
+		r.options = &route.Options
+	}
+	return r
+}
+
+// declarer gathers what one service declares. Instances mostly carry the same
+// tags, which are read once and share their options.
+type declarer struct {
+	reader tagReader
+	known  map[string]*reading
+	result *service
+}
+
+// declare returns nil for a service without instances.
+func (t tagReader) declare(name string, instances []mesh.Instance) *service {
+	if len(instances) == 0 {
+		return nil
+	}
+	d := declarer{reader: t, known: map[string]*reading{}, result: &service{name: name, instances: instances}}
+	for i := range instances {
+		d.instance(&instances[i])
+	}
+	d.result.declared = slices.Clip(d.result.declared)
+	slices.SortFunc(d.result.declared, compareDeclarations)
+	slices.SortFunc(d.result.problems, compareProblems)
+	return d.result
+}
+
+func (d *declarer) instance(instance *mesh.Instance) {
+	first := len(d.result.declared)
+	for _, text := range instance.Tags {
+		read := d.known[text]
+		if read == nil {
+			read = d.reader.read(text)
+			d.known[text] = read
+		}
+		if !read.isRoute {
+			continue
+		}
+		if read.refused != "" {
+			d.problem(instance, text, read.refused, read.closes)
+		}
+		if read.refused == "" || read.closes {
+			d.add(&declaration{key: read.key, service: d.result.name, instance: instance, options: read.options, closed: read.refused}, text, first)
+		}
+	}
+}
+
+// add takes one route of an instance. If the instance declares it a second time,
+// the first holds, unless they disagree on who may use it: then nobody may.
+func (d *declarer) add(next *declaration, text string, first int) {
+	for _, known := range d.result.declared[first:] {
+		if known.key != next.key {
+			continue
+		}
+		if known.closed == next.closed && known.options.Equal(next.options) {
+			return
+		}
+		const reason = "the instance declares the route again, with other options"
+		guards := known.closed != "" || next.closed != "" || known.options.Guarded() || next.options.Guarded()
+		d.problem(known.instance, text, reason, guards)
+		if guards {
+			known.closed = cmp.Or(known.closed, reason)
+		}
+		return
+	}
+	d.result.declared = append(d.result.declared, next)
+}
+
+func (d *declarer) problem(instance *mesh.Instance, text, reason string, closed bool) {
+	d.result.problems = append(d.result.problems, Problem{
+		Service: d.result.name, Node: instance.Node, Tag: fmt.Sprintf("%.80q", text), Reason: reason, Closed: closed,
+	})
+}
+
+func compareProblems(a, b Problem) int {
+	return cmp.Or(
+		strings.Compare(a.Service, b.Service), strings.Compare(a.Node, b.Node),
+		strings.Compare(a.Tag, b.Tag), strings.Compare(a.Reason, b.Reason),
+	)
+}
