@@ -41,7 +41,8 @@ func (a *agent) observe(ctx context.Context, e hello.Event) error {
 		}
 	}
 	actions = append(actions, a.machine.Heard(e.At, *e.Reply)...)
-	if before.State == role.Primary && a.machine.Snapshot().State != role.Primary && a.handingOver == "" && a.profile.Assist {
+	if before.State == role.Primary && a.machine.Snapshot().State != role.Primary &&
+		a.handingOver == "" && !a.planned && a.profile.Assist {
 		defer a.retire(ctx, before.Term)
 	}
 	return a.act(ctx, e.At, before, actions)

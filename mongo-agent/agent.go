@@ -93,8 +93,10 @@ type agent struct {
 	// trusted is the mongod process that was seen to demand authentication of
 	// everybody; empty is none.
 	trusted string
-	// handingOver is the node that the primary's role is being handed to.
-	// handingTerm is the term in which it is, or was, primary.
+	// planned says that a hand-over is under way.
+	planned bool
+	// handingOver is the successor of a primary that has stopped taking writes by
+	// itself, handingTerm the term in which it is, or was, primary.
 	handingOver string
 	handingTerm int64
 	// handing is held while somebody hands over.

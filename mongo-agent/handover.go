@@ -33,9 +33,14 @@ const (
 var errNotPrimary = errors.New("the member is not primary")
 
 // handOver makes another member the primary without losing anything: first
-// nobody can write here any more, then the successor gets all there is, then it
+// nothing is written here any more, then the successor gets all there is, then it
 // stands for election. It returns the successor. If nobody takes over in time,
-// this member goes on.
+// this member goes on, and nobody has noticed more than a delay.
+//
+// Clients are kept waiting, and reset only when the own mongod has stepped down:
+// those that come back earlier would find no primary, and take the processor from
+// the election. An answer that waits is never given after that, so what mongod
+// did last and the successor does not have was acknowledged to nobody.
 func (a *agent) handOver(ctx context.Context, to string) (string, error) {
 	own, _ := a.board.Snapshot()
 	if own.State != role.Primary || own.Fence != "" {
@@ -56,9 +61,9 @@ func (a *agent) handOver(ctx context.Context, to string) (string, error) {
 	defer cancel()
 	defer func() {
 		a.self.successor("")
-		_ = a.setHandingOver(context.WithoutCancel(ctx), "", own.Term)
+		_ = a.keepWaiting(context.WithoutCancel(ctx), false)
 	}()
-	if err := a.setHandingOver(ctx, to, own.Term); err != nil {
+	if err := a.keepWaiting(ctx, true); err != nil {
 		return "", err
 	}
 	if !a.awaitLog(ctx, time.Now()) {
@@ -87,12 +92,15 @@ func (a *agent) awaitSuccessor(ctx context.Context, node string, after int64) bo
 	}
 }
 
-// setHandingOver puts the fence up, or takes it away; when it returns, nobody can
-// write here any more.
-func (a *agent) setHandingOver(ctx context.Context, to string, term int64) error {
+// keepWaiting keeps back what clients ask of the primary and what it answers;
+// when it returns, nobody is answered here any more. With false it lets that go
+// on, unless somebody else leads by now: then the clients are reset first.
+func (a *agent) keepWaiting(ctx context.Context, on bool) error {
 	return a.request(ctx, func(ctx context.Context) error {
-		a.handingOver, a.handingTerm, a.retired = to, term, nil
-		return a.fence(ctx)
+		err := a.fence(ctx)
+		a.doors[role.Primary].Hold(on)
+		a.planned = on
+		return err
 	})
 }
 

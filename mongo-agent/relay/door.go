@@ -38,10 +38,11 @@ type DoorConfig struct {
 }
 
 // Door is a listener of the mesh in front of mongod that can be opened and cut
-// again and again. Open, Cut and Close are for one goroutine.
+// again and again. Open, Hold, Cut and Close are for one goroutine.
 type Door struct {
 	cfg   DoorConfig
 	group sync.WaitGroup
+	hold  hold
 	// stop ends what Open has started; nil while the door is shut.
 	stop     context.CancelFunc
 	listener *mesh.Listener
@@ -76,6 +77,12 @@ func (d *Door) Open() error {
 	return nil
 }
 
+// Hold keeps back everything that would pass the door, in both directions, until
+// it is called with false, or the door is cut. Nobody notices but by waiting.
+// When it returns, no request reaches mongod and no answer leaves it, but for
+// those that are on their way to the kernel at that moment.
+func (d *Door) Hold(on bool) { d.hold.set(on && d.IsOpen()) }
+
 // Cut stops accepting and resets every connection that came through the door,
 // and returns how many. It waits for nobody. When it returns, no peer hears from
 // mongod any more; what a peer sent before may still reach it.
@@ -89,6 +96,7 @@ func (d *Door) Cut(reason string) int {
 		return c.Inbound && c.Destination.Service() == d.cfg.Service
 	})
 	d.stop, d.listener = nil, nil
+	d.hold.set(false) // what waited finds that its opening is over
 	return n
 }
 
@@ -120,10 +128,7 @@ func (d *Door) forward(ctx context.Context, conn net.Conn) {
 		}
 		return
 	}
-	if d.cfg.Allowed != nil {
-		backend = &gated{backend, d.cfg.Allowed}
-	}
-	_ = mesh.Splice(ctx, conn, backend)
+	_ = mesh.Splice(ctx, conn, &gated{backend, ctx, &d.hold, d.cfg.Allowed})
 }
 
 // reset closes a connection so that the other end notices at once.

@@ -12,7 +12,7 @@ func TestNothingOfMongodGetsThroughOnceItMayNotAnswer(t *testing.T) {
 	here, mongod := net.Pipe()
 	defer here.Close()
 	allowed := true
-	g := &gated{here, func() bool { return allowed }}
+	g := &gated{here, t.Context(), &hold{}, func() bool { return allowed }}
 	buffer := make([]byte, 16)
 	go func() { _, _ = mongod.Write([]byte("first")) }()
 	if n, err := g.Read(buffer); err != nil || string(buffer[:n]) != "first" {
