@@ -18,11 +18,9 @@ func newRoute(key Key, targets []Target) *Route {
 		return compareInstances(a.Instance, b.Instance)
 	})
 	share(targets)
-	r := &Route{Key: key, Targets: slices.Clip(targets), Options: targets[0].Options, Instances: make([]mesh.Instance, len(targets))}
+	r := &Route{Key: key, Targets: slices.Clip(targets), Options: targets[0].Options}
 	for i := range targets {
 		t := &targets[i]
-		r.Instances[i] = *t.Instance
-		t.Instance = &r.Instances[i]
 		if len(r.Services) == 0 || r.Services[len(r.Services)-1] != t.Service {
 			r.Services = append(r.Services, t.Service)
 		}
@@ -32,6 +30,24 @@ func newRoute(key Key, targets []Target) *Route {
 		}
 	}
 	return r
+}
+
+// setInstances makes Instances of the targets. If those are all the instances of
+// one service, as they mostly are, its routes share them.
+func (r *Route) setInstances(whole []mesh.Instance) {
+	shared := len(whole) == len(r.Targets)
+	for i := range r.Targets {
+		shared = shared && r.Targets[i].Instance == &whole[i]
+	}
+	if shared {
+		r.Instances = whole
+		return
+	}
+	r.Instances = make([]mesh.Instance, len(r.Targets))
+	for i := range r.Targets {
+		r.Instances[i] = *r.Targets[i].Instance
+		r.Targets[i].Instance = &r.Instances[i]
+	}
 }
 
 func sameButWeight(a, b *tag.Options) bool {

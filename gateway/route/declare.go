@@ -14,28 +14,26 @@ import (
 
 // service is what one service has in the table.
 type service struct {
-	name      string
-	instances []mesh.Instance
-	declared  []*declaration // by key, then by instance
-	problems  []Problem
+	name string
+	// given are the instances as they came, instances the same in their order.
+	given, instances []mesh.Instance
+	declared         []*declaration // by key, then by instance
+	problems         []Problem
 }
 
-// declaration is one instance at one route.
+// declaration is one instance at one route. If it was refused, it serves nobody.
 type declaration struct {
-	key      Key
-	service  string
+	*reading
+	service  *service
 	instance *mesh.Instance
-	options  *tag.Options
-	// closed is why the declaration serves nobody; "" if it does.
-	closed string
 }
 
 func (d *declaration) same(other *declaration) bool {
-	return d.closed == other.closed && d.options.Equal(other.options) && sameInstance(d.instance, other.instance)
+	return d.refused == other.refused && d.options.Equal(other.options) && sameInstance(d.instance, other.instance)
 }
 
 func compareDeclarations(a, b *declaration) int {
-	return cmp.Or(a.key.Compare(b.key), strings.Compare(a.service, b.service), compareInstances(a.instance, b.instance))
+	return cmp.Or(a.key.Compare(b.key), strings.Compare(a.service.name, b.service.name), compareInstances(a.instance, b.instance))
 }
 
 func compareInstances(a, b *mesh.Instance) int {
@@ -101,14 +99,24 @@ func (t tagReader) declare(name string, instances []mesh.Instance) *service {
 	if len(instances) == 0 {
 		return nil
 	}
-	d := declarer{reader: t, known: map[string]*reading{}, result: &service{name: name, instances: instances}}
-	for i := range instances {
-		d.instance(&instances[i])
+	d := declarer{reader: t, known: map[string]*reading{}, result: &service{name: name, given: instances, instances: inOrder(instances)}}
+	for i := range d.result.instances {
+		d.instance(&d.result.instances[i])
 	}
 	d.result.declared = slices.Clip(d.result.declared)
 	slices.SortFunc(d.result.declared, compareDeclarations)
 	slices.SortFunc(d.result.problems, compareProblems)
 	return d.result
+}
+
+func inOrder(instances []mesh.Instance) []mesh.Instance {
+	compare := func(a, b mesh.Instance) int { return compareInstances(&a, &b) }
+	if slices.IsSortedFunc(instances, compare) {
+		return instances
+	}
+	instances = slices.Clone(instances)
+	slices.SortFunc(instances, compare)
+	return instances
 }
 
 func (d *declarer) instance(instance *mesh.Instance) {
@@ -126,7 +134,7 @@ func (d *declarer) instance(instance *mesh.Instance) {
 			d.problem(instance, text, read.refused, read.closes)
 		}
 		if read.refused == "" || read.closes {
-			d.add(&declaration{key: read.key, service: d.result.name, instance: instance, options: read.options, closed: read.refused}, text, first)
+			d.add(&declaration{reading: read, service: d.result, instance: instance}, text, first)
 		}
 	}
 }
@@ -138,14 +146,16 @@ func (d *declarer) add(next *declaration, text string, first int) {
 		if known.key != next.key {
 			continue
 		}
-		if known.closed == next.closed && known.options.Equal(next.options) {
+		if known.refused == next.refused && known.options.Equal(next.options) {
 			return
 		}
 		const reason = "the instance declares the route again, with other options"
-		guards := known.closed != "" || next.closed != "" || known.options.Guarded() || next.options.Guarded()
+		guards := known.refused != "" || next.refused != "" || known.options.Guarded() || next.options.Guarded()
 		d.problem(known.instance, text, reason, guards)
-		if guards {
-			known.closed = cmp.Or(known.closed, reason)
+		if guards && known.refused == "" {
+			refused := *known.reading
+			refused.refused, refused.closes = reason, true
+			known.reading = &refused
 		}
 		return
 	}

@@ -62,14 +62,14 @@ func (s *service) sameInstances(instances []mesh.Instance) bool {
 	if s == nil {
 		return len(instances) == 0
 	}
-	if len(s.instances) != len(instances) {
+	if len(s.given) != len(instances) {
 		return false
 	}
-	if &s.instances[0] == &instances[0] {
+	if &s.given[0] == &instances[0] {
 		return true
 	}
 	for i := range instances {
-		if !sameInstance(&s.instances[i], &instances[i]) {
+		if !sameInstance(&s.given[i], &instances[i]) {
 			return false
 		}
 	}
@@ -139,7 +139,8 @@ func (e *edit) finish() (*Table, []Change) {
 	}
 	e.schedule()
 	slices.SortFunc(changes, func(a, b Change) int { return a.key().Compare(b.key()) })
-	return &e.next, changes
+	next := e.next // not a pointer into the edit, which would be kept alive
+	return &next, changes
 }
 
 func (c Change) key() Key {
@@ -200,7 +201,7 @@ func (e *edit) declared(old *row, key Key) []*declaration {
 	var all []*declaration
 	if old != nil {
 		for _, d := range old.declared {
-			if !e.changed[d.service] {
+			if !e.changed[d.service.name] {
 				all = append(all, d)
 			}
 		}
@@ -215,11 +216,11 @@ func (e *edit) route(next, old *row) *Route {
 	var targets []Target
 	closed := ""
 	for _, d := range next.declared {
-		if d.closed != "" {
-			closed = cmp.Or(closed, d.closed)
+		if d.refused != "" {
+			closed = cmp.Or(closed, d.refused)
 			continue
 		}
-		targets = append(targets, Target{Instance: d.instance, Service: d.service, Options: d.options, Weight: d.options.Weight})
+		targets = append(targets, Target{Instance: d.instance, Service: d.service.name, Options: d.options, Weight: d.options.Weight})
 	}
 	discovered := len(targets) > 0
 	if e.next.rules != nil {
@@ -227,7 +228,13 @@ func (e *edit) route(next, old *row) *Route {
 	}
 	switch {
 	case len(targets) > 0:
-		return newRoute(next.key, targets)
+		r := newRoute(next.key, targets)
+		var whole []mesh.Instance
+		if len(next.declared) > 0 {
+			whole = next.declared[0].service.instances
+		}
+		r.setInstances(whole)
+		return r
 	case closed != "" && !discovered:
 		return &Route{Key: next.key, Services: servicesOf(next.declared), Closed: closed}
 	case len(next.declared) > 0 || old == nil || old.route == nil:
@@ -247,7 +254,7 @@ func (e *edit) route(next, old *row) *Route {
 func servicesOf(declared []*declaration) []string {
 	var all []string
 	for _, d := range declared {
-		all = append(all, d.service)
+		all = append(all, d.service.name)
 	}
 	return slices.Compact(all)
 }

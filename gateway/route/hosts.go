@@ -7,24 +7,17 @@ import (
 	"sluice/gateway/tag"
 )
 
-// hosts finds the paths of a host name, immutable. Names are kept reversed, so
-// that a wildcard is a prefix of all that it takes, and one walk from the end of
-// a name finds the name itself and every wildcard above it, in whatever case it
-// came and without a copy.
+// hosts finds the paths of a host name, immutable.
 //
 // The order of precedence: the name with its port, the name, wildcards with the
 // port, wildcards (the longer the sooner), patterns with the port, patterns (the
 // more ordinary bytes the sooner).
 type hosts struct {
-	tree  *radix[atHost]
+	names *names
 	globs []*globHost // in their order of precedence
 	// ported holds what is declared for one port, by the port.
 	ported *radix[hosts]
 }
-
-// atHost is what is declared for a name: for itself, or, if the name is the
-// suffix of a wildcard, for all below.
-type atHost struct{ exact, below *paths }
 
 type globHost struct {
 	text    string
@@ -45,38 +38,17 @@ func (h *hosts) with(key tag.Key, r *Route) *hosts {
 		key.Host = name
 		next.ported = next.ported.with(port, next.ported.get(port).with(key, r))
 	case wildcard:
-		key.Host = reversed(suffix)
-		at := next.tree.get(key.Host)
-		next.tree = next.tree.with(key.Host, at.with(at.paths().below.with(key, r), true))
+		declared := next.names.get(suffix)
+		declared.below = declared.below.with(key, r)
+		next.names = next.names.with(declared)
 	case tag.IsPattern(name):
 		next.globs = withGlobHost(next.globs, key, r)
 	default:
-		key.Host = reversed(name)
-		at := next.tree.get(key.Host)
-		next.tree = next.tree.with(key.Host, at.with(at.paths().exact.with(key, r), false))
+		declared := next.names.get(name)
+		declared.exact = declared.exact.with(key, r)
+		next.names = next.names.with(declared)
 	}
-	if next.tree == nil && len(next.globs) == 0 && next.ported == nil {
-		return nil
-	}
-	return &next
-}
-
-// paths returns what is there, which may be nothing.
-func (a *atHost) paths() atHost {
-	if a == nil {
-		return atHost{}
-	}
-	return *a
-}
-
-func (a *atHost) with(p *paths, below bool) *atHost {
-	next := a.paths()
-	if below {
-		next.below = p
-	} else {
-		next.exact = p
-	}
-	if next == (atHost{}) {
+	if next.names == nil && len(next.globs) == 0 && next.ported == nil {
 		return nil
 	}
 	return &next
@@ -117,18 +89,18 @@ func (h *hosts) best(name, port, path string) *Route {
 	}
 	ported := h.ported.get(port)
 	if ported != nil {
-		if exact, _, _ := ported.at(name, len(name)); exact != nil {
+		if exact, _, _ := ported.names.at(name, len(name)); exact != nil {
 			if r := exact.best(path); r != nil {
 				return r
 			}
 		}
 	}
-	exact, below, depth := h.at(name, len(name))
+	exact, below, depth := h.names.at(name, len(name))
 	if r := exact.best(path); r != nil {
 		return r
 	}
 	if ported != nil {
-		_, below, depth := ported.at(name, len(name))
+		_, below, depth := ported.names.at(name, len(name))
 		if r := ported.bestBelow(name, path, below, depth); r != nil {
 			return r
 		}
@@ -150,7 +122,7 @@ func (h *hosts) bestBelow(name, path string, below *paths, depth int) *Route {
 		if r := below.best(path); r != nil {
 			return r
 		}
-		_, below, depth = h.at(name, depth)
+		_, below, depth = h.names.at(name, depth)
 	}
 	return nil
 }
@@ -164,46 +136,4 @@ func (h *hosts) bestGlob(name, path string) *Route {
 		}
 	}
 	return nil
-}
-
-// at returns what is declared for name, and for the longest wildcard that takes
-// it and whose suffix is shorter than limit, with the length of that suffix.
-func (h *hosts) at(name string, limit int) (exact, below *paths, depth int) {
-	n, rest := h.tree, name
-	for n != nil && hasReversedSuffix(rest, n.label) {
-		rest = rest[:len(rest)-len(n.label)]
-		read := len(name) - len(rest)
-		switch v := n.value; {
-		case v == nil:
-		case rest == "":
-			exact = v.exact
-		case v.below != nil && read < limit:
-			below, depth = v.below, read
-		}
-		if rest == "" {
-			break
-		}
-		n = n.child(tag.Lower(rest[len(rest)-1]))
-	}
-	return exact, below, depth
-}
-
-// hasReversedSuffix reports whether text ends with label backwards, with A to Z
-// in text taken for a to z.
-func hasReversedSuffix(text, label string) bool {
-	if len(text) < len(label) {
-		return false
-	}
-	for i := range len(label) {
-		if tag.Lower(text[len(text)-1-i]) != label[i] {
-			return false
-		}
-	}
-	return true
-}
-
-func reversed(text string) string {
-	b := []byte(text)
-	slices.Reverse(b)
-	return string(b)
 }

@@ -104,7 +104,7 @@ func (a *atPath) with(m tag.Match, r *Route) *atPath {
 }
 
 func withGlob(globs []*globPath, key tag.Key, r *Route) []*globPath {
-	next := slices.DeleteFunc(slices.Clone(globs), func(g *globPath) bool { return g.route.Key == key })
+	next := slices.DeleteFunc(slices.Clone(globs), func(g *globPath) bool { return g.route.Path == key.Path })
 	if r == nil {
 		return next
 	}
