@@ -142,6 +142,9 @@ func checkAgainstModel(t *testing.T, table *route.Table) {
 			if want := modelLookup(routes, host, path); got != want {
 				t.Fatalf("Lookup(%q, %q) = %+v, want %+v", host, path, got, want)
 			}
+			if e := table.Explain(host, path); e.Route != got {
+				t.Fatalf("Explain(%q, %q) = %+v, want %+v", host, path, e, got)
+			}
 		}
 	}
 }
@@ -307,6 +310,9 @@ func FuzzLookup(f *testing.F) {
 		got, ok := table.Lookup(host, path)
 		if want := modelLookup(table.Routes(), host, path); got != want || ok != (want != nil) {
 			t.Fatalf("Lookup(%q, %q) = %+v, want %+v", host, path, got, want)
+		}
+		if e := table.Explain(host, path); e.Route != got {
+			t.Fatalf("Explain(%q, %q) = %+v, want %+v", host, path, e, got)
 		}
 		for _, r := range table.Routes() {
 			if _, ok := table.Lookup(r.Host, r.Path); !ok && r.Kind == tag.HTTP && r.Match != tag.Glob && !strings.ContainsAny(r.Host, "*?[{") {
