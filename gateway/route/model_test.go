@@ -168,6 +168,13 @@ func checkSame(t *testing.T, got, want *route.Table) {
 			t.Fatalf("server name %q leads to %+v, want %+v", name, a, b)
 		}
 	}
+	for _, r := range got.Routes() {
+		for i, target := range r.Targets {
+			if len(r.Instances) != len(r.Targets) || target.Instance != &r.Instances[i] {
+				t.Fatalf("the targets of %v are not its instances", r.Key)
+			}
+		}
+	}
 	checkAgainstModel(t, got)
 }
 

@@ -90,6 +90,9 @@ func (n *radix[T]) withChild(first byte, child *radix[T]) *radix[T] {
 		changed.index = n.index[:at] + string([]byte{first}) + n.index[rest:]
 	}
 	changed.children = append(changed.children, n.children[rest:]...)
+	if len(changed.children) == 0 {
+		changed.children = nil
+	}
 	return changed.tidy()
 }
 

@@ -385,3 +385,24 @@ func TestUpdateTellsWhatChangedAndSharesTheRest(t *testing.T) {
 		t.Errorf("after the time: %+v", changes)
 	}
 }
+
+func TestWhatRulesTakeAwayIsNotGoneButNoMore(t *testing.T) {
+	now := time.Unix(1000, 0)
+	table := route.New(route.Config{
+		Services: services(t, "urlprefix-/"), Rules: &dropSecond{added: []route.Key{{Path: "/added"}}}, Keep: time.Minute, Now: now,
+	})
+	if got := lookup(table, "", "/added"); got != "added" {
+		t.Fatalf("the added route leads to %q", got)
+	}
+	table, changes := table.WithRules(now, nil)
+	if got := lookup(table, "", "/added"); got != "a" || len(changes) != 1 || changes[0].After != nil {
+		t.Errorf("without the rules it leads to %q, changes %+v; want the shorter route", got, changes)
+	}
+	// The instance of a route that rules had removed goes: nobody had been served.
+	table, _ = table.Update(now, services(t, "urlprefix-/|urlprefix-/ab"))
+	table, _ = table.WithRules(now, &dropSecond{})
+	table, _ = table.Update(now, services(t, "urlprefix-/"))
+	if got := lookup(table, "", "/ab"); got != "a" || table.Len() != 1 {
+		t.Errorf("a removed route that went leads to %q", got)
+	}
+}
