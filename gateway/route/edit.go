@@ -222,6 +222,10 @@ func (e *edit) route(next, old *row) *Route {
 		}
 		targets = append(targets, Target{Instance: d.instance, Service: d.service.name, Options: d.options, Weight: d.options.Weight})
 	}
+	// Old instances without the guard do not open what new ones were to restrict.
+	if closed != "" && !slices.ContainsFunc(targets, func(t Target) bool { return t.Options.Guarded() }) {
+		targets = nil
+	}
 	discovered := len(targets) > 0
 	if e.next.rules != nil {
 		targets = e.next.rules.Apply(next.key, targets)

@@ -61,8 +61,9 @@ type Route struct {
 	// Mixed is true while the targets do not declare the same options; weights may
 	// differ.
 	Mixed bool `json:"mixed,omitempty"`
-	// Closed says why nobody may use the route: all that declares it are tags that
-	// were meant to restrict it and cannot be read. "" if it is open.
+	// Closed says why nobody may use the route: a tag was meant to restrict it and
+	// cannot be read, and no instance declares a restriction that can. "" if it is
+	// open.
 	Closed string `json:"closed,omitempty"`
 	// Gone is when the last healthy instance went; zero while there is one.
 	Gone time.Time `json:"gone,omitzero"`
@@ -103,7 +104,7 @@ type Problem struct {
 	Tag     string `json:"tag"`
 	Reason  string `json:"reason"`
 	// Closed is true if the tag was meant as a guard: its route is kept, and closed
-	// unless another instance declares it well.
+	// to everybody unless another instance declares a guard that can be read.
 	Closed bool `json:"closed,omitempty"`
 }
 
