@@ -176,3 +176,9 @@ func wordEnd(text string, from int) int {
 func isWord(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '-'
 }
+
+// CheckFormat returns why New would refuse a format, or nil.
+func CheckFormat(text string) error {
+	_, err := parseFormat(text)
+	return err
+}

@@ -1,0 +1,284 @@
+package fabio
+
+import (
+	"net"
+	"slices"
+	"strings"
+)
+
+// listeners makes a flag of each listener.
+func (c *converter) listeners(value string) {
+	groups, err := parseGroups(value)
+	switch {
+	case err != nil:
+		c.note(Malformed, "%s", err)
+		return
+	case len(groups) == 0:
+		c.note(Malformed, "there is no listener")
+		return
+	}
+	believed := false
+	for _, g := range groups {
+		text, ok := c.listener(g)
+		if !ok {
+			continue
+		}
+		c.flag("listen", text)
+		believed = believed || strings.Contains(text, ";pxyproto=true")
+	}
+	if believed {
+		c.note(ByHand, "name the load balancers in front with -trusted-proxies: Fabio believes a PROXY header from anybody")
+	}
+}
+
+// listener returns the text of one listener. What of it has no equal is noted;
+// false means that nothing is left.
+func (c *converter) listener(g group) (string, bool) {
+	address := g.get("")
+	if address == "" {
+		address = g.get("addr")
+	}
+	if !c.isAddress(address) {
+		return "", false
+	}
+	proto, ok := c.proto(g, address)
+	if !ok {
+		return "", false
+	}
+	text := address + ";proto=" + proto
+	if g.get("pxyproto") == "true" {
+		text += ";pxyproto=true"
+	}
+	for _, timeout := range []struct{ key, property string }{{"rt", "proxy.readtimeout"}, {"wt", "proxy.writetimeout"}, {"it", ""}} {
+		value := g.get(timeout.key)
+		if value == "" {
+			value = strings.TrimSpace(c.values[timeout.property])
+		}
+		if value == "" {
+			continue
+		}
+		if d, ok := c.time(value); ok && d > 0 {
+			text += ";" + timeout.key + "=" + d.String()
+		}
+	}
+	c.restOf(g, address)
+	return text, true
+}
+
+// isAddress reports whether an address has a host and a port, of which the host
+// may be empty, and notes it if not.
+func (c *converter) isAddress(address string) bool {
+	if strings.Contains(address, "{{") {
+		c.note(ByHand, "templates of addresses are not expanded; write the address itself")
+		return false
+	}
+	if _, port, err := net.SplitHostPort(address); err != nil || port == "" {
+		c.note(Malformed, "%q is not HOST:PORT", address)
+		return false
+	}
+	return true
+}
+
+// proto returns our word for a listener's protocol.
+func (c *converter) proto(g group, address string) (string, bool) {
+	proto, source := g.get("proto"), g.get("cs")
+	if proto == "" {
+		proto = "http"
+		if source != "" {
+			proto = "https"
+		}
+	}
+	if source != "" && !c.hasSource(source) {
+		c.note(Malformed, "%s: there is no certificate source %q in proxy.cs", address, source)
+		return "", false
+	}
+	switch proto {
+	case "http", "tcp+sni":
+	case "https", "https+tcp+sni":
+		if source == "" && proto == "https" {
+			c.note(Malformed, "%s: https needs a certificate source", address)
+			return "", false
+		}
+	case "grpcs":
+		c.note(Same, "%s: https takes gRPC too", address)
+		return "https", true
+	case "grpc":
+		c.note(ByHand, "%s: gRPC without TLS needs HTTP/2 without TLS, which has to be switched on", address)
+		return "http", true
+	case "tcp":
+		if source != "" {
+			c.note(Unsupported, "%s: TLS is not taken off TCP connections; tcp+sni passes it on", address)
+			return "", false
+		}
+	case "tcp-dynamic":
+		c.note(Unsupported, "%s: a port is opened by -listen, not by a tag", address)
+		return "", false
+	case "prometheus":
+		c.note(Elsewhere, "%s: metrics are at /metrics on -admin-address", address)
+		return "", false
+	default:
+		c.note(Malformed, "%s: the protocol %q is unknown", address, proto)
+		return "", false
+	}
+	return proto, true
+}
+
+// restOf notes the options of a listener that do not become part of a flag.
+func (c *converter) restOf(g group, address string) {
+	for _, o := range g {
+		switch o.key {
+		case "", "addr", "proto", "cs", "rt", "wt", "it", "pxyproto":
+		case "pxytimeout":
+			c.note(Elsewhere, "%s: the time for a PROXY header is fixed", address)
+		case "refresh":
+			c.note(Elsewhere, "%s: listeners stay as they are", address)
+		case "strictmatch":
+			if o.value == "true" {
+				c.note(Unsupported, "%s: a client that asks for a name without a certificate gets the first one", address)
+			}
+		case "tlsmin":
+			c.least(o.value, address)
+		case "tlsmax":
+			c.note(Unsupported, "%s: TLS 1.3 is the latest version, always", address)
+		case "tlsciphers":
+			c.note(Unsupported, "%s: the cipher suites are those that Go thinks safe", address)
+		default:
+			c.note(Unknown, "%s: Fabio has no option %q of a listener", address, o.key)
+		}
+	}
+}
+
+func (c *converter) least(value, address string) {
+	switch strings.ToLower(strings.TrimSpace(value)) {
+	case "tls12", "0x0303", "771":
+		c.note(Same, "%s: TLS 1.2 is the least", address)
+	case "tls13", "0x0304", "772":
+		c.note(Unsupported, "%s: TLS 1.2 is taken too", address)
+	default:
+		c.note(Elsewhere, "%s: TLS 1.2 is the least, and older versions are refused", address)
+	}
+}
+
+// hasSource reports whether proxy.cs has a source of that name.
+func (c *converter) hasSource(name string) bool {
+	groups, err := parseGroups(c.values["proxy.cs"])
+	return err == nil && slices.ContainsFunc(groups, func(g group) bool { return g.get("cs") == name })
+}
+
+// groups reads a list that may be empty. What it says of a fault does not repeat
+// the value, which may hold a token.
+func (c *converter) groups(value string) ([]group, bool) {
+	groups, err := parseGroups(value)
+	switch {
+	case err != nil:
+		c.note(Malformed, "want KEY=VALUE;KEY=VALUE and a comma between two of them, with balanced quotes")
+		return nil, false
+	case len(groups) == 0:
+		c.note(Same, "there is none")
+		return nil, false
+	}
+	return groups, true
+}
+
+// certificates makes a flag of the folder that certificates are in. Nothing of
+// where they come from is written: it may hold a token.
+func (c *converter) certificates(value string) {
+	groups, ok := c.groups(value)
+	if !ok {
+		return
+	}
+	var dirs []string
+	for _, g := range groups {
+		name, kind, cert := g.get("cs"), g.get("type"), g.get("cert")
+		switch {
+		case name == "" || cert == "":
+			c.note(Malformed, "a source has no cs= or no cert=")
+			continue
+		case kind == "path":
+			dirs = append(dirs, cert)
+		case kind == "file":
+			c.note(ByHand, "%s: put the certificate and its key into the folder of -cert-dir, as NAME-cert.pem and NAME-key.pem", name)
+		case slices.Contains([]string{"http", "consul", "vault", "vault-pki"}, kind):
+			c.note(Unsupported, "%s: certificates come from files; have something else write them into the folder of -cert-dir", name)
+		default:
+			c.note(Malformed, "%s: the type %q is unknown", name, kind)
+			continue
+		}
+		c.sourceOptions(g, name)
+	}
+	slices.Sort(dirs)
+	if dirs = slices.Compact(dirs); len(dirs) == 0 {
+		return
+	}
+	c.flag("cert-dir", dirs[0])
+	if len(dirs) > 1 {
+		c.note(ByHand, "there is one -cert-dir; put the certificates of all folders into it")
+	}
+}
+
+func (c *converter) sourceOptions(g group, name string) {
+	for _, o := range g {
+		switch o.key {
+		case "cs", "type", "cert", "key":
+		case "refresh":
+			c.note(Elsewhere, "%s: a change of the files is seen within seconds", name)
+		case "clientca", "caupgcn":
+			c.note(Unsupported, "%s: %s: clients are not asked for certificates", name, o.key)
+		case "hdr", "vaultfetchtoken":
+			c.note(Unsupported, "%s: %s: certificates come from files", name, o.key)
+		default:
+			c.note(Unknown, "%s: Fabio has no option %q of a certificate source", name, o.key)
+		}
+	}
+}
+
+// schemes makes a flag of each scheme of credentials.
+func (c *converter) schemes(value string) {
+	groups, ok := c.groups(value)
+	if !ok {
+		return
+	}
+	for _, g := range groups {
+		name, file, realm := g.get("name"), g.get("file"), g.get("realm")
+		switch {
+		case name == "":
+			c.note(Malformed, "a scheme has no name")
+		case g.get("type") == "external":
+			c.note(Unsupported, "%s: credentials are checked against files; routes that name this scheme let nobody in", name)
+		case g.get("type") != "basic" || file == "":
+			c.note(Malformed, "%s: want type=basic and file=PATH", name)
+		case strings.ContainsAny(name+file+realm, ";,"):
+			c.note(ByHand, "%s: a name, a path or a realm holds a comma or a semicolon", name)
+		default:
+			text := "name=" + name + ";file=" + file
+			if realm != "" {
+				text += ";realm=" + realm
+			}
+			c.flag("auth", text)
+			c.note(ByHand, "%s: only bcrypt hashes are taken; set older passwords again with htpasswd -B", name)
+		}
+	}
+}
+
+// admin makes a flag of the address of the operations page.
+func (c *converter) admin(value string) {
+	groups, err := parseGroups(value)
+	if err != nil || len(groups) != 1 {
+		c.note(Malformed, "want one listener")
+		return
+	}
+	address := groups[0].get("")
+	if address == "" {
+		address = groups[0].get("addr")
+	}
+	if !c.isAddress(address) {
+		return
+	}
+	if strings.HasPrefix(address, ":") {
+		c.note(ByHand, "it listens on every address; -admin-address is better a loopback address")
+	}
+	if len(groups[0]) > 1 {
+		c.note(Unsupported, "the operations page is plain HTTP, and has no options")
+	}
+	c.flag("admin-address", address)
+}
