@@ -345,6 +345,33 @@ func TestLineIsWrittenWithinASecond(t *testing.T) {
 	})
 }
 
+func TestRingTakesEntriesAgainOnceTheyAreWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out gate
+		log, err := accesslog.New(accesslog.Config{Output: &out, Format: "$request_id", Ring: 4})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- log.Run(ctx) }()
+		for lap := range 10 {
+			for i := range 3 {
+				if !log.Put(&accesslog.Entry{RequestID: "x"}) {
+					t.Fatalf("entry %d of lap %d was dropped", i, lap)
+				}
+			}
+			time.Sleep(time.Second) // virtual
+			synctest.Wait()
+		}
+		if got := log.Counters(); got != (accesslog.Counters{Written: 30}) {
+			t.Errorf("counters %+v", got)
+		}
+		cancel()
+		<-done
+	})
+}
+
 func TestOutputThatFailsIsToldOnceAndLinesAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told bytes.Buffer

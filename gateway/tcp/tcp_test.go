@@ -21,6 +21,7 @@ import (
 
 	"sluice/gateway/tcp"
 	"sluice/internal/testca"
+	"sluice/mesh"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -129,6 +130,12 @@ func target(address string) tcp.Target {
 		return new(net.Dialer).DialContext(ctx, "tcp", address)
 	}}
 }
+
+// A connection of the mesh is cut, and half closed, by these two.
+var _ interface {
+	Cut(reason string)
+	CloseWrite() error
+} = (*mesh.Conn)(nil)
 
 // wrapped hides that a connection is a socket, as TLS does.
 type wrapped struct{ net.Conn }
