@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/lab"
+	"sluice/lab/disk"
 	"sluice/ledger"
 )
 
@@ -51,7 +52,10 @@ func TestAFaultGoesToTheLabAndAnythingElseToTheProgram(t *testing.T) {
 		"fault cut mongo-1 --direction in":    {Action: lab.FaultCut, Target: "mongo-1", Direction: "in"},
 		"fault heal --all":                    {Action: lab.FaultHeal},
 		"fault kill mongo-1/mongod --dry-run": {},
-		"fault disk mongo-1 full":             {},
+		"fault disk mongo-1 full":             {Action: lab.FaultDisk, Target: "mongo-1", Ailment: disk.Full},
+		"fault disk mongo-1":                  {},
+		"fault disk mongo-1 full --dry-run":   {},
+		"fault clock mongo-1 --ahead 1h":      {},
 		"fault cut mongo-1 in":                {},
 		"mongo stepdown":                      {},
 	} {
