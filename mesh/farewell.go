@@ -144,24 +144,48 @@ func (d *led) learn(address string, epoch int64, reason string) {
 	d.mu.Lock()
 	var resets []*link
 	if d.leadership.learn(address, epoch) {
-		over := map[string]bool{}
-		for l := range d.links {
-			if d.overtaken(l.place, address) {
-				over[l.place.address] = true
-				l.doomed = !l.held
-				d.count.superseded.Add(1)
-				l.remote.Cut("another instance leads")
-			} else if l.place.epoch == 0 {
-				l.place.epoch = epoch
-			}
-		}
-		for from := range over {
-			resets = append(resets, d.part(from, "overtaken: "+reason)...)
-		}
-		d.broadcast()
+		resets = d.supersede(address, epoch, reason)
 	}
 	d.mu.Unlock()
 	for _, sentinel := range resets {
 		sentinel.end()
 	}
+}
+
+// heard is learn for what address says of itself. The next round gives a leader
+// that fell for it a later start, or its open door would win the race again.
+func (d *led) heard(address string, epoch int64, reason string) {
+	d.mu.Lock()
+	var resets []*link
+	if d.unproven(address, epoch) {
+		d.rejected[d.leader.instance.Address]++
+		d.drop()
+		resets = d.supersede(address, epoch, reason)
+	}
+	d.mu.Unlock()
+	for _, sentinel := range resets {
+		sentinel.end()
+	}
+	d.learn(address, epoch, reason)
+}
+
+// supersede cuts what address has overtaken by leading in epoch, and returns the
+// clients to reset. The caller holds mu.
+func (d *led) supersede(address string, epoch int64, reason string) (resets []*link) {
+	over := map[string]bool{}
+	for l := range d.links {
+		if d.overtaken(l.place, address) {
+			over[l.place.address] = true
+			l.doomed = !l.held
+			d.count.superseded.Add(1)
+			l.remote.Cut("another instance leads")
+		} else if l.place.epoch == 0 {
+			l.place.epoch = epoch
+		}
+	}
+	for from := range over {
+		resets = append(resets, d.part(from, "overtaken: "+reason)...)
+	}
+	d.broadcast()
+	return resets
 }

@@ -43,6 +43,14 @@ func (l *leadership) learn(address string, epoch int64) bool {
 	return true
 }
 
+// unproven reports whether the leader has to give way to address, which says of
+// itself that it leads in epoch: that is the highest, and the leader was chosen
+// for nothing but its open door. Hearsay must not be asked about here: a catalog
+// names the old one for a while.
+func (l *leadership) unproven(address string, epoch int64) bool {
+	return epoch > 0 && epoch == l.epoch && l.leader != nil && l.leader.epoch == 0 && l.leader.instance.Address != address
+}
+
 // elect makes instance the leader; false means that its epoch is over. What an
 // instance was registered with does not count against its own newer word.
 func (l *leadership) elect(instance Instance, epoch int64, spare *Conn) bool {

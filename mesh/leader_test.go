@@ -88,6 +88,9 @@ func TestALeaderWhoseEpochIsLearnedLaterStays(t *testing.T) {
 	if l.learn("a", 7); l.leader != leader || leader.epoch != 7 {
 		t.Errorf("leader: %+v", l.leader)
 	}
+	if l.unproven("b", 7) || l.unproven("b", 6) {
+		t.Error("a leader whose epoch is known gives way to another one in the same")
+	}
 	l.learn("b", 8)
 	select {
 	case <-leader.gone:
@@ -96,5 +99,21 @@ func TestALeaderWhoseEpochIsLearnedLaterStays(t *testing.T) {
 	}
 	if l.leader != nil {
 		t.Errorf("leader: %+v", l.leader)
+	}
+}
+
+// TestAnOpenDoorGivesWayToWhoLeadsInTheHighestEpoch: the race for a connection may
+// be won by an instance of which nothing is known but that it accepts.
+func TestAnOpenDoorGivesWayToWhoLeadsInTheHighestEpoch(t *testing.T) {
+	var l leadership
+	l.learn("b", 8)
+	l.elect(Instance{Address: "a"}, 0, nil)
+	for address, epoch := range map[string]int64{"b": 7, "a": 8, "c": 0, "d": 9} {
+		if l.unproven(address, epoch) {
+			t.Errorf("it gives way to %s in %d", address, epoch)
+		}
+	}
+	if !l.unproven("b", 8) {
+		t.Error("it stays although b says that it leads in 8")
 	}
 }

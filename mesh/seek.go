@@ -275,8 +275,9 @@ func (d *led) silent(now time.Time) (string, bool) {
 	return "", false
 }
 
-// ask asks all others whether they lead. Only an answer with a higher epoch than
-// any that was known counts: a slow leader stays the leader.
+// ask asks all others whether they lead. An answer counts with a higher epoch
+// than any that was known, or with that one against a leader that has never said
+// anything: a slow leader stays the leader.
 func (d *led) ask(ctx context.Context, silent string) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -297,7 +298,7 @@ func (d *led) ask(ctx context.Context, silent string) {
 				return
 			}
 			if answer, _, err := listen(conn, d.cfg.Protocol); err == nil && answer.Leads == Yes && answer.Epoch > 0 {
-				d.learn(candidate.Address, answer.Epoch, silent+" is silent, and another one leads")
+				d.heard(candidate.Address, answer.Epoch, silent+" is silent, and another one leads")
 			}
 		})
 	}
