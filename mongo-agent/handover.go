@@ -56,6 +56,8 @@ func (a *agent) handOver(ctx context.Context, to string) (string, error) {
 	}
 	defer a.handing.Unlock()
 	a.logger.Info("handing over", "to", to)
+	defer a.self.heir("")
+	a.formChain(ctx, to)
 	a.awaitFollower(ctx, to)
 	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
 	defer cancel()
@@ -149,22 +151,19 @@ func (a *agent) awaitLog(ctx context.Context, since time.Time) bool {
 // or the first in the order of the members that is not far behind, because that
 // is whom a mongod that steps down by itself asks, too; or the least far behind.
 func successor(view heartbeat.View, own role.OpTime, asked string) (string, error) {
-	able := func(p heartbeat.Peer) bool {
-		return p.Known && !p.Lost && !p.Status.Frozen && p.Status.Role == role.Secondary
-	}
 	if asked != "" {
 		p, ok := view.Peer(asked)
 		switch {
 		case !ok:
 			return "", fmt.Errorf("hand over to %q: there is no other member on such a node", asked)
-		case !able(p):
+		case !healthy(p):
 			return "", fmt.Errorf("hand over to %s: it is no healthy secondary", asked)
 		}
 		return asked, nil
 	}
 	var best *heartbeat.Peer
 	for i, p := range view.Peers {
-		if !able(p) {
+		if !healthy(p) {
 			continue
 		}
 		if p.Status.OpTime.Timestamp>>32+nearSeconds >= own.Timestamp>>32 {

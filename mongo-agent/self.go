@@ -72,6 +72,10 @@ func (s *self) successor(node string) {
 	s.change(func(status *heartbeat.Status) { status.Successor = node })
 }
 
+func (s *self) heir(node string) {
+	s.change(func(status *heartbeat.Status) { status.Heir = node })
+}
+
 // begin makes a failure the one for which the log must be known. It reports
 // whether it is not yet.
 func (s *self) begin(round string, now time.Time) (missing bool) {

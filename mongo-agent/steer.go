@@ -55,7 +55,7 @@ func (a *agent) steer(ctx context.Context) error {
 	ticker := time.NewTicker(sourceEvery)
 	defer ticker.Stop()
 	var last reign
-	var elected, led string
+	var elected, led, heir string
 	var check <-chan time.Time
 	for ctx.Err() == nil {
 		view, news := a.circle.View()
@@ -65,6 +65,11 @@ func (a *agent) steer(ctx context.Context) error {
 			if node != "" {
 				a.lead(ctx, node, last.node, lost)
 				led = node
+			}
+		}
+		if next := heirOf(view); next != heir && a.profile.Steer {
+			if heir = next; heir != "" {
+				a.join(ctx, heir)
 			}
 		}
 		if now := a.reigning(view, own); now.term > last.term {

@@ -55,6 +55,9 @@ type Status struct {
 	Won bool `json:"won,omitempty"`
 	// Successor is the node that it wants to hand the primary's role to.
 	Successor string `json:"successor,omitempty"`
+	// Heir is the node that the primary is going to name its successor: the other
+	// members replicate from it from now on.
+	Heir string `json:"heir,omitempty"`
 }
 
 // equal reports whether both say the same, apart from the operations that arrive
@@ -75,16 +78,16 @@ func (s Status) older(other Status) bool {
 
 // comparable is a Status without its slice.
 type comparable struct {
-	node, member, primary, source, round, standing, successor string
-	role                                                      role.State
-	frozen, won                                               bool
-	term, highest                                             int64
-	optime                                                    role.OpTime
+	node, member, primary, source, round, standing, successor, heir string
+	role                                                            role.State
+	frozen, won                                                     bool
+	term, highest                                                   int64
+	optime                                                          role.OpTime
 }
 
 func (s Status) comparable() comparable {
 	return comparable{
-		node: s.Node, member: s.Member, primary: s.Primary, source: s.Source, round: s.Round, standing: s.Standing, successor: s.Successor,
+		node: s.Node, member: s.Member, primary: s.Primary, source: s.Source, round: s.Round, standing: s.Standing, successor: s.Successor, heir: s.Heir,
 		role: s.Role, frozen: s.Frozen, won: s.Won, term: s.Term, highest: s.Highest, optime: s.OpTime,
 	}
 }
