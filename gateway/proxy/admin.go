@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"sluice/gateway/balance"
 	"sluice/gateway/route"
 )
 
@@ -25,6 +26,9 @@ type RouteState struct {
 	Route     string          `json:"route"`
 	Services  []string        `json:"services"`
 	Instances []InstanceState `json:"instances"`
+	// Options are those of the tag, Closed why nobody may use the route.
+	Options string `json:"options,omitempty"`
+	Closed  string `json:"closed,omitempty"`
 	// Gone is when the last healthy instance went; zero while there is one.
 	Gone time.Time `json:"gone,omitzero"`
 }
@@ -41,6 +45,13 @@ type InstanceState struct {
 	// Avoided means that it could not be reached a moment ago.
 	Avoided  bool  `json:"avoided"`
 	InFlight int64 `json:"in_flight"`
+	// Eligible and Why say whether it may be picked now, Share how much it gets.
+	Eligible   bool    `json:"eligible"`
+	Why        string  `json:"why"`
+	Share      float64 `json:"share"`
+	Datacenter string  `json:"datacenter,omitempty"`
+	// Plain means that it is called without Connect.
+	Plain bool `json:"plain,omitempty"`
 }
 
 // Routes returns the routing table as it is now.
@@ -51,23 +62,32 @@ func (p *Proxy) Routes() Routes {
 		result.Problems = []route.Problem{}
 	}
 	for _, r := range state.table.Routes() {
-		row := RouteState{Route: r.String(), Services: r.Services, Gone: r.Gone, Instances: []InstanceState{}}
-		for _, instance := range r.Instances {
-			row.Instances = append(row.Instances, p.instanceState(state.targets[keyOf(instance)]))
+		row := RouteState{Route: r.String(), Services: r.Services, Gone: r.Gone, Closed: r.Closed, Instances: []InstanceState{}}
+		if r.Options != nil {
+			row.Options = r.Options.String()
+		}
+		pl := state.plans[r]
+		explained := pl.picker.Explain(balance.Request{Now: p.now()})
+		for i := range pl.members {
+			row.Instances = append(row.Instances, p.instanceState(&pl.members[i], explained.Members[i]))
 		}
 		result.Routes = append(result.Routes, row)
 	}
 	return result
 }
 
-func (p *Proxy) instanceState(t *target) InstanceState {
+func (p *Proxy) instanceState(m *member, e balance.MemberExplanation) InstanceState {
 	verdict, allowed := "not known yet", false
-	if decision, known := p.decide(t.service()); known {
+	if !m.mesh() {
+		verdict, allowed = "without Connect: nobody is asked", true
+	} else if decision, known := p.decide(m.target.service); known {
 		verdict, allowed = decision.String(), decision.Allowed
 	}
+	i := m.target.instance
 	return InstanceState{
-		Service: t.service(), Instance: t.instance.ServiceID, Node: t.instance.Node, Address: t.instance.Address,
-		Verdict: verdict, Allowed: allowed, Avoided: t.avoided(p.now()), InFlight: t.inFlight.Load(),
+		Service: m.target.service, Instance: i.ServiceID, Node: i.Node, Address: i.Address, Datacenter: p.datacenterOf(&i),
+		Verdict: verdict, Allowed: allowed, Avoided: !e.EjectedUntil.IsZero(), InFlight: int64(e.InFlight),
+		Eligible: e.Eligible, Why: string(e.Reason), Share: e.Share, Plain: !m.mesh(),
 	}
 }
 

@@ -2,7 +2,7 @@ package proxy
 
 import (
 	"context"
-	"fmt"
+	"maps"
 	"time"
 
 	"sluice/gateway/route"
@@ -11,97 +11,273 @@ import (
 	"sluice/mesh"
 )
 
-// Run follows the catalog and the intentions until ctx ends: it publishes a new
-// routing table on each change of the catalog and drops the keep-alive pools of
+const (
+	// keepGone is how long a route without a healthy instance answers 503
+	// before it is forgotten and answers 404.
+	keepGone = 10 * time.Minute
+	// lookEvery is how often it is looked at what nobody announces: routes to
+	// forget, and new credentials.
+	lookEvery = time.Second
+)
+
+// snapshot is one routing table with how its routes are served. It is immutable.
+type snapshot struct {
+	table *route.Table
+	plans map[*route.Route]*plan
+	// targets are all instances that routes may name.
+	targets []*target
+	rules   route.Rules
+}
+
+// follower makes snapshots. It belongs to Run.
+type follower struct {
+	*Proxy
+	fleet    fleet
+	services map[string][]mesh.Instance
+	rules    route.Rules
+	// added are the instances that rules name, by service.
+	added   map[string][]mesh.Instance
+	memory  map[tag.Key]*memory
+	serial  string
+	started bool
+}
+
+// Run follows the catalog, the overrides and the intentions until ctx ends: it
+// publishes a new routing table on each change, and drops the idle connections to
 // services that may no longer be called.
 func (p *Proxy) Run(ctx context.Context) error {
+	f := &follower{Proxy: p, memory: map[tag.Key]*memory{}}
+	f.fleet = fleet{proxy: p, crews: map[string]*crew{}}
 	defer p.closeAll()
-	ticker := time.NewTicker(rebuildEvery)
+	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {
 		catalog := p.cfg.Catalog.Changed()
-		var policy <-chan struct{}
+		var policy, overrides <-chan struct{}
 		if p.cfg.Policy != nil {
 			policy = p.cfg.Policy.Changed()
 		}
-		p.rebuild()
-		p.applyPolicy()
+		if p.cfg.Overrides != nil {
+			overrides = p.cfg.Overrides.Changed()
+		}
+		f.follow()
+		f.applyPolicy()
+		f.rotate()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-catalog:
+		case <-overrides:
 		case <-policy:
 		case <-ticker.C:
 		}
 	}
 }
 
-// rebuild publishes the table of the newest catalog. Instances that are still
-// there keep their pools.
-func (p *Proxy) rebuild() {
-	old := p.state.Load()
-	next := &snapshot{
-		table: route.New(route.Config{
-			Prefix: p.cfg.Prefix, Services: p.cfg.Catalog.Services(), Check: supported,
-			Previous: old.table, Keep: keepGone, Now: p.now(),
-		}),
-		targets: map[targetKey]*target{},
+// follow publishes the table of the newest catalog and overrides, if it differs
+// from the one in use. Instances that are still there keep their connections.
+func (f *follower) follow() {
+	now, old := f.now(), f.state.Load()
+	services := f.cfg.Catalog.Services()
+	changed := changedServices(f.services, services)
+	f.services = services
+	table, changes := old.table, []route.Change(nil)
+	switch {
+	case !f.started:
+		table, changes = f.begin(now, services)
+	case len(changed) > 0 || due(table.Expires(), now):
+		table, changes = table.Update(now, changed)
 	}
-	for _, r := range next.table.Routes() {
-		for _, instance := range r.Instances {
-			key := keyOf(instance)
-			if next.targets[key] != nil {
-				continue
-			}
-			next.targets[key] = old.targets[key]
-			if next.targets[key] == nil {
-				next.targets[key] = newTarget(instance, p.cfg.Dialer, p.cfg.ResponseHeaderTimeout)
-			}
+	if f.cfg.Overrides != nil {
+		if rules := f.cfg.Overrides.Rules(); rules != f.rules {
+			var more []route.Change
+			f.rules = rules
+			table, more = table.WithRules(now, rules)
+			changes = append(changes, more...)
+			f.added = addedBy(table, rules)
+			changed = services // any of them may have gained or lost an instance
 		}
 	}
-	p.state.Store(next)
-	for key, t := range old.targets {
-		if next.targets[key] == nil {
-			t.transport.CloseIdleConnections()
-		}
+	if table != old.table {
+		f.publish(now, table, changes, f.touched(changed))
 	}
-	p.report(old.table, next.table)
 }
 
-// supported refuses what the proxy would not do for a route.
-func supported(r tag.Route) error {
-	if options := r.Options.String(); options != "" {
-		return fmt.Errorf("parse route: option %q is not supported", options)
+func due(when, now time.Time) bool { return !when.IsZero() && !when.After(now) }
+
+// begin makes the first table; all its routes are changes.
+func (f *follower) begin(now time.Time, services map[string][]mesh.Instance) (*route.Table, []route.Change) {
+	f.started = true
+	table := route.New(route.Config{
+		Prefix: f.cfg.Prefix, Datacenter: f.cfg.Datacenter, Services: services, Check: f.cfg.supported, Keep: keepGone, Now: now,
+	})
+	changes := make([]route.Change, 0, table.Len())
+	for _, r := range table.Routes() {
+		changes = append(changes, route.Change{After: r})
 	}
-	return nil
+	return table, changes
+}
+
+// changedServices returns what is not the same list of instances any more.
+func changedServices(old, services map[string][]mesh.Instance) map[string][]mesh.Instance {
+	changed := map[string][]mesh.Instance{}
+	for name, instances := range services {
+		before := old[name]
+		if len(before) != len(instances) || len(instances) > 0 && &before[0] != &instances[0] {
+			changed[name] = instances
+		}
+	}
+	for name := range old {
+		if _, ok := services[name]; !ok {
+			changed[name] = nil
+		}
+	}
+	return changed
+}
+
+// addedBy returns the instances that rules add to the catalog's, by service.
+func addedBy(table *route.Table, rules route.Rules) map[string][]mesh.Instance {
+	added := map[string][]mesh.Instance{}
+	if rules == nil || len(rules.Added()) == 0 {
+		return added
+	}
+	seen := map[targetKey]bool{}
+	for _, r := range table.Routes() {
+		for i := range r.Targets {
+			t := &r.Targets[i]
+			key := keyOf(t.Service, t.Instance)
+			if t.Instance.ID.IsZero() && !seen[key] {
+				seen[key] = true
+				added[t.Service] = append(added[t.Service], *t.Instance)
+			}
+		}
+	}
+	return added
+}
+
+// touched are the services whose instances have to be looked at again.
+func (f *follower) touched(changed map[string][]mesh.Instance) []string {
+	names := map[string]bool{}
+	for name := range changed {
+		names[name] = true
+	}
+	for name := range f.added {
+		names[name] = true
+	}
+	for name := range f.fleet.crews {
+		if _, known := f.services[name]; !known {
+			names[name] = true
+		}
+	}
+	list := make([]string, 0, len(names))
+	for name := range names {
+		list = append(list, name)
+	}
+	return list
+}
+
+// publish makes the plans of what changed and puts the new table in use. Who is
+// gone from the catalog is let go of only then, so that at no moment a request
+// finds nobody.
+func (f *follower) publish(now time.Time, table *route.Table, changes []route.Change, services []string) {
+	old := f.state.Load()
+	for _, name := range services {
+		f.fleet.join(now, name, f.services[name], f.added[name])
+	}
+	next := &snapshot{table: table, plans: maps.Clone(old.plans), rules: f.rules}
+	for _, c := range changes {
+		if c.Before != nil {
+			delete(next.plans, c.Before)
+		}
+		if c.After == nil {
+			delete(f.memory, c.Before.Key)
+			continue
+		}
+		kept := f.memory[c.After.Key]
+		if kept == nil {
+			kept = f.newMemory()
+			f.memory[c.After.Key] = kept
+		}
+		next.plans[c.After] = f.plan(c.After, &f.fleet, kept)
+	}
+	for _, c := range f.fleet.crews {
+		for _, t := range c.targets {
+			next.targets = append(next.targets, t)
+		}
+	}
+	f.state.Store(next)
+	for _, name := range services {
+		for _, t := range f.fleet.leave(now, name) {
+			for _, w := range t.wires {
+				w.closeIdle()
+			}
+		}
+	}
+	f.report(old.table, next.table)
 }
 
 // report counts and logs the tags that are ignored, each once.
 func (p *Proxy) report(old, next *route.Table) {
+	problems := next.Problems()
+	p.metrics.routes.Set(float64(next.Len()))
+	p.metrics.quarantined.Set(float64(len(problems)))
+	if len(problems) == 0 {
+		return
+	}
 	known := map[route.Problem]bool{}
 	for _, problem := range old.Problems() {
 		known[problem] = true
 	}
-	for _, problem := range next.Problems() {
+	for _, problem := range problems {
 		if !known[problem] {
 			p.metrics.ignoredTags.Inc()
 			p.log.Warn("ignoring a route tag", "service", problem.Service, "instance", problem.Node, "tag", problem.Tag, "reason", problem.Reason)
 		}
 	}
-	p.metrics.routes.Set(float64(len(next.Routes())))
 }
 
-// applyPolicy closes idle connections to services that may not be called, and
-// forgets the failures of those that may: what failed under another verdict says
-// nothing about health. Connections in use are the mesh dialer's to cut.
-func (p *Proxy) applyPolicy() {
-	for _, t := range p.state.Load().targets {
-		decision, known := p.decide(t.service())
-		switch {
-		case known && !decision.Allowed:
-			t.transport.CloseIdleConnections()
-		case known:
-			t.trust()
+// applyPolicy closes idle connections to services that may not be called.
+// Connections in use are the mesh dialer's to cut.
+func (f *follower) applyPolicy() {
+	for name, c := range f.fleet.crews {
+		if decision, known := f.decide(name); !known || decision.Allowed {
+			continue
+		}
+		for _, t := range c.targets {
+			for m, w := range t.wires {
+				if !m.plain {
+					w.closeIdle()
+				}
+			}
+		}
+	}
+}
+
+// rotate retires connections that present a leaf that was replaced. Requests in
+// flight finish on them.
+func (f *follower) rotate() {
+	if f.cfg.Credentials == nil {
+		return
+	}
+	credentials, err := f.cfg.Credentials.Credentials()
+	if err != nil || credentials.Certificate == nil {
+		return
+	}
+	serial := credentials.Certificate.Leaf.SerialNumber.String()
+	before := f.serial
+	f.serial = serial
+	if before == "" || before == serial {
+		return
+	}
+	f.log.Info("a new leaf: connections with the old one are retired", "serial", serial)
+	f.metrics.rotations.Inc()
+	for _, c := range f.fleet.crews {
+		for _, t := range c.targets {
+			for m, w := range t.wires {
+				if !m.plain {
+					w.retire()
+				}
+			}
 		}
 	}
 }
@@ -130,6 +306,8 @@ func (p *Proxy) denied(service string) error {
 
 func (p *Proxy) closeAll() {
 	for _, t := range p.state.Load().targets {
-		t.transport.CloseIdleConnections()
+		for _, w := range t.wires {
+			w.closeIdle()
+		}
 	}
 }

@@ -8,15 +8,24 @@ import (
 )
 
 type metrics struct {
-	requests    *prometheus.CounterVec
-	duration    *prometheus.HistogramVec
-	denied      *prometheus.CounterVec
-	retries     prometheus.Counter
-	ignoredTags prometheus.Counter
-	routes      prometheus.Gauge
+	requests  *prometheus.CounterVec
+	duration  *prometheus.HistogramVec
+	denied    *prometheus.CounterVec
+	retries   prometheus.Counter
+	hedges    prometheus.Counter
+	noBudget  prometheus.Counter
+	rotations prometheus.Counter
+
+	unauthorized prometheus.Counter
+	ignoredTags  prometheus.Counter
+	quarantined  prometheus.Gauge
+	routes       prometheus.Gauge
 }
 
 func newMetrics(registerer prometheus.Registerer) *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_gateway_" + name, Help: help})
+	}
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_gateway_requests_total", Help: "Requests by the service that answered and the status; 0 is a client that left.",
@@ -28,18 +37,22 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		denied: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_gateway_denied_by_destination_total", Help: "Calls that a destination refused by its intentions.",
 		}, []string{"service"}),
-		retries: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "sluice_gateway_retries_total", Help: "Requests that were tried once more on another instance.",
-		}),
-		ignoredTags: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "sluice_gateway_ignored_tags_total", Help: "Route tags that were refused as malformed.",
+		retries:      counter("retries_total", "Requests that were tried once more on another instance."),
+		hedges:       counter("hedges_total", "Requests that were sent to a second instance because the first was slow."),
+		noBudget:     counter("retry_budget_exhausted_total", "Requests that were not tried again because the budget of their route was spent."),
+		rotations:    counter("leaf_rotations_total", "New leaves, after which connections with the old one were retired."),
+		unauthorized: counter("unauthorized_total", "Requests that were refused for want of right credentials."),
+		ignoredTags:  counter("ignored_tags_total", "Route tags that were quarantined, each once."),
+		quarantined: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "sluice_gateway_quarantined_tags", Help: "Route tags that are quarantined now.",
 		}),
 		routes: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "sluice_gateway_routes", Help: "Routes in the table.",
 		}),
 	}
 	if registerer != nil {
-		registerer.MustRegister(m.requests, m.duration, m.denied, m.retries, m.ignoredTags, m.routes)
+		registerer.MustRegister(m.requests, m.duration, m.denied, m.retries, m.hedges, m.noBudget, m.rotations,
+			m.unauthorized, m.ignoredTags, m.quarantined, m.routes)
 	}
 	return m
 }

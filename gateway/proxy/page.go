@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strings"
 
+	"sluice/gateway/balance"
 	"sluice/identity"
 	"sluice/mesh"
 )
@@ -33,6 +34,8 @@ type page struct {
 	Command string `json:"command,omitempty"`
 	// RequestID finds the request in the logs of the gateway and of the service.
 	RequestID string `json:"request_id,omitempty"`
+	// Header is set on the answer.
+	Header http.Header `json:"-"`
 }
 
 type fact struct {
@@ -40,30 +43,13 @@ type fact struct {
 	Value string `json:"value"`
 }
 
-func pageBadRequest(r *http.Request) page {
-	return page{
-		Status: http.StatusBadRequest, Title: "Bad request",
-		Reason: fmt.Sprintf("The gateway does not carry %s requests for %.200q.", method(r), r.URL.Path),
-		Hint:   "The path must start with / and must not hold the segments . or .., and CONNECT is not supported.",
-	}
-}
-
-func pageNoRoute(r *http.Request, prefix string) page {
-	return page{
-		Status: http.StatusNotFound, Title: "No route",
-		Reason: fmt.Sprintf("No service takes the path %.200q.", r.URL.Path),
-		Facts:  []fact{{"host", fmt.Sprintf("%.200s", r.Host)}},
-		Hint: "A route exists while a healthy Connect instance in Consul carries a tag like " +
-			prefix + "/path or " + prefix + "host/path.",
-	}
-}
-
 // pageFor says why a request that has a route got no answer.
-func (p *Proxy) pageFor(x *exchange, err error) page {
-	services := strings.Join(x.services, ", ")
+func (p *Proxy) pageFor(x *exchange, err error) *page {
+	services := strings.Join(x.plan.route.Services, ", ")
 	instance := services
 	if x.answered != nil {
-		instance = fmt.Sprintf("%s (%s on %s)", x.answered.service(), x.answered.instance.ServiceID, x.answered.instance.Node)
+		i := x.answered.target.instance
+		instance = fmt.Sprintf("%s (%s on %s)", x.answered.target.service, i.ServiceID, i.Node)
 	}
 	var denied *mesh.DeniedError
 	var wrong *mesh.WrongIdentityError
@@ -76,6 +62,12 @@ func (p *Proxy) pageFor(x *exchange, err error) page {
 			Status: http.StatusBadGateway, Title: "Somebody else answered",
 			Reason: fmt.Sprintf("At the address of %s another identity answered, so nothing was sent.", instance),
 			Facts:  []fact{{"expected", wrong.Want.String()}, {"answered", nobody(wrong.Got)}},
+		}
+	case errors.Is(err, balance.ErrOverflow):
+		result = page{
+			Status: http.StatusServiceUnavailable, Title: "All instances are busy",
+			Reason: fmt.Sprintf("Every instance of %s has as many requests in flight as it may have.", services),
+			Hint:   "The limit is maxconn= in the route's tag, or -max-conn.", Header: http.Header{"Retry-After": {"1"}},
 		}
 	case errors.Is(err, mesh.ErrNoInstance):
 		result = page{
@@ -103,7 +95,7 @@ func (p *Proxy) pageFor(x *exchange, err error) page {
 		}
 	}
 	result.RequestID = x.id
-	return result
+	return &result
 }
 
 func pageDenied(denied *mesh.DeniedError) page {
@@ -162,17 +154,27 @@ func nobody(id identity.ID) string {
 	return id.String()
 }
 
-func method(r *http.Request) string { return fmt.Sprintf("%.20s", r.Method) }
-
-// writePage writes the page in the form that the client accepts: HTML to a
-// browser, JSON to a program that asks for it, plain text to a terminal.
-func writePage(w http.ResponseWriter, r *http.Request, content page) {
+// write writes the page in the form that the client accepts.
+func (content *page) write(w http.ResponseWriter, r *http.Request) {
 	content.RequestID = w.Header().Get("X-Request-Id")
-	header := w.Header()
-	header.Set("Cache-Control", "no-store")
-	header.Set("X-Content-Type-Options", "nosniff")
+	header, body := content.render(r.Header.Get("Accept"))
+	for name, values := range header {
+		w.Header()[name] = values
+	}
+	w.WriteHeader(content.Status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body)
+	}
+}
+
+// render makes HTML for a browser, JSON for a program that asks for it, plain
+// text for a terminal.
+func (content *page) render(accept string) (http.Header, []byte) {
+	header := http.Header{"Cache-Control": {"no-store"}, "X-Content-Type-Options": {"nosniff"}}
+	for name, values := range content.Header {
+		header[name] = values
+	}
 	var body bytes.Buffer
-	accept := r.Header.Get("Accept")
 	switch {
 	case strings.Contains(accept, "text/html"):
 		header.Set("Content-Type", "text/html; charset=utf-8")
@@ -187,19 +189,16 @@ func writePage(w http.ResponseWriter, r *http.Request, content page) {
 		header.Set("Content-Type", "text/plain; charset=utf-8")
 		content.text(&body)
 	}
-	w.WriteHeader(content.Status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(body.Bytes())
-	}
+	return header, body.Bytes()
 }
 
-func (content page) html(body *bytes.Buffer) {
+func (content *page) html(body *bytes.Buffer) {
 	t := template.Must(template.New("page").Parse(pageHTML))
 	_ = t.Execute(body, struct {
 		page
 		Style  template.CSS
 		Reason template.HTML
-	}{content, template.CSS(pageCSS), escape(content.Reason)})
+	}{*content, template.CSS(pageCSS), escape(content.Reason)})
 }
 
 // escape escapes text for the inside of an element. It leaves ">" alone, which
@@ -213,7 +212,7 @@ func styleHash() string {
 	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
 }
 
-func (content page) text(body *bytes.Buffer) {
+func (content *page) text(body *bytes.Buffer) {
 	fmt.Fprintf(body, "%d %s\n\n%s\n", content.Status, content.Title, content.Reason)
 	for _, f := range content.Facts {
 		fmt.Fprintf(body, "  %-12s %s\n", f.Name+":", f.Value)

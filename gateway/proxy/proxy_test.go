@@ -44,7 +44,7 @@ func start(t *testing.T, world *meshtest.World, policy *meshtest.Policy) *lab {
 	l := &lab{World: world, t: t, registry: prometheus.NewRegistry()}
 	l.Proxy = proxy.New(proxy.Config{
 		Catalog: world.Catalog, Dialer: world.Dialer("gateway", policy), Policy: policy,
-		Registerer: l.registry, ResponseHeaderTimeout: 500 * time.Millisecond,
+		Registerer: l.registry, Timeout: 2000 * time.Millisecond,
 	})
 	world.Run("gateway", l.Proxy.Run)
 	server := httptest.NewServer(l.Proxy)
@@ -510,16 +510,25 @@ func TestMalformedTagIsCountedAndListed(t *testing.T) {
 	if problems := l.Routes().Problems; len(problems) != 1 || problems[0].Service != "web" {
 		t.Fatalf("ignored tags = %+v", problems)
 	}
+	if n := l.metric(t, "sluice_gateway_ignored_tags_total"); n != 1 {
+		t.Fatalf("%v ignored tags are counted", n)
+	}
+}
+
+// metric returns the value of a counter or gauge without labels.
+func (l *lab) metric(t *testing.T, name string) float64 {
+	t.Helper()
 	families, err := l.registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, family := range families {
-		if family.GetName() == "sluice_gateway_ignored_tags_total" && family.GetMetric()[0].GetCounter().GetValue() == 1 {
-			return
+		if family.GetName() == name {
+			return family.GetMetric()[0].GetCounter().GetValue() + family.GetMetric()[0].GetGauge().GetValue()
 		}
 	}
-	t.Fatal("the ignored tag is not counted")
+	t.Fatalf("no metric %s", name)
+	return 0
 }
 
 func TestAdminPages(t *testing.T) {

@@ -1,0 +1,143 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/gateway/accesslog"
+	"sluice/gateway/acl"
+	"sluice/gateway/auth"
+	"sluice/gateway/balance"
+	"sluice/gateway/budget"
+	"sluice/gateway/route"
+	"sluice/gateway/tag"
+	"sluice/mesh"
+)
+
+const (
+	// defaultTimeout is how long a request may wait for the head of its answer.
+	defaultTimeout = 30 * time.Second
+	// defaultRetries is how many further attempts a request may get.
+	defaultRetries = 2
+	// maxRetries bounds what a tag may ask for.
+	maxRetries = 8
+)
+
+// Catalog names the healthy instances of every service that declares routes.
+type Catalog interface {
+	// Services returns the newest snapshot; the caller does not change it.
+	Services() map[string][]mesh.Instance
+	// Changed returns a channel that is closed when Services starts to return
+	// something else than it does now.
+	Changed() <-chan struct{}
+}
+
+// Dialer makes mesh connections. *mesh.Dialer is one.
+type Dialer interface {
+	DialInstance(ctx context.Context, instance mesh.Instance) (*mesh.Conn, error)
+}
+
+// Overrides are the operator's changes to what the catalog declares.
+type Overrides interface {
+	// Rules returns the newest; nil is none. They are compared by ==.
+	Rules() route.Rules
+	// Changed returns a channel that is closed when Rules starts to return
+	// something else than it does now.
+	Changed() <-chan struct{}
+}
+
+// Config is what a Proxy works with.
+type Config struct {
+	// Source is the service that the proxy dials as; "" is "gateway".
+	Source string
+	// Prefix marks route tags; "" is route.DefaultPrefix.
+	Prefix string
+	// Datacenter is the gateway's own: what $DC stands for, and the first in which
+	// instances are looked for.
+	Datacenter string
+	// Datacenters are the others, in order of preference.
+	Datacenters []string
+	// Catalog and Dialer are required.
+	Catalog Catalog
+	Dialer  Dialer
+	// Overrides may be nil.
+	Overrides Overrides
+	// Credentials, if given, are watched: after a rotation, connections that were
+	// made with the old leaf serve nobody new. Policy and they are looked at on each
+	// change of Policy and every second.
+	Credentials mesh.CredentialSource
+	// Policy supplies the intentions of Source as source; nil leaves every
+	// verdict to the destination.
+	Policy mesh.PolicySource
+	// AllowPlain lets tags and overrides name instances that are called without
+	// Connect: nobody proves who they are, and no intention is asked.
+	AllowPlain bool
+	// Trusted are the proxies whose X-Forwarded-For is believed.
+	Trusted acl.Networks
+	// Auth checks credentials for routes with auth=; nil lets nobody in there.
+	Auth *auth.Guard
+	// Strategy is how instances are picked where the tag does not say; "" is p2c.
+	Strategy tag.Strategy
+	// Timeout bounds a request from its head to the head of its answer, all
+	// attempts together; 0 is 30 s.
+	Timeout time.Duration
+	// Retries is how many further attempts a request may get; 0 is 2, negative none.
+	Retries int
+	// Budget bounds retries and hedges of each route.
+	Budget budget.Config
+	// Ejection says when a failing instance is left out.
+	Ejection balance.Ejection
+	// SlowStart is how long a new instance's share grows; 0 is 10 s, negative none.
+	SlowStart time.Duration
+	// MaxConn bounds the requests in flight to one instance; 0 is no bound.
+	MaxConn int
+	// ServedBy adds X-Served-By and X-Served-Dc to answers.
+	ServedBy bool
+	// Logger gets one line per request that fails; nil is silent.
+	Logger *slog.Logger
+	// Access gets an entry per request; may be nil.
+	Access *accesslog.Log
+	// Registerer receives the metrics; nil keeps them to the proxy.
+	Registerer prometheus.Registerer
+	// Now tells the time; nil is time.Now.
+	Now func() time.Time
+}
+
+func (cfg Config) withDefaults() Config {
+	cfg.Source = cmp.Or(cfg.Source, "gateway")
+	cfg.Prefix = cmp.Or(cfg.Prefix, route.DefaultPrefix)
+	cfg.Timeout = cmp.Or(cfg.Timeout, defaultTimeout)
+	cfg.Retries = min(max(cmp.Or(cfg.Retries, defaultRetries), 0), maxRetries)
+	cfg.Strategy = cmp.Or(cfg.Strategy, tag.P2C)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return cfg
+}
+
+// supported refuses what the proxy would not do for a route.
+func (cfg Config) supported(r tag.Route) error {
+	o := &r.Options
+	switch {
+	case o.Plain && !cfg.AllowPlain:
+		return errors.New("it is called without Connect, which -allow-plain would have to permit")
+	case o.Auth != "" && cfg.Auth == nil:
+		return fmt.Errorf("auth: no scheme %q is configured", o.Auth)
+	case o.Retries > maxRetries:
+		return fmt.Errorf("retry: %d, want at most %d", o.Retries, maxRetries)
+	}
+	return nil
+}
+
+// Check returns why the proxy cannot serve what a tag or an override asks for, or
+// nil.
+func (cfg Config) Check(r tag.Route) error { return cfg.withDefaults().supported(r) }

@@ -1,0 +1,198 @@
+package proxy
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"sluice/gateway/acl"
+	"sluice/gateway/balance"
+	"sluice/gateway/retry"
+	"sluice/gateway/route"
+	"sluice/gateway/tag"
+)
+
+// ask is what a request asks for, as far as it decides where it goes. Its strings
+// may point into a buffer: they hold as long as the exchange.
+type ask struct {
+	method, host string
+	// raw is the path as it came, path the same decoded, query what follows "?".
+	raw, path, query string
+	hasQuery         bool
+	// peer is who has connected, client who has asked: another one behind a trusted
+	// proxy. The zero Addr is somebody unknown.
+	peer, client netip.Addr
+	tls          bool
+	hasBody      bool
+}
+
+// exchange is one request on its way through the proxy.
+type exchange struct {
+	ask
+	id      string
+	started time.Time
+	state   *snapshot
+	plan    *plan
+	user    string
+	hash    uint64
+	// wants is the instance that a cookie names.
+	wants string
+
+	// answering is called when the head of the answer is there.
+	answering func() bool
+
+	// What happened.
+	attempts []attempt
+	tried    []*balance.Endpoint
+	answered *member
+	err      error
+	room     [3]attempt
+	rooms    [3]*balance.Endpoint
+}
+
+// attempt is one try at one instance, for the log and for explanations.
+type attempt struct {
+	member  *member
+	outcome balance.Outcome
+	reason  retry.Reason
+	began   time.Time
+	took    time.Duration
+	hedge   bool
+	err     error
+}
+
+func (x *exchange) begin(id string, now time.Time) {
+	x.id, x.started = id, now
+	x.attempts, x.tried = x.room[:0], x.rooms[:0]
+}
+
+// admit decides whether and by which plan a request is served. A page is the
+// answer of the gateway itself. authorization is the value of the only
+// Authorization header, "" if there is none or more.
+func (p *Proxy) admit(ctx context.Context, x *exchange, authorization string) *page {
+	x.state = p.state.Load()
+	if x.path == "" || x.path[0] != '/' || x.method == http.MethodConnect || route.HasDotSegment(x.path) {
+		return pageBadRequest(&x.ask)
+	}
+	matched, ok := x.state.table.Lookup(x.host, x.path)
+	if x.ambiguous(matched) {
+		return pageAmbiguous(&x.ask)
+	}
+	if !ok {
+		return pageNoRoute(&x.ask, p.cfg.Prefix)
+	}
+	x.plan = x.state.plans[matched]
+	if x.plan.closed != "" {
+		return pageClosed(x.plan)
+	}
+	for _, list := range x.plan.lists {
+		if verdict := list.Check(x.client); !verdict.Allowed() {
+			return pageRefused(x.plan, verdict)
+		}
+	}
+	if answer := p.authenticate(ctx, x, authorization); answer != nil {
+		return answer
+	}
+	x.plan.budget.Request(x.started)
+	if x.plan.options.RedirectCode != 0 {
+		return pageRedirect(x)
+	}
+	return nil
+}
+
+// ambiguous reports whether the path has empty segments and leads elsewhere
+// without them: many services take /a//b for /a/b, and would serve under one
+// route what another one guards.
+func (x *exchange) ambiguous(matched *route.Route) bool {
+	if !strings.Contains(x.path, "//") {
+		return false
+	}
+	merged := x.path
+	for strings.Contains(merged, "//") {
+		merged = strings.ReplaceAll(merged, "//", "/")
+	}
+	other, _ := x.state.table.Lookup(x.host, merged)
+	return other != matched
+}
+
+// authenticate checks the credentials for every scheme of the route.
+func (p *Proxy) authenticate(ctx context.Context, x *exchange, authorization string) *page {
+	for _, scheme := range x.plan.schemes {
+		if p.cfg.Auth == nil {
+			return pageClosed(&plan{name: x.plan.name, closed: "no scheme of authentication is configured"})
+		}
+		verdict := p.cfg.Auth.Check(ctx, scheme, authorization)
+		if !verdict.Allowed() {
+			p.metrics.unauthorized.Inc()
+			return pageUnauthorized(x.plan, verdict)
+		}
+		x.user = verdict.User
+	}
+	return nil
+}
+
+// stick works out what ties the client to an instance. get returns a header of
+// the request, cookie the value of a cookie.
+func (x *exchange) stick(get, cookie func(string) string) {
+	switch x.plan.options.Sticky {
+	case tag.StickyIP:
+		x.hash = balance.Hash(x.client.String())
+	case tag.StickyHeader:
+		value := get(x.plan.options.StickyHeader)
+		if value == "" {
+			value = x.client.String()
+		}
+		x.hash = balance.Hash(value)
+	case tag.StickyCookie:
+		x.wants = cookie(x.plan.cookie)
+	}
+}
+
+// clientOf returns who has asked, behind the proxies that are trusted.
+func (p *Proxy) clientOf(peer netip.Addr, forwarded []string) netip.Addr {
+	if p.cfg.Trusted.Empty() {
+		return peer
+	}
+	return acl.Client(p.cfg.Trusted, peer, forwarded)
+}
+
+// target works out the path and query that an instance gets: the route's strip is
+// taken from the front, then its prepend put there. raw is still escaped.
+func (o rewriting) target(raw, path string) string {
+	if o.strip != "" && strings.HasPrefix(path, o.strip) {
+		raw = raw[escapedLength(raw, len(o.strip)):]
+		if raw == "" || raw[0] != '/' {
+			raw = "/" + raw
+		}
+	}
+	return o.prepend + raw
+}
+
+// rewriting is what a route changes of the path.
+type rewriting struct{ strip, prepend string }
+
+// escapedLength is how many bytes of raw hold its first n decoded bytes.
+func escapedLength(raw string, n int) int {
+	i := 0
+	for ; n > 0 && i < len(raw); n-- {
+		if raw[i] == '%' && i+2 < len(raw) {
+			i += 2
+		}
+		i++
+	}
+	return min(i, len(raw))
+}
+
+// hostFor is the Host that an instance gets.
+func (m *member) hostFor(x *exchange) string {
+	switch m.options.Host {
+	case "":
+		return x.host
+	case tag.HostOfUpstream:
+		return m.target.instance.Address
+	default:
+		return m.options.Host
+	}
+}

@@ -1,0 +1,140 @@
+package proxy
+
+import (
+	"sync"
+	"time"
+
+	"sluice/gateway/balance"
+)
+
+// historySize is how many of the last requests can be explained.
+const historySize = 1024
+
+// Trace is what became of one request.
+type Trace struct {
+	ID       string         `json:"id"`
+	At       time.Time      `json:"at"`
+	Took     time.Duration  `json:"took_ns"`
+	Method   string         `json:"method"`
+	Host     string         `json:"host"`
+	Path     string         `json:"path"`
+	Client   string         `json:"client"`
+	Status   int            `json:"status"`
+	Route    string         `json:"route,omitempty"`
+	Error    string         `json:"error,omitempty"`
+	Attempts []AttemptTrace `json:"attempts"`
+}
+
+// AttemptTrace is one attempt of a request.
+type AttemptTrace struct {
+	Service  string        `json:"service"`
+	Instance string        `json:"instance"`
+	Node     string        `json:"node"`
+	Address  string        `json:"address"`
+	Began    time.Duration `json:"began_ns"`
+	Took     time.Duration `json:"took_ns"`
+	Outcome  string        `json:"outcome"`
+	// Then says whether another attempt followed, and why or why not.
+	Then  string `json:"then,omitempty"`
+	Hedge bool   `json:"hedge,omitempty"`
+	Error string `json:"error,omitempty"`
+}
+
+// history keeps the last requests. What it keeps of one is copied only when it is
+// asked for, so that a request costs little.
+type history struct {
+	mu   sync.Mutex
+	next int
+	ring [historySize]record
+	// ids find a request by its ID.
+	ids map[string]int
+}
+
+// record holds strings of its own: those of an exchange may point into a buffer.
+type record struct {
+	id, method, host, path string
+	at                     time.Time
+	took                   time.Duration
+	client                 string
+	status                 int
+	plan                   *plan
+	err                    error
+	attempts               []attempt
+}
+
+func newHistory() *history { return &history{ids: make(map[string]int, historySize)} }
+
+// put takes a request that has ended.
+func (h *history) put(x *exchange, status int, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := &h.ring[h.next]
+	delete(h.ids, r.id)
+	h.ids[x.id] = h.next
+	h.next = (h.next + 1) % historySize
+	r.id, r.at, r.took, r.status, r.plan, r.err = x.id, x.started, now.Sub(x.started), status, x.plan, x.err
+	r.method, r.host, r.path, r.client = clone(x.method), clone(x.host), clone(x.path), x.client.String()
+	r.attempts = append(r.attempts[:0], x.attempts...)
+}
+
+// find returns what became of a request, if it is not too long ago.
+func (h *history) find(id string) (Trace, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	at, ok := h.ids[id]
+	if !ok {
+		return Trace{}, false
+	}
+	return h.ring[at].trace(), true
+}
+
+// last returns the newest n requests, the newest first.
+func (h *history) last(n int) []Trace {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := []Trace{}
+	for i := 1; i <= min(n, historySize); i++ {
+		r := &h.ring[(h.next-i+historySize)%historySize]
+		if r.id == "" {
+			break
+		}
+		list = append(list, r.trace())
+	}
+	return list
+}
+
+func (r *record) trace() Trace {
+	t := Trace{
+		ID: r.id, At: r.at, Took: r.took, Method: r.method, Host: r.host, Path: r.path, Client: r.client, Status: r.status,
+		Attempts: []AttemptTrace{},
+	}
+	if r.plan != nil {
+		t.Route = r.plan.name
+	}
+	if r.err != nil {
+		t.Error = r.err.Error()
+	}
+	for _, a := range r.attempts {
+		i := a.member.target.instance
+		trace := AttemptTrace{
+			Service: a.member.target.service, Instance: i.ServiceID, Node: i.Node, Address: i.Address,
+			Began: a.began.Sub(r.at), Took: a.took, Outcome: a.outcome.String(), Then: string(a.reason), Hedge: a.hedge,
+		}
+		if a.outcome == balance.Canceled && a.err == nil {
+			trace.Then = "another attempt was faster"
+		}
+		if a.err != nil {
+			trace.Error = a.err.Error()
+		}
+		t.Attempts = append(t.Attempts, trace)
+	}
+	return t
+}
+
+func clone(s string) string {
+	const longest = 512
+	return string([]byte(s[:min(len(s), longest)]))
+}
+
+// Trace returns what became of a recent request.
+func (p *Proxy) Trace(id string) (Trace, bool) { return p.recent.find(id) }

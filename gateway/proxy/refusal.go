@@ -1,0 +1,103 @@
+package proxy
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"sluice/gateway/acl"
+	"sluice/gateway/auth"
+)
+
+// What the gateway answers by itself before it looks for an instance.
+
+func pageBadRequest(a *ask) *page {
+	return &page{
+		Status: http.StatusBadRequest, Title: "Bad request",
+		Reason: fmt.Sprintf("The gateway does not carry %.20s requests for %.200q.", a.method, a.path),
+		Hint:   "The path must start with / and must not hold the segments . or .., and CONNECT is not supported.",
+	}
+}
+
+func pageAmbiguous(a *ask) *page {
+	return &page{
+		Status: http.StatusBadRequest, Title: "Ambiguous path",
+		Reason: fmt.Sprintf("The path %.200q has empty segments, and means another route without them.", a.path),
+		Hint:   "Ask for the path with single slashes.",
+	}
+}
+
+func pageNoRoute(a *ask, prefix string) *page {
+	return &page{
+		Status: http.StatusNotFound, Title: "No route",
+		Reason: fmt.Sprintf("No service takes the path %.200q.", a.path),
+		Facts:  []fact{{"host", fmt.Sprintf("%.200s", a.host)}},
+		Hint: "A route exists while a healthy Connect instance in Consul carries a tag like " +
+			prefix + "/path or " + prefix + "host/path.",
+	}
+}
+
+// pageClosed tells nothing of the reason, which is an operator's: the admin page
+// and the log have it.
+func pageClosed(pl *plan) *page {
+	return &page{
+		Status: http.StatusForbidden, Title: "The route is closed",
+		Reason: "A tag that was meant to restrict the route " + pl.name + " cannot be read, so nobody may use it.",
+		Hint:   "The gateway's admin page names the tag. See also:", Command: "gateway lint",
+	}
+}
+
+func pageRefused(pl *plan, verdict acl.Verdict) *page {
+	return &page{
+		Status: http.StatusForbidden, Title: "Not from here",
+		Reason: "Clients at this address may not use the route " + pl.name + ".",
+		Facts:  []fact{{"client", verdict.Client.String()}, {"why", verdict.String()}},
+		Hint:   "The route's tag says who may, with allow= or deny=.",
+	}
+}
+
+func pageUnauthorized(pl *plan, verdict auth.Verdict) *page {
+	answer := &page{
+		Status: http.StatusForbidden, Title: "No access",
+		Reason: "The route " + pl.name + " asks for credentials: " + verdict.Reason.String() + ".",
+		Header: http.Header{},
+	}
+	switch {
+	case verdict.Challenge != "":
+		answer.Status, answer.Title = http.StatusUnauthorized, "Who are you?"
+		answer.Header.Set("WWW-Authenticate", verdict.Challenge)
+	case verdict.Reason == auth.Busy:
+		answer.Status, answer.Title = http.StatusServiceUnavailable, "Too many log-ins at a time"
+		answer.Header.Set("Retry-After", "1")
+	}
+	return answer
+}
+
+// pageRedirect leads the client elsewhere. $path stands for the path and query of
+// the request, without what strip= takes away, and $host for its host.
+func pageRedirect(x *exchange) *page {
+	o := x.plan.options
+	path := rewriting{strip: o.Strip}.target(x.raw, x.path)
+	if x.hasQuery {
+		path += "?" + x.query
+	}
+	// A path that begins with two slashes would be another host.
+	path = "/" + strings.TrimLeft(path, "/\\")
+	location := strings.NewReplacer("$path", path, "$host", safeHost(x.host)).Replace(o.RedirectURL)
+	if strings.Contains(o.RedirectURL, "/$path") {
+		location = strings.NewReplacer("/$path", path, "$host", safeHost(x.host)).Replace(o.RedirectURL)
+	}
+	return &page{
+		Status: o.RedirectCode, Title: "Elsewhere", Reason: "What you ask for is at " + location,
+		Header: http.Header{"Location": {location}},
+	}
+}
+
+// safeHost is the host of a request as a part of a URL.
+func safeHost(host string) string {
+	if parsed, err := url.Parse("http://" + host + "/"); err != nil || parsed.Host != host || strings.ContainsAny(host, "@/\\?#\"<> ") {
+		return ""
+	}
+	return host
+}

@@ -1,0 +1,289 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/gateway/retry"
+)
+
+// copyBuffer is the size of the pieces in which net/http copies bodies.
+const copyBuffer = 32 << 10
+
+// buffers is a pool for httputil.ReverseProxy, which allocates a buffer per
+// answer without one.
+type buffers struct{ pool sync.Pool }
+
+func (b *buffers) Get() []byte {
+	if buffer, ok := b.pool.Get().(*[]byte); ok {
+		return *buffer
+	}
+	return make([]byte, copyBuffer)
+}
+
+func (b *buffers) Put(buffer []byte) { b.pool.Put(&buffer) }
+
+type exchangeKey struct{}
+
+func exchangeOf(ctx context.Context) *exchange {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	return x
+}
+
+// ServeHTTP routes the request and carries it, or answers with a page that says
+// why not.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := new(exchange)
+	x.begin(rand.Text(), p.now())
+	x.ask = p.askOf(r)
+	recorder := &statusRecorder{ResponseWriter: w}
+	// Deferred, so that a response that was cut half-way is counted too.
+	defer func() {
+		p.account(x, stdHead{r}, ending{recorder.status, counted(r.Body), recorder.written, p.now()})
+	}()
+	r.Body = countBody(r.Body)
+
+	recorder.Header().Set("X-Request-Id", x.id)
+	if answer := p.admit(r.Context(), x, single(r.Header["Authorization"])); answer != nil {
+		answer.write(recorder, r)
+		return
+	}
+	x.stick(r.Header.Get, func(name string) string { return cookieOf(r, name) })
+	ctx, cancel := context.WithCancelCause(context.WithValue(r.Context(), exchangeKey{}, x))
+	defer cancel(nil)
+	// The time is for the head of the answer; its body may take longer.
+	timer := time.AfterFunc(x.plan.timeout, func() { cancel(errTimeout) })
+	x.answering = timer.Stop
+	defer timer.Stop()
+	p.reverse.ServeHTTP(recorder, r.WithContext(ctx))
+}
+
+func (p *Proxy) askOf(r *http.Request) ask {
+	a := ask{
+		method: r.Method, host: r.Host, raw: rawPath(r), path: r.URL.Path, query: r.URL.RawQuery,
+		hasQuery: r.URL.RawQuery != "" || r.URL.ForceQuery, tls: r.TLS != nil,
+		hasBody: r.Body != nil && r.Body != http.NoBody,
+	}
+	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		a.peer = peer.Addr().Unmap()
+	}
+	a.client = p.clientOf(a.peer, r.Header["X-Forwarded-For"])
+	return a
+}
+
+// rawPath is the path as it came.
+func rawPath(r *http.Request) string {
+	if strings.HasPrefix(r.RequestURI, "/") {
+		raw, _, _ := strings.Cut(r.RequestURI, "?")
+		return raw
+	}
+	return r.URL.EscapedPath()
+}
+
+func single(values []string) string {
+	if len(values) == 1 {
+		return values[0]
+	}
+	return ""
+}
+
+func cookieOf(r *http.Request, name string) string {
+	if cookie, err := r.Cookie(name); err == nil {
+		return cookie.Value
+	}
+	return ""
+}
+
+// roundTripper carries one request of net/http to one of its instances.
+type roundTripper struct{ p *Proxy }
+
+// RoundTrip implements http.RoundTripper.
+func (rt roundTripper) RoundTrip(request *http.Request) (*http.Response, error) {
+	x := exchangeOf(request.Context())
+	c := &stdCarrier{x: x, request: request, body: holdBody(request)}
+	done, err := carry[*http.Response](request.Context(), rt.p, x, c)
+	if err != nil {
+		return nil, err
+	}
+	x.answering()
+	response := done.answer
+	response.Body = endWith(response.Body, done.end)
+	return response, nil
+}
+
+// stdCarrier sends a request through net/http.
+type stdCarrier struct {
+	x       *exchange
+	request *http.Request
+	body    *heldBody
+}
+
+func (c *stdCarrier) spent() bool { return !c.body.empty && c.body.used.Load() }
+
+func (c *stdCarrier) drop(response *http.Response) { _ = response.Body.Close() }
+
+func (c *stdCarrier) send(ctx context.Context, m *member) sent[*http.Response] {
+	var answered atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: func() { answered.Store(true) }})
+	request := c.request.WithContext(ctx)
+	aim(request, c.x, m)
+	response, err := m.wire.std.Load().RoundTrip(request)
+	switch {
+	case err == nil:
+		return sent[*http.Response]{answer: response, status: response.StatusCode}
+	case unsent(err):
+		return sent[*http.Response]{progress: retry.Unsent, err: err}
+	case answered.Load():
+		return sent[*http.Response]{progress: retry.Answered, err: err}
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	return sent[*http.Response]{progress: retry.Sent, err: err}
+}
+
+// aim makes a request what the route wants its instance to get.
+func aim(request *http.Request, x *exchange, m *member) {
+	target := *request.URL
+	target.Scheme, target.Host = m.wire.manner.scheme(), m.target.instance.Address
+	raw := rewriting{m.options.Strip, m.options.Prepend}.target(x.raw, x.path)
+	if strings.HasPrefix(raw, "//") { // Opaque would make it the name of a host
+		target.RawPath = raw
+		target.Path, _ = url.PathUnescape(raw)
+	} else {
+		target.Opaque = raw // exactly these bytes
+	}
+	request.URL = &target
+	request.Host = m.hostFor(x)
+}
+
+// heldBody is a request's body that survives a failed attempt: closing it does
+// nothing (the server closes the real one when the handler ends), and it knows
+// whether anything has been read from it.
+type heldBody struct {
+	reader io.Reader
+	empty  bool
+	used   atomic.Bool
+}
+
+// holdBody replaces the request's body, so that it can be sent again while
+// nothing of it has been read.
+func holdBody(request *http.Request) *heldBody {
+	if request.Body == nil || request.Body == http.NoBody {
+		return &heldBody{empty: true}
+	}
+	body := &heldBody{reader: request.Body}
+	request.Body = body
+	request.GetBody = nil // net/http must not send it again by itself
+	return body
+}
+
+func (b *heldBody) Read(p []byte) (int, error) {
+	b.used.Store(true)
+	return b.reader.Read(p)
+}
+
+func (b *heldBody) Close() error { return nil }
+
+// endWith calls end once when the body is closed.
+func endWith(body io.ReadCloser, end func()) io.ReadCloser {
+	tracked := &trackedBody{ReadCloser: body, done: sync.OnceFunc(end)}
+	if w, ok := body.(io.ReadWriteCloser); ok {
+		return &trackedUpgrade{trackedBody: tracked, Writer: w} // a switched protocol
+	}
+	return tracked
+}
+
+type trackedBody struct {
+	io.ReadCloser
+	done func()
+}
+
+func (b *trackedBody) Close() error {
+	defer b.done()
+	return b.ReadCloser.Close()
+}
+
+type trackedUpgrade struct {
+	*trackedBody
+	io.Writer
+}
+
+// countedBody counts what was read of a client's body.
+type countedBody struct {
+	io.ReadCloser
+	n int64
+}
+
+func countBody(body io.ReadCloser) io.ReadCloser {
+	if body == nil || body == http.NoBody {
+		return body
+	}
+	return &countedBody{ReadCloser: body}
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.n += int64(n)
+	return n, err
+}
+
+func counted(body io.ReadCloser) int64 {
+	if c, ok := body.(*countedBody); ok {
+		return c.n
+	}
+	return 0
+}
+
+// statusRecorder remembers the status and the length of a response. Unwrap keeps
+// streaming and upgrades possible.
+type statusRecorder struct {
+	http.ResponseWriter
+	status  int
+	written int64
+}
+
+func (w *statusRecorder) WriteHeader(status int) {
+	if w.status == 0 || w.status < 200 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusRecorder) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(b)
+	w.written += int64(n)
+	return n, err
+}
+
+func (w *statusRecorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// localPort is the port that the client has connected to.
+func localPort(r *http.Request) string {
+	address, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok {
+		return "80"
+	}
+	if t, ok := address.(*net.TCPAddr); ok {
+		return strconv.Itoa(t.Port)
+	}
+	_, port, err := net.SplitHostPort(address.String())
+	if err != nil {
+		return "80"
+	}
+	return port
+}

@@ -1,0 +1,32 @@
+package proxy
+
+import (
+	"net/http"
+	"sync/atomic"
+)
+
+// wire is the connections to one instance in one manner.
+type wire struct {
+	manner manner
+	// std is replaced when the credentials are: connections of the old one that are
+	// in use finish, and then serve nobody else.
+	std  atomic.Pointer[http.Transport]
+	make func() *http.Transport
+}
+
+// wire returns the target's connections in a manner. Only Run calls it.
+func (p *Proxy) wire(t *target, m manner) *wire {
+	if w := t.wires[m]; w != nil {
+		return w
+	}
+	w := &wire{manner: m, make: func() *http.Transport { return p.transport(t.instance, m) }}
+	w.std.Store(w.make())
+	t.wires[m] = w
+	return w
+}
+
+// closeIdle closes what carries no request.
+func (w *wire) closeIdle() { w.std.Load().CloseIdleConnections() }
+
+// retire lets connections that exist serve what they carry, and no more.
+func (w *wire) retire() { w.std.Swap(w.make()).CloseIdleConnections() }
