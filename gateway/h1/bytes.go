@@ -63,6 +63,14 @@ func validText(b []byte) bool {
 	return all(b, text)
 }
 
+// ended reports whether a line that ends with LF ends with CRLF. CR CR LF is refused
+// here, and not with the rest of the line, because there may never be a rest: a peer
+// that takes it for an empty line waits for the answer.
+func ended(line []byte) bool {
+	n := len(line)
+	return n == 2 && line[0] == '\r' || n > 2 && line[n-2] == '\r' && line[0] != '\r'
+}
+
 // trim returns b without SP and HTAB around it.
 func trim(b []byte) []byte {
 	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {

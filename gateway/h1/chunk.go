@@ -251,7 +251,7 @@ func (r *Reader) trailerSection() error {
 		case i < 0:
 			r.scanned = len(data)
 			return errMore
-		case end-start < 2 || data[end-2] != '\r':
+		case !ended(data[start:end]):
 			return r.bad(400, "a line does not end with CRLF")
 		}
 		r.scanned = end

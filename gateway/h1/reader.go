@@ -163,7 +163,7 @@ func (r *Reader) scan() (done bool, err error) {
 			return false, r.bad(431, "the head is too large")
 		case i < 0:
 			return false, nil
-		case end-start < 2 || data[end-2] != '\r':
+		case !ended(data[start:end]):
 			return false, r.bad(400, "a line does not end with CRLF")
 		}
 		r.scanned = end
