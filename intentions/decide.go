@@ -171,6 +171,16 @@ func (s Set) Decide(source, destination string) Decision {
 	return d
 }
 
+// Allows reports what Decide would decide, and allocates nothing.
+func (s Set) Allows(source, destination string) bool {
+	for i := range s.rules {
+		if s.rules[i].Matches(source, destination) {
+			return s.rules[i].allows()
+		}
+	}
+	return s.Default() == Allow
+}
+
 // String says the verdict and what decided it, in one line, for example
 // "denied by intention web -> mongo-primary".
 func (d Decision) String() string {

@@ -84,6 +84,9 @@ func TestTheOrderOfRulesNeverChangesADecision(t *testing.T) {
 			if a, b := before.Decide(edge[0], edge[1]), after.Decide(edge[0], edge[1]); a.String() != b.String() {
 				t.Fatalf("%v: %s, shuffled %s", rules, a, b)
 			}
+			if decided := before.Decide(edge[0], edge[1]); decided.Allowed != before.Allows(edge[0], edge[1]) {
+				t.Fatalf("%v: %s, but Allows says %v", rules, decided, !decided.Allowed)
+			}
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"sluice/identity"
@@ -198,6 +199,16 @@ func (c *Conn) SetReadDeadline(t time.Time) error { return c.tls.SetReadDeadline
 
 // SetWriteDeadline sets the deadline of Write.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.tls.SetWriteDeadline(t) }
+
+// SyscallConn gives the TCP connection below, to look whether anything has come
+// on it. What is read from it or written to it breaks the connection.
+func (c *Conn) SyscallConn() (syscall.RawConn, error) {
+	raw, ok := c.raw.(syscall.Conn)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return raw.SyscallConn()
+}
 
 // Peer returns the identity at the other end.
 func (c *Conn) Peer() identity.ID {

@@ -100,7 +100,7 @@ func flagsOf(err error) accesslog.Flags {
 		return accesslog.Overflow
 	case errors.Is(err, mesh.ErrNoInstance):
 		return accesslog.NoHealthy
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, context.Canceled), errors.Is(err, errClientGone), clientsFault(err):
 		return accesslog.ClientGone
 	case isTimeout(err):
 		return accesslog.UpstreamTimeout

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sluice/gateway/balance"
+	"sluice/gateway/h1"
 	"sluice/gateway/retry"
 	"sluice/mesh"
 )
@@ -193,7 +194,8 @@ func try[R any](ctx context.Context, p *Proxy, m *member, c carrier[R]) (sent[R]
 		}
 		answer = c.send(ctx, m)
 	}
-	if answer.err == nil || errors.Is(answer.err, mesh.ErrDenied) || ctx.Err() != nil {
+	if answer.err == nil || errors.Is(answer.err, mesh.ErrDenied) || ctx.Err() != nil ||
+		clientsFault(answer.err) || errors.Is(answer.err, errClientGone) {
 		return answer, wrap(m, answer.err)
 	}
 	return answer, wrap(m, p.explain(ctx, m, answer.err))
@@ -251,13 +253,19 @@ func outcomeOf(ctx context.Context, status int, err error) balance.Outcome {
 		return balance.Success
 	case errors.Is(err, mesh.ErrDenied), errors.Is(err, mesh.ErrWrongIdentity), errors.Is(err, mesh.ErrNotReady):
 		return balance.Policy
-	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), errTimeout):
+	case errors.Is(err, errClientGone), clientsFault(err), ctx.Err() != nil && !errors.Is(context.Cause(ctx), errTimeout):
 		return balance.Canceled
 	case unsent(err):
 		return balance.LocalFailure
 	default:
 		return balance.OriginFailure
 	}
+}
+
+// clientsFault reports whether the client's body could not be read.
+func clientsFault(err error) bool {
+	var read *h1.ReadError
+	return errors.As(err, &read)
 }
 
 // explain finds out whether a connection broke because the call is no longer

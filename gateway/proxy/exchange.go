@@ -41,7 +41,7 @@ type exchange struct {
 	wants string
 
 	// answering is called when the head of the answer is there.
-	answering func() bool
+	answering func()
 
 	// What happened.
 	attempts []attempt

@@ -297,11 +297,14 @@ func (p *Proxy) decide(service string) (intentions.Decision, bool) {
 
 // denied returns the refusal that our own snapshot holds, or nil.
 func (p *Proxy) denied(service string) error {
-	decision, known := p.decide(service)
-	if !known || decision.Allowed {
+	if p.cfg.Policy == nil {
 		return nil
 	}
-	return &mesh.DeniedError{Decision: decision, By: mesh.BySource}
+	policy, known := p.cfg.Policy.Policy()
+	if !known || policy.Set.Allows(p.cfg.Source, service) {
+		return nil
+	}
+	return &mesh.DeniedError{Decision: policy.Set.Decide(p.cfg.Source, service), By: mesh.BySource}
 }
 
 func (p *Proxy) closeAll() {

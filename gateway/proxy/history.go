@@ -138,3 +138,6 @@ func clone(s string) string {
 
 // Trace returns what became of a recent request.
 func (p *Proxy) Trace(id string) (Trace, bool) { return p.recent.find(id) }
+
+// Recent returns the newest n requests, the newest first; at most 1024.
+func (p *Proxy) Recent(n int) []Trace { return p.recent.last(n) }

@@ -3,7 +3,6 @@ package proxy_test
 import (
 	"context"
 	"net/http"
-	"net/http/httptest"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -34,9 +33,7 @@ func with(t *testing.T, world *meshtest.World, cfg proxy.Config) *lab {
 	cfg.Registerer = registry
 	l := &lab{World: world, Proxy: proxy.New(cfg), t: t, registry: registry}
 	world.Run("gateway", l.Proxy.Run)
-	server := httptest.NewServer(l.Proxy)
-	t.Cleanup(server.Close)
-	l.url, l.client = server.URL, server.Client()
+	l.connect(t)
 	meshtest.Wait(t, "the route is there", func() bool { return len(l.Table().Routes()) > 0 })
 	return l
 }

@@ -32,12 +32,13 @@ type Proxy struct {
 	reverse *httputil.ReverseProxy
 	state   atomic.Pointer[snapshot]
 	recent  *history
+	ids     *ids
 }
 
 // New returns a Proxy for cfg.
 func New(cfg Config) *Proxy {
 	cfg = cfg.withDefaults()
-	p := &Proxy{cfg: cfg, log: cfg.Logger, now: cfg.Now, metrics: newMetrics(cfg.Registerer), recent: newHistory()}
+	p := &Proxy{cfg: cfg, log: cfg.Logger, now: cfg.Now, metrics: newMetrics(cfg.Registerer), recent: newHistory(), ids: newIDs()}
 	p.state.Store(&snapshot{table: route.New(route.Config{}), plans: map[*route.Route]*plan{}})
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:        rewrite,
@@ -106,10 +107,7 @@ func (p *Proxy) stampResponse(r *http.Response) error {
 	x := exchangeOf(r.Request.Context())
 	r.Header.Del("X-Request-Id") // ServeHTTP has set ours
 	if x.plan.cookie != "" && x.answered.token != x.wants {
-		cookie := http.Cookie{
-			Name: x.plan.cookie, Value: x.answered.token, Path: "/", HttpOnly: true, Secure: x.tls, SameSite: http.SameSiteLaxMode,
-		}
-		r.Header.Add("Set-Cookie", cookie.String())
+		r.Header.Add("Set-Cookie", stickyCookie(x).String())
 	}
 	if p.cfg.ServedBy {
 		r.Header.Set("X-Served-By", x.answered.target.instance.ServiceID)

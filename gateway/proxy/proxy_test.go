@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,7 +10,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,11 +22,64 @@ import (
 	"go.uber.org/goleak"
 
 	"sluice/gateway/proxy"
+	"sluice/gateway/tcp"
 	"sluice/internal/meshtest"
 	"sluice/mesh"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// codec is which of the two the tests go through: the gateway's own, or "std".
+const codec = "SLUICE_TEST_CODEC"
+
+// TestAllOfThisHoldsWithNetHTTPToo runs the tests of the package once more.
+func TestAllOfThisHoldsWithNetHTTPToo(t *testing.T) {
+	if os.Getenv(codec) != "" {
+		t.Skip("this is the second time")
+	}
+	again := exec.CommandContext(t.Context(), os.Args[0], "-test.count=1", "-test.timeout=5m")
+	again.Env = append(os.Environ(), codec+"=std")
+	if out, err := again.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// listen serves a gateway on a port of its own and returns its URL.
+func listen(t *testing.T, p *proxy.Proxy) string {
+	t.Helper()
+	if os.Getenv(codec) == "std" {
+		server := httptest.NewServer(p)
+		t.Cleanup(server.Close)
+		return server.URL
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	handoff := tcp.NewHandoff(listener.Addr())
+	fallback := &http.Server{Handler: p, ReadHeaderTimeout: time.Second}
+	own := p.Own(proxy.OwnConfig{Fallback: func(c net.Conn) { handoff.Give(c) }})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = fallback.Serve(handoff) })
+	running.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() { own.Serve(ctx, conn, proxy.Connection{}) })
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		_ = listener.Close()
+		_ = fallback.Close()
+		_ = handoff.Close()
+		running.Wait()
+	})
+	return "http://" + listener.Addr().String()
+}
 
 // lab is a gateway in front of a world.
 type lab struct {
@@ -47,9 +104,7 @@ func start(t *testing.T, world *meshtest.World, policy *meshtest.Policy) *lab {
 		Registerer: l.registry, Timeout: 2000 * time.Millisecond,
 	})
 	world.Run("gateway", l.Proxy.Run)
-	server := httptest.NewServer(l.Proxy)
-	t.Cleanup(server.Close)
-	l.url, l.client = server.URL, server.Client()
+	l.connect(t)
 	l.client.Timeout = 10 * time.Second
 	want := 0
 	for _, instances := range world.Catalog.Services() {
@@ -59,6 +114,15 @@ func start(t *testing.T, world *meshtest.World, policy *meshtest.Policy) *lab {
 	}
 	meshtest.Wait(t, "the gateway has read the catalog", func() bool { return len(l.Table().Routes()) >= want })
 	return l
+}
+
+// connect makes the gateway reachable, and a client for it.
+func (l *lab) connect(t *testing.T) {
+	t.Helper()
+	l.url = listen(t, l.Proxy)
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	l.client = &http.Client{Transport: transport, Timeout: 20 * time.Second}
 }
 
 type answer struct {
@@ -223,6 +287,7 @@ func TestDestinationThatLearnsOfADenyFirstIsBelieved(t *testing.T) {
 		t.Fatalf("before: %d %q", got.status, got.body)
 	}
 	world.Policy.Set(meshtest.Deny("gateway", "web"))
+	meshtest.Wait(t, "the destination enforces the deny", func() bool { return l.get("/web").status != 200 })
 	for _, method := range []string{"GET", "POST"} {
 		body := ""
 		if method == "POST" {

@@ -8,6 +8,7 @@ import (
 
 	"sluice/gateway/acl"
 	"sluice/gateway/auth"
+	"sluice/gateway/h1"
 )
 
 // What the gateway answers by itself before it looks for an instance.
@@ -17,6 +18,13 @@ func pageBadRequest(a *ask) *page {
 		Status: http.StatusBadRequest, Title: "Bad request",
 		Reason: fmt.Sprintf("The gateway does not carry %.20s requests for %.200q.", a.method, a.path),
 		Hint:   "The path must start with / and must not hold the segments . or .., and CONNECT is not supported.",
+	}
+}
+
+// pageRefusedBody answers a body that breaks its framing. Nothing of it is shown.
+func pageRefusedBody(refused *h1.Error) *page {
+	return &page{
+		Status: refused.Status, Title: http.StatusText(refused.Status), Reason: "The body of the request is refused: " + refused.Reason + ".",
 	}
 }
 

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/rand"
 	"io"
 	"net"
 	"net/http"
@@ -45,14 +44,15 @@ func exchangeOf(ctx context.Context) *exchange {
 // why not.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := new(exchange)
-	x.begin(rand.Text(), p.now())
+	x.begin(p.newID(), p.now())
 	x.ask = p.askOf(r)
 	recorder := &statusRecorder{ResponseWriter: w}
 	// Deferred, so that a response that was cut half-way is counted too.
 	defer func() {
 		p.account(x, stdHead{r}, ending{recorder.status, counted(r.Body), recorder.written, p.now()})
 	}()
-	r.Body = countBody(r.Body)
+	body := countBody(r.Body)
+	r.Body = body
 
 	recorder.Header().Set("X-Request-Id", x.id)
 	if answer := p.admit(r.Context(), x, single(r.Header["Authorization"])); answer != nil {
@@ -62,11 +62,42 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.stick(r.Header.Get, func(name string) string { return cookieOf(r, name) })
 	ctx, cancel := context.WithCancelCause(context.WithValue(r.Context(), exchangeKey{}, x))
 	defer cancel(nil)
-	// The time is for the head of the answer; its body may take longer.
-	timer := time.AfterFunc(x.plan.timeout, func() { cancel(errTimeout) })
-	x.answering = timer.Stop
-	defer timer.Stop()
+	clock := startClock(x.plan.timeout, func() { cancel(errTimeout) })
+	defer clock.stop()
+	x.answering = clock.stop
+	if c, ok := body.(*countedBody); ok {
+		c.moved = clock.restart
+	}
 	p.reverse.ServeHTTP(recorder, r.WithContext(ctx))
+}
+
+// clock bounds the time until the head of an answer. It begins anew with each
+// piece of the request's body, and ends with the answer, whose body may take
+// longer.
+type clock struct {
+	mu      sync.Mutex
+	timer   *time.Timer
+	timeout time.Duration
+	stopped bool
+}
+
+func startClock(timeout time.Duration, over func()) *clock {
+	return &clock{timer: time.AfterFunc(timeout, over), timeout: timeout}
+}
+
+func (c *clock) restart() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.stopped {
+		c.timer.Reset(c.timeout)
+	}
+}
+
+func (c *clock) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopped = true
+	c.timer.Stop()
 }
 
 func (p *Proxy) askOf(r *http.Request) ask {
@@ -224,6 +255,8 @@ type trackedUpgrade struct {
 type countedBody struct {
 	io.ReadCloser
 	n int64
+	// moved is called for each piece: the time for an answer counts from the last.
+	moved func()
 }
 
 func countBody(body io.ReadCloser) io.ReadCloser {
@@ -236,6 +269,9 @@ func countBody(body io.ReadCloser) io.ReadCloser {
 func (b *countedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.n += int64(n)
+	if b.moved != nil && n > 0 {
+		b.moved()
+	}
 	return n, err
 }
 

@@ -5,13 +5,14 @@ import (
 	"sync/atomic"
 )
 
-// wire is the connections to one instance in one manner.
+// wire is the connections to one instance in one manner: a set for each codec.
 type wire struct {
 	manner manner
 	// std is replaced when the credentials are: connections of the old one that are
 	// in use finish, and then serve nobody else.
 	std  atomic.Pointer[http.Transport]
 	make func() *http.Transport
+	own  idle
 }
 
 // wire returns the target's connections in a manner. Only Run calls it.
@@ -26,7 +27,13 @@ func (p *Proxy) wire(t *target, m manner) *wire {
 }
 
 // closeIdle closes what carries no request.
-func (w *wire) closeIdle() { w.std.Load().CloseIdleConnections() }
+func (w *wire) closeIdle() {
+	w.std.Load().CloseIdleConnections()
+	w.own.clear(false)
+}
 
 // retire lets connections that exist serve what they carry, and no more.
-func (w *wire) retire() { w.std.Swap(w.make()).CloseIdleConnections() }
+func (w *wire) retire() {
+	w.std.Swap(w.make()).CloseIdleConnections()
+	w.own.clear(true)
+}

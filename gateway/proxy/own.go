@@ -1,0 +1,374 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"sluice/gateway/h1"
+)
+
+// OwnConfig is how connections are served with the gateway's own codec. Zero
+// fields have the defaults that are named.
+type OwnConfig struct {
+	Limits h1.Limits
+	// Header is how long a request's head may take, 10 s; Idle how long a connection
+	// may wait for the next request, 90 s; BodyIdle how long a body may pause in
+	// either direction, 60 s; Write how long a client may take no bytes, 60 s.
+	Header, Idle, BodyIdle, Write time.Duration
+	// Fallback serves connections whose request needs net/http, such as a WebSocket,
+	// with that request and what follows. It owns them. nil refuses such requests.
+	Fallback func(net.Conn)
+}
+
+// Own serves HTTP/1.1 connections with the gateway's own codec: one goroutine per
+// connection, heads read in place, and bodies copied once.
+type Own struct {
+	p    *Proxy
+	cfg  OwnConfig
+	pool *h1.Pool
+}
+
+// Own returns a server that shares the proxy's routes.
+func (p *Proxy) Own(cfg OwnConfig) *Own {
+	cfg.Header = cmp.Or(cfg.Header, 10*time.Second)
+	cfg.Idle = cmp.Or(cfg.Idle, 90*time.Second)
+	cfg.BodyIdle = cmp.Or(cfg.BodyIdle, time.Minute)
+	cfg.Write = cmp.Or(cfg.Write, time.Minute)
+	return &Own{p: p, cfg: cfg, pool: h1.NewPool()}
+}
+
+// session is one client connection.
+type session struct {
+	p       *Proxy
+	own     *Own
+	conn    net.Conn
+	body    *client
+	reader  *h1.Reader
+	writer  *h1.Writer
+	request h1.Request
+	peer    netip.Addr
+	tls     bool
+	// forwarded are the fields that are the same for each request.
+	forwarded string
+	scratch   []byte
+	lines     []string
+
+	// Of the request in hand:
+	x       *exchange
+	ex      exchange
+	in, out int64
+	// closing is true if the connection ends with the answer, broken if it is of no
+	// use any more.
+	closing, broken bool
+	// busy is true from the first byte of a request to the end of its answer.
+	busy atomic.Bool
+}
+
+// Connection is what is known about a client's connection.
+type Connection struct {
+	// TLS is true if the client came over TLS.
+	TLS bool
+}
+
+// Serve serves one connection until it ends, or ctx does: then the request in hand
+// is answered. It closes the connection, unless it has passed it on.
+func (o *Own) Serve(ctx context.Context, conn net.Conn, info Connection) {
+	s := &session{p: o.p, own: o, conn: conn, tls: info.TLS}
+	s.body = &client{Conn: conn, write: o.cfg.Write}
+	s.reader, s.writer = o.pool.NewReader(s.body, o.cfg.Limits), o.pool.NewWriter(s.body)
+	if peer, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
+		s.peer = peer.Addr().Unmap()
+	}
+	port := "80"
+	if local, err := netip.ParseAddrPort(conn.LocalAddr().String()); err == nil {
+		port = strconv.Itoa(int(local.Port()))
+	}
+	s.forwarded = "X-Forwarded-Proto: " + (&exchange{ask: ask{tls: info.TLS}}).proto() + "\r\nX-Forwarded-Port: " + port + "\r\n"
+	stop := context.AfterFunc(ctx, func() {
+		if !s.busy.Load() {
+			_ = conn.SetReadDeadline(time.Unix(1, 0))
+		}
+	})
+	defer stop()
+	for s.next(ctx) {
+		if passed := s.serve(ctx); passed {
+			return
+		}
+		s.busy.Store(false)
+		if s.closing || s.broken || ctx.Err() != nil {
+			break
+		}
+	}
+	s.close()
+}
+
+// next waits for a request and reads its head. false is the end of the connection.
+func (s *session) next(ctx context.Context) bool {
+	s.body.patience = 0
+	if s.reader.Buffered() == 0 {
+		_ = s.conn.SetReadDeadline(time.Now().Add(s.own.cfg.Idle))
+		if ctx.Err() != nil {
+			return false // the end came before the deadline was moved
+		}
+		if err := s.reader.Wait(); err != nil {
+			return false
+		}
+	}
+	s.busy.Store(true)
+	_ = s.conn.SetReadDeadline(time.Now().Add(s.own.cfg.Header))
+	err := s.reader.ReadRequest(&s.request)
+	s.begin()
+	if err == nil {
+		return true
+	}
+	var refused *h1.Error
+	if errors.As(err, &refused) {
+		s.closing = true
+		s.x.err = err
+		_ = s.writePage(&page{Status: refused.Status, Title: http.StatusText(refused.Status), Reason: "The request is refused: " + refused.Reason + "."})
+		s.account(refused.Status)
+	}
+	return false
+}
+
+// begin makes everything ready for the request whose head was read.
+func (s *session) begin() {
+	s.x, s.ex = &s.ex, exchange{}
+	s.in, s.out, s.closing, s.broken = 0, 0, false, false
+	x, r := s.x, &s.request
+	x.begin(s.p.newID(), s.p.now())
+	x.ask = ask{
+		method: text(r.Method), host: text(r.Host), raw: text(r.Path), path: text(r.Path), query: text(r.Query), hasQuery: r.HasQuery,
+		peer: s.peer, client: s.peer, tls: s.tls, hasBody: r.Body.Kind == h1.Chunked || r.Body.Length > 0,
+	}
+	if strings.IndexByte(x.raw, '%') >= 0 {
+		x.path, _ = url.PathUnescape(x.raw) // the codec has looked at the escapes
+	}
+	if !s.p.cfg.Trusted.Empty() {
+		s.lines = s.lines[:0]
+		for i := range r.Fields {
+			if is(r.Fields[i].Name, "X-Forwarded-For") {
+				s.lines = append(s.lines, string(r.Fields[i].Value))
+			}
+		}
+		x.client = s.p.clientOf(s.peer, s.lines)
+	}
+	s.closing = !r.KeepAlive
+}
+
+// text is a string that shares the bytes of a buffer: it holds as long as they do.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// serve answers one request. passed means that the connection is another's now.
+func (s *session) serve(ctx context.Context) (passed bool) {
+	answer := s.p.admit(ctx, s.x, s.authorization())
+	if answer == nil && s.needsStd() {
+		if s.own.cfg.Fallback != nil {
+			s.passOn()
+			return true
+		}
+		answer = &page{Status: http.StatusNotImplemented, Title: "Not supported", Reason: "This listener switches no protocols."}
+	}
+	if answer != nil {
+		s.refuse(answer)
+		return false
+	}
+	s.x.stick(func(name string) string { return string(s.request.Get(name)) }, s.cookie)
+	c := &ownCarrier{session: s, deadline: time.Now().Add(s.x.plan.timeout)}
+	done, err := carry[response](ctx, s.p, s.x, c)
+	s.closing = s.closing || ctx.Err() != nil
+	if err != nil {
+		s.fail(err, c.used)
+		return false
+	}
+	s.deliver(done)
+	return false
+}
+
+// needsStd reports whether the request is for net/http.
+func (s *session) needsStd() bool {
+	if s.request.Upgrade != nil {
+		return true
+	}
+	for i := range s.x.plan.members {
+		if s.x.plan.members[i].wire.manner.h2 {
+			return true
+		}
+	}
+	return false
+}
+
+// authorization returns the value of the only Authorization field.
+func (s *session) authorization() string {
+	value, n := "", 0
+	for i := range s.request.Fields {
+		if is(s.request.Fields[i].Name, "Authorization") {
+			value, n = string(s.request.Fields[i].Value), n+1
+		}
+	}
+	if n != 1 {
+		return ""
+	}
+	return value
+}
+
+func (s *session) cookie(name string) string {
+	for i := range s.request.Fields {
+		if f := &s.request.Fields[i]; is(f.Name, "Cookie") {
+			cookies, err := http.ParseCookie(string(f.Value))
+			for _, cookie := range cookies {
+				if err == nil && cookie.Name == name {
+					return cookie.Value
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// refuse answers with a page, before anything was read of the body.
+func (s *session) refuse(answer *page) {
+	// A client that waits for leave to send its body gets an answer instead.
+	if s.x.hasBody && s.request.Expect100 {
+		s.closing = true
+	}
+	if err := s.writePage(answer); err != nil {
+		s.broken = true
+	}
+	s.drain(false)
+	s.account(answer.Status)
+}
+
+// fail answers a request that nobody has answered.
+func (s *session) fail(err error, used bool) {
+	s.x.err = err
+	var read *h1.ReadError
+	var refused *h1.Error
+	answer := s.p.pageFor(s.x, err)
+	switch {
+	case errors.As(err, &read) && errors.As(err, &refused):
+		answer = pageRefusedBody(refused)
+		s.broken = true // where the next request begins is not known
+	case errors.As(err, &read) && isTimeout(err):
+		answer = &page{Status: http.StatusRequestTimeout, Title: "Request too slow", Reason: "The body of the request did not come in time."}
+		s.broken = true
+	case errors.As(err, &read), errors.Is(err, context.Canceled), errors.Is(err, errClientGone):
+		s.broken = true
+		s.account(0)
+		return
+	}
+	s.closing = s.closing || s.x.hasBody
+	if err := s.writePage(answer); err != nil {
+		s.broken = true
+	}
+	s.drain(used)
+	s.account(answer.Status)
+}
+
+// drainLimit is how much of a body is read that nobody wants, in bytes, to keep
+// the connection, or to let the client read the answer before it ends.
+const drainLimit = 256 << 10
+
+// drain reads what is left of the body.
+func (s *session) drain(used bool) {
+	if !s.x.hasBody || used || s.broken || s.request.Expect100 {
+		return
+	}
+	s.body.patience, s.body.armed = min(s.own.cfg.BodyIdle, time.Second), time.Time{}
+	if drained, err := s.reader.Discard(s.request.Body, drainLimit); err != nil || !drained {
+		s.broken = true
+	}
+}
+
+// deliver passes an answer on to the client.
+func (s *session) deliver(done carried[response]) {
+	up, sending := done.answer.conn, done.answer.upload
+	from := up.response.Body
+	to := from
+	if from.Kind == h1.UntilClose || from.Kind == h1.Chunked && s.request.Minor == 0 {
+		to = h1.Framing{Kind: h1.Chunked}
+		if s.request.Minor == 0 {
+			to.Kind, s.closing = h1.UntilClose, true
+		}
+	}
+	if sending != nil && !sending.over() {
+		s.closing = true // the answer came before the request was whole
+	}
+	s.writeAnswerHead(&up.response, to)
+	status := up.response.Status
+	up.patience, up.armed = s.own.cfg.BodyIdle, time.Time{}
+	n, err := up.reader.CopyBodyAs(s.writer, from, to.Kind, s.request.TETrailers)
+	s.out = n
+	if sending != nil {
+		sending.stop(s)
+		s.in = sending.n
+		s.broken = s.broken || sending.err != nil
+	}
+	if s.x.hasBody && sending == nil {
+		s.closing = true // the body was held back, and is not wanted
+	}
+	reusable := err == nil && up.response.KeepAlive && from.Kind != h1.UntilClose && (sending == nil || sending.err == nil) && up.reader.Buffered() == 0
+	if err != nil {
+		s.broken = true
+		s.x.err = s.blame(done.member, err)
+	}
+	if reusable {
+		done.member.wire.own.give(up, time.Now())
+	} else {
+		up.end()
+	}
+	done.end()
+	s.account(status)
+}
+
+// blame says who broke an answer that had begun.
+func (s *session) blame(m *member, err error) error {
+	var write *h1.WriteError
+	if errors.As(err, &write) {
+		return errClientGone
+	}
+	if m.mesh() {
+		if denied := s.p.denied(m.target.service); denied != nil {
+			return denied
+		}
+	}
+	return wrap(m, err)
+}
+
+// account ends the exchange.
+func (s *session) account(status int) {
+	s.p.account(s.x, ownHead{s}, ending{status, s.in, s.out, s.p.now()})
+}
+
+type ownHead struct{ *session }
+
+// Get returns a field of the request.
+func (h ownHead) Get(name string) string { return string(h.request.Get(name)) }
+
+func (h ownHead) protocol() string { return "HTTP/1." + strconv.Itoa(h.request.Minor) }
+
+// close ends the connection. After an answer that the client may not have read
+// yet, it is given a moment: a reset would take the answer from it.
+func (s *session) close() {
+	if half, ok := s.conn.(interface{ CloseWrite() error }); ok && s.closing && !s.broken && half.CloseWrite() == nil {
+		_ = s.conn.SetReadDeadline(time.Now().Add(lingerTime))
+		_, _ = io.CopyN(io.Discard, s.conn, drainLimit)
+	}
+	_ = s.conn.Close()
+	s.reader.Release()
+	s.writer.Release()
+}
+
+// lingerTime bounds the wait for a client's end after the last answer.
+const lingerTime = 500 * time.Millisecond

@@ -1,0 +1,181 @@
+package proxy
+
+import (
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sluice/gateway/h1"
+)
+
+// quietTime is how long a connection may have been idle and is used again without
+// a look whether its instance has ended it meanwhile.
+const quietTime = time.Millisecond
+
+// conn is a connection to an instance that speaks HTTP/1.1.
+type conn struct {
+	net.Conn
+	reader   *h1.Reader
+	writer   *h1.Writer
+	response h1.Response
+	// reused is true from the second request on.
+	reused bool
+	since  time.Time
+	era    uint64
+	// patience bounds the pause between two pieces of a body; 0 while a head is
+	// awaited, which has a deadline of its own.
+	patience time.Duration
+	armed    time.Time
+	// wrote is when the deadline for taking a piece of a body was moved, if uploading.
+	uploading time.Duration
+	wrote     time.Time
+}
+
+// Read reads what the instance sends. The deadline for the next piece of a body
+// is moved only now and then: that costs more than a read.
+func (c *conn) Read(p []byte) (int, error) {
+	if c.patience > 0 {
+		if now := time.Now(); now.Sub(c.armed) > c.patience/4 {
+			if err := c.SetReadDeadline(now.Add(c.patience)); err != nil {
+				return 0, err
+			}
+			c.armed = now
+		}
+	}
+	return c.Conn.Read(p)
+}
+
+// Write sends to the instance.
+func (c *conn) Write(p []byte) (int, error) {
+	if c.uploading > 0 {
+		if now := time.Now(); now.Sub(c.wrote) > c.uploading/4 {
+			if err := c.SetWriteDeadline(now.Add(c.uploading)); err != nil {
+				return 0, err
+			}
+			c.wrote = now
+		}
+	}
+	return c.Conn.Write(p)
+}
+
+// idle holds the connections of a wire that carry no request, the most recently
+// used last.
+type idle struct {
+	mu    sync.Mutex
+	conns []*conn
+	// era grows when the connections so far are to serve nobody new.
+	era uint64
+}
+
+// take returns a connection that can be used, or nil. A careful caller cannot
+// repeat his request if the connection turns out to be over.
+func (i *idle) take(now time.Time, careful bool) *conn {
+	for {
+		i.mu.Lock()
+		n := len(i.conns)
+		if n == 0 {
+			i.mu.Unlock()
+			return nil
+		}
+		c := i.conns[n-1]
+		i.conns[n-1] = nil
+		i.conns = i.conns[:n-1]
+		i.mu.Unlock()
+		if age := now.Sub(c.since); age < idleTime && (!careful && age < quietTime || quiet(c.Conn)) {
+			return c
+		}
+		c.end()
+	}
+}
+
+// give keeps a connection for the next request, or closes it.
+func (i *idle) give(c *conn, now time.Time) {
+	c.since, c.reused, c.patience, c.uploading = now, true, 0, 0
+	i.mu.Lock()
+	keep := c.era == i.era && len(i.conns) < idlePerTarget
+	var old *conn
+	if keep {
+		if len(i.conns) > 0 && now.Sub(i.conns[0].since) > idleTime {
+			old = i.conns[0]
+			i.conns = append(i.conns[:0], i.conns[1:]...)
+		}
+		i.conns = append(i.conns, c)
+	}
+	i.mu.Unlock()
+	if !keep {
+		c.end()
+	}
+	if old != nil {
+		old.end()
+	}
+}
+
+// clear closes all connections; with retire, those that carry a request close
+// after it.
+func (i *idle) clear(retire bool) {
+	i.mu.Lock()
+	conns := i.conns
+	i.conns = nil
+	if retire {
+		i.era++
+	}
+	i.mu.Unlock()
+	for _, c := range conns {
+		c.end()
+	}
+}
+
+func (i *idle) current() uint64 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.era
+}
+
+func (c *conn) end() {
+	// A farewell may block behind a peer that does not read; the deadline ends that.
+	_ = c.SetWriteDeadline(time.Now().Add(time.Second))
+	_ = c.Close()
+	c.reader.Release()
+	c.writer.Release()
+}
+
+// quiet reports whether nothing has come on an idle connection: neither an end
+// nor bytes that nobody asked for.
+func quiet(c net.Conn) bool {
+	_, err := peek(c)
+	return err == unix.EAGAIN
+}
+
+// gone reports whether the peer has ended the connection.
+func gone(c net.Conn) bool {
+	n, err := peek(c)
+	return err == nil && n == 0 || err != nil && err != unix.EAGAIN && err != errNoPeek
+}
+
+const errNoPeek = syscall.ENOTSUP
+
+// peek looks at one byte that has come, without waiting and without taking it.
+func peek(c net.Conn) (n int, err error) {
+	if wrapped, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = wrapped.NetConn()
+	}
+	source, ok := c.(syscall.Conn)
+	if !ok {
+		return 0, errNoPeek
+	}
+	raw, err := source.SyscallConn()
+	if err != nil {
+		return 0, errNoPeek
+	}
+	failed := raw.Control(func(fd uintptr) {
+		var one [1]byte
+		n, _, err = unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	})
+	if failed != nil {
+		return 0, failed
+	}
+	return n, err
+}

@@ -1,0 +1,317 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"sluice/gateway/h1"
+	"sluice/gateway/retry"
+)
+
+const (
+	// look is how often it is looked whether the client is still there while an
+	// instance thinks.
+	look = time.Second
+	// expectWait is how long an instance may take to ask for the body that a client
+	// holds back (RFC 9110, section 10.1.1).
+	expectWait = time.Second
+)
+
+var (
+	errClientGone = errors.New("the client has gone")
+	errSwitched   = errors.New("the instance switched protocols without being asked")
+)
+
+// response is an answer whose head has come; its body is still on conn.
+type response struct {
+	*conn
+	upload *upload
+}
+
+// ownCarrier sends a request through the gateway's own codec.
+type ownCarrier struct {
+	*session
+	deadline time.Time
+	// used is true once bytes of the client's body were taken.
+	used bool
+}
+
+func (c *ownCarrier) spent() bool { return c.used }
+
+func (c *ownCarrier) drop(r response) { r.conn.end() }
+
+// send implements carrier. A connection that was kept may be over when it is
+// used again; that says nothing about the instance, so a request that may be
+// repeated is sent to it once more.
+func (c *ownCarrier) send(ctx context.Context, m *member) sent[response] {
+	repeatable := !c.x.hasBody && retry.Idempotent(c.x.method)
+	if up := m.wire.own.take(time.Now(), !repeatable); up != nil {
+		answer := c.over(ctx, up, m)
+		if answer.err == nil || !repeatable || answer.progress == retry.Answered || isTimeout(answer.err) || errors.Is(answer.err, errClientGone) || ctx.Err() != nil {
+			return answer
+		}
+		if m.mesh() && c.p.denied(m.target.service) != nil {
+			return answer
+		}
+	}
+	up, err := c.connect(ctx, m)
+	if err != nil {
+		return sent[response]{progress: retry.Unsent, err: err}
+	}
+	return c.over(ctx, up, m)
+}
+
+// over sends the request over a connection.
+func (c *ownCarrier) over(ctx context.Context, up *conn, m *member) sent[response] {
+	stop := noStop
+	if c.x.plan.hedge.Recent != nil {
+		stop = context.AfterFunc(ctx, func() { _ = up.SetDeadline(time.Unix(1, 0)) })
+	}
+	answer, progress, err := c.exchange(ctx, up, m)
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		up.end()
+		return sent[response]{progress: progress, err: err}
+	}
+	return sent[response]{answer: answer, status: up.response.Status}
+}
+
+func noStop() bool { return true }
+
+// connect makes a new connection.
+func (c *ownCarrier) connect(ctx context.Context, m *member) (*conn, error) {
+	ctx, cancel := context.WithDeadlineCause(ctx, c.deadline, errTimeout)
+	defer cancel()
+	era := m.wire.own.current()
+	dialled, err := c.p.dial(ctx, m.target.instance, m.wire.manner)
+	if err != nil {
+		return nil, err
+	}
+	if m.wire.manner.tls {
+		name, _, _ := net.SplitHostPort(m.target.instance.Address)
+		secure := tls.Client(dialled, &tls.Config{
+			MinVersion: tls.VersionTLS12, ServerName: name,
+			InsecureSkipVerify: m.wire.manner.skipVerify, //nolint:gosec // see transport
+		})
+		if err := secure.HandshakeContext(ctx); err != nil {
+			_ = dialled.Close()
+			return nil, &dialError{err}
+		}
+		dialled = secure
+	}
+	up := &conn{Conn: dialled, era: era}
+	up.reader = c.own.pool.NewReader(up, h1.Limits{Head: maxResponseHead})
+	up.writer = c.own.pool.NewWriter(up)
+	return up, nil
+}
+
+// exchange sends the request and waits for the head of the answer.
+func (c *ownCarrier) exchange(ctx context.Context, up *conn, m *member) (response, retry.Progress, error) {
+	progress := retry.Sent
+	if err := up.SetDeadline(c.deadline); err != nil {
+		return response{}, retry.Unsent, err
+	}
+	c.writeHead(up.writer, m)
+	var sending *upload
+	switch {
+	case !c.x.hasBody:
+	case c.request.Expect100:
+		proceed, err := c.expected(up)
+		if err != nil {
+			return response{}, progress, err
+		}
+		if !proceed {
+			return response{conn: up}, progress, nil
+		}
+		fallthrough
+	default:
+		c.used = true
+		if sending = c.startUpload(up); sending.clientBroke() {
+			return response{}, progress, sending.err
+		}
+	}
+	if sending == nil {
+		if err := up.writer.Flush(); err != nil {
+			return response{}, unsentIf(up, progress), err
+		}
+	}
+	if err := c.awaitHead(ctx, up, sending); err != nil {
+		if sending != nil {
+			sending.stop(c.session)
+			if sending.clientBroke() {
+				err = sending.err
+			}
+		}
+		if up.reader.Buffered() > 0 {
+			progress = retry.Answered
+		}
+		return response{}, progress, err
+	}
+	return response{up, sending}, progress, nil
+}
+
+// unsentIf is the progress of a request whose head could not be written: the
+// instance has seen nothing if the connection took nothing.
+func unsentIf(up *conn, progress retry.Progress) retry.Progress {
+	if up.writer.Written() == 0 {
+		return retry.Unsent
+	}
+	return progress
+}
+
+// expected sends the head alone and waits until the instance asks for the body,
+// or until it has waited long enough. false means that it has answered without.
+func (c *ownCarrier) expected(up *conn) (proceed bool, err error) {
+	if err := up.writer.Flush(); err != nil {
+		return false, err
+	}
+	_ = up.SetReadDeadline(time.Now().Add(expectWait))
+	err = up.reader.Wait()
+	_ = up.SetReadDeadline(c.deadline)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+	case err != nil:
+		return false, err
+	default:
+		if err := up.reader.ReadResponse(&up.response, c.request.Method); err != nil {
+			return false, err
+		}
+		if up.response.Status != http.StatusContinue {
+			return false, nil
+		}
+	}
+	c.writer.String("HTTP/1.1 100 Continue\r\n\r\n")
+	return true, c.writer.Flush()
+}
+
+// awaitHead reads the head of the final answer. Interim answers are passed on,
+// except 100: the client's body is on its way already.
+func (c *ownCarrier) awaitHead(ctx context.Context, up *conn, sending *upload) error {
+	for {
+		if err := c.awaitAnswer(ctx, up, sending); err != nil {
+			return err
+		}
+		if err := up.reader.ReadResponse(&up.response, c.request.Method); err != nil {
+			return err
+		}
+		status := up.response.Status
+		switch {
+		case status >= 200:
+			return nil
+		case status == http.StatusSwitchingProtocols:
+			return errSwitched
+		case status == http.StatusContinue || c.request.Minor == 0:
+		default:
+			c.writer.StatusLine(status, up.response.Reason)
+			c.copyFields(up.response.Fields)
+			c.writer.EndHead()
+			if err := c.writer.Flush(); err != nil {
+				return errClientGone
+			}
+		}
+	}
+}
+
+// awaitAnswer waits for the first byte, and looks now and then whether the client
+// still does. The time for an answer counts from the end of the request.
+func (c *ownCarrier) awaitAnswer(ctx context.Context, up *conn, sending *upload) error {
+	if up.reader.Buffered() > 0 {
+		return nil
+	}
+	for {
+		now := time.Now()
+		uploading := sending != nil && !sending.over()
+		if uploading {
+			c.deadline = now.Add(c.x.plan.timeout)
+		}
+		next := now.Add(look)
+		if next.After(c.deadline) {
+			next = c.deadline
+		}
+		if err := up.SetReadDeadline(next); err != nil {
+			return err
+		}
+		if ctx.Err() != nil { // its end has moved the deadline before we did
+			return context.Cause(ctx)
+		}
+		err := up.reader.Wait()
+		if err == nil {
+			return up.SetReadDeadline(c.deadline)
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		switch {
+		case uploading:
+		case !time.Now().Before(c.deadline):
+			return errTimeout
+		case gone(c.conn):
+			return errClientGone
+		}
+	}
+}
+
+// upload is a client's body on its way to an instance, which may answer before it
+// is there.
+type upload struct {
+	done chan struct{}
+	n    int64
+	err  error
+}
+
+// startUpload sends head and body. What has come already goes at once.
+func (c *ownCarrier) startUpload(up *conn) *upload {
+	u := &upload{done: make(chan struct{})}
+	f := c.request.Body
+	if f.Kind == h1.Sized && f.Length <= int64(c.reader.Buffered()) {
+		u.n, u.err = c.reader.CopyBody(up.writer, f, true)
+		close(u.done)
+		return u
+	}
+	c.body.patience, c.body.armed = c.own.cfg.BodyIdle, time.Time{}
+	up.uploading, up.wrote = c.own.cfg.BodyIdle, time.Time{}
+	go func() {
+		defer close(u.done)
+		u.n, u.err = c.reader.CopyBody(up.writer, f, true)
+		if u.broke() {
+			_ = up.Close() // the instance must not take for whole what is not, nor wait for the rest
+		}
+	}()
+	return u
+}
+
+// over reports whether the upload has ended.
+func (u *upload) over() bool {
+	select {
+	case <-u.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// broke reports whether the client did not send its body, or not as it should.
+func (u *upload) broke() bool {
+	var read *h1.ReadError
+	return errors.As(u.err, &read)
+}
+
+// clientBroke is broke for an upload that may go on.
+func (u *upload) clientBroke() bool { return u.over() && u.broke() }
+
+// stop ends an upload that nobody waits for, and with it the client's connection.
+func (u *upload) stop(s *session) {
+	if u.over() {
+		return
+	}
+	s.broken = true
+	_ = s.conn.SetReadDeadline(time.Unix(1, 0))
+	<-u.done
+}
