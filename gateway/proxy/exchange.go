@@ -37,6 +37,8 @@ type exchange struct {
 	plan    *plan
 	user    string
 	hash    uint64
+	// clientText is client in words; "" until somebody asks.
+	clientText string
 	// wants is the instance that a cookie names.
 	wants string
 

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 
@@ -50,16 +51,19 @@ type history struct {
 	ids map[string]int
 }
 
-// record holds strings of its own: those of an exchange may point into a buffer.
+// record holds bytes of its own: the strings of an exchange may point into a
+// buffer. They are used again for the next request in its place.
 type record struct {
-	id, method, host, path string
-	at                     time.Time
-	took                   time.Duration
-	client                 string
-	status                 int
-	plan                   *plan
-	err                    error
-	attempts               []attempt
+	id                 string
+	text               []byte
+	method, host, path int // their lengths in text
+	at                 time.Time
+	took               time.Duration
+	client             netip.Addr
+	status             int
+	plan               *plan
+	err                error
+	attempts           []attempt
 }
 
 func newHistory() *history { return &history{ids: make(map[string]int, historySize)} }
@@ -73,8 +77,18 @@ func (h *history) put(x *exchange, status int, now time.Time) {
 	h.ids[x.id] = h.next
 	h.next = (h.next + 1) % historySize
 	r.id, r.at, r.took, r.status, r.plan, r.err = x.id, x.started, now.Sub(x.started), status, x.plan, x.err
-	r.method, r.host, r.path, r.client = clone(x.method), clone(x.host), clone(x.path), x.client.String()
+	r.client = x.client
+	r.text = r.text[:0]
+	r.method, r.host, r.path = r.keep(x.method), r.keep(x.host), r.keep(x.path)
 	r.attempts = append(r.attempts[:0], x.attempts...)
+}
+
+// keep appends a text, or the beginning of a long one.
+func (r *record) keep(s string) int {
+	const longest = 512
+	s = s[:min(len(s), longest)]
+	r.text = append(r.text, s...)
+	return len(s)
 }
 
 // find returns what became of a request, if it is not too long ago.
@@ -105,7 +119,8 @@ func (h *history) last(n int) []Trace {
 
 func (r *record) trace() Trace {
 	t := Trace{
-		ID: r.id, At: r.at, Took: r.took, Method: r.method, Host: r.host, Path: r.path, Client: r.client, Status: r.status,
+		ID: r.id, At: r.at, Took: r.took, Client: r.client.String(), Status: r.status,
+		Method: string(r.text[:r.method]), Host: string(r.text[r.method : r.method+r.host]), Path: string(r.text[r.method+r.host:]),
 		Attempts: []AttemptTrace{},
 	}
 	if r.plan != nil {
@@ -129,11 +144,6 @@ func (r *record) trace() Trace {
 		t.Attempts = append(t.Attempts, trace)
 	}
 	return t
-}
-
-func clone(s string) string {
-	const longest = 512
-	return string([]byte(s[:min(len(s), longest)]))
 }
 
 // Trace returns what became of a recent request.

@@ -2,12 +2,17 @@ package proxy
 
 import (
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 type metrics struct {
+	// services holds a *perService for each name.
+	services sync.Map
+
 	requests  *prometheus.CounterVec
 	duration  *prometheus.HistogramVec
 	denied    *prometheus.CounterVec
@@ -57,7 +62,27 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 	return m
 }
 
+// perService are the metrics of requests to one service, looked up once.
+type perService struct {
+	duration prometheus.Observer
+	codes    [600]atomic.Pointer[prometheus.Counter]
+}
+
 func (m *metrics) request(service string, status int, took time.Duration) {
-	m.requests.WithLabelValues(service, strconv.Itoa(status)).Inc()
-	m.duration.WithLabelValues(service).Observe(took.Seconds())
+	found, ok := m.services.Load(service)
+	if !ok {
+		found, _ = m.services.LoadOrStore(service, &perService{duration: m.duration.WithLabelValues(service)})
+	}
+	s := found.(*perService)
+	s.duration.Observe(took.Seconds())
+	if status < 0 || status >= len(s.codes) {
+		status = 0
+	}
+	counter := s.codes[status].Load()
+	if counter == nil {
+		made := m.requests.WithLabelValues(service, strconv.Itoa(status))
+		counter = &made
+		s.codes[status].Store(counter)
+	}
+	(*counter).Inc()
 }

@@ -50,15 +50,16 @@ func (p *Proxy) Own(cfg OwnConfig) *Own {
 
 // session is one client connection.
 type session struct {
-	p       *Proxy
-	own     *Own
-	conn    net.Conn
-	body    *client
-	reader  *h1.Reader
-	writer  *h1.Writer
-	request h1.Request
-	peer    netip.Addr
-	tls     bool
+	p        *Proxy
+	own      *Own
+	conn     net.Conn
+	body     *client
+	reader   *h1.Reader
+	writer   *h1.Writer
+	request  h1.Request
+	peer     netip.Addr
+	peerText string
+	tls      bool
 	// forwarded are the fields that are the same for each request.
 	forwarded string
 	scratch   []byte
@@ -89,6 +90,7 @@ func (o *Own) Serve(ctx context.Context, conn net.Conn, info Connection) {
 	s.reader, s.writer = o.pool.NewReader(s.body, o.cfg.Limits), o.pool.NewWriter(s.body)
 	if peer, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
 		s.peer = peer.Addr().Unmap()
+		s.peerText = s.peer.String()
 	}
 	port := "80"
 	if local, err := netip.ParseAddrPort(conn.LocalAddr().String()); err == nil {
@@ -155,7 +157,9 @@ func (s *session) begin() {
 	if strings.IndexByte(x.raw, '%') >= 0 {
 		x.path, _ = url.PathUnescape(x.raw) // the codec has looked at the escapes
 	}
-	if !s.p.cfg.Trusted.Empty() {
+	if s.p.cfg.Trusted.Empty() {
+		x.clientText = s.peerText
+	} else {
 		s.lines = s.lines[:0]
 		for i := range r.Fields {
 			if is(r.Fields[i].Name, "X-Forwarded-For") {

@@ -89,10 +89,14 @@ func rewrite(pr *httputil.ProxyRequest) {
 
 // forwardedFor names the client: an address that could be verified, or nothing.
 func (x *exchange) forwardedFor() string {
-	if x.client.IsValid() {
-		return x.client.String()
+	switch {
+	case x.clientText != "":
+	case x.client.IsValid():
+		x.clientText = x.client.String()
+	default:
+		x.clientText = "unknown"
 	}
-	return "unknown"
+	return x.clientText
 }
 
 func (x *exchange) proto() string {
