@@ -101,16 +101,14 @@ func (r *Reader) sizeLine() error {
 	longest := maxDigits + maxExtensions - d.extensions + 2
 	data := r.unread(longest)
 	end := bytes.IndexByte(data, '\n')
-	if end < 0 {
-		switch {
-		case len(data) > 0 && !is(data[0], hex):
-			return r.bad(400, "a chunk size is malformed")
-		case len(data) == longest:
-			return r.bad(400, "a chunk size or its extensions are too long")
-		}
+	switch {
+	case len(data) > 0 && !is(data[0], hex):
+		return r.bad(400, "a chunk size is malformed")
+	case end < 0 && len(data) == longest:
+		return r.bad(400, "a chunk size or its extensions are too long")
+	case end < 0:
 		return errMore
-	}
-	if end == 0 || data[end-1] != '\r' {
+	case data[end-1] != '\r':
 		return r.bad(400, "a chunk size does not end with CRLF")
 	}
 	line := data[:end-1]

@@ -62,7 +62,12 @@ func (m *relayed) request(r *h1.Reader, w *h1.Writer) (body h1.Framing, more boo
 		return body, false
 	}
 	w.RequestLine(req.Method, req.Target)
-	fields(w, req.Fields, req.Body)
+	list := req.Fields
+	if len(req.Host) == 0 {
+		w.Field("Host", []byte(corpus.NoHost))
+		list = slices.DeleteFunc(slices.Clone(list), func(f h1.Field) bool { return strings.EqualFold(string(f.Name), "Host") })
+	}
+	fields(w, list, req.Body, req.Upgrade)
 	m.last = map[string]string{
 		"method": string(req.Method), "target": string(req.Target), "path": string(req.Path), "query": string(req.Query),
 		"has-query": strconv.FormatBool(req.HasQuery), "minor": strconv.Itoa(req.Minor), "host": string(req.Host),
@@ -79,7 +84,7 @@ func (m *relayed) response(r *h1.Reader, w *h1.Writer, to string) (body h1.Frami
 		return body, false
 	}
 	w.StatusLine(resp.Status, resp.Reason)
-	fields(w, resp.Fields, resp.Body)
+	fields(w, resp.Fields, resp.Body, resp.Upgrade)
 	m.last = map[string]string{
 		"status": strconv.Itoa(resp.Status), "reason": string(resp.Reason), "minor": strconv.Itoa(resp.Minor),
 		"body": framing(resp.Body), "keep": strconv.FormatBool(resp.KeepAlive), "upgrade": orDash(resp.Upgrade),
@@ -100,7 +105,7 @@ func (m *relayed) first(fields []h1.Field, get func(string) []byte) {
 }
 
 // fields sends on what is not for one hop, and the framing where it was.
-func fields(w *h1.Writer, list []h1.Field, body h1.Framing) {
+func fields(w *h1.Writer, list []h1.Field, body h1.Framing, upgrade []byte) {
 	for _, f := range list {
 		switch name := strings.ToLower(string(f.Name)); {
 		case !f.Hop:
@@ -108,6 +113,10 @@ func fields(w *h1.Writer, list []h1.Field, body h1.Framing) {
 		case name == "content-length" || name == "transfer-encoding":
 			w.Framing(body)
 		}
+	}
+	if upgrade != nil {
+		w.Field("Connection", []byte("Upgrade"))
+		w.Field("Upgrade", upgrade)
 	}
 	w.EndHead()
 }
@@ -153,7 +162,7 @@ func joined(wire string, response bool, to string) string {
 		if err != nil {
 			return out.String()
 		}
-		fields(w, list, body)
+		fields(w, list, body, nil)
 		_ = w.Flush()
 		b := r.Body(body)
 		content, err := io.ReadAll(b)

@@ -15,6 +15,9 @@ const (
 	// maxOptions bounds the elements of all Connection fields of a message: each is
 	// compared with each field.
 	maxOptions = 32
+
+	badRequestLine = "the request line is malformed"
+	badVersion     = "the version is malformed"
 )
 
 // Limits bound what a Reader takes. A field that is not positive has its default.

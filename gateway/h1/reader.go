@@ -195,9 +195,11 @@ func (r *Reader) checkStart() error {
 	}
 	// Some other protocol is known by its first byte, and might never send a line.
 	if first := r.r + r.skipped; first < r.w {
-		c := r.buf.b[first]
-		if !is(c, token) && (c != '\r' || r.response || r.skipped > 0) {
-			return r.bad(400, "it does not begin like HTTP/1")
+		switch c := r.buf.b[first]; {
+		case r.response && c != 'H':
+			return r.bad(502, badVersion)
+		case !r.response && !is(c, token) && (c != '\r' || r.skipped > 0):
+			return r.bad(400, badRequestLine)
 		}
 	}
 	return nil

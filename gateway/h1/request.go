@@ -32,7 +32,7 @@ func (r *Reader) requestLine(req *Request, line []byte) error {
 	method, rest, _ := bytes.Cut(line, []byte{' '})
 	i := bytes.LastIndexByte(rest, ' ')
 	if len(method) == 0 || !all(method, token) || i < 0 {
-		return r.bad(400, "the request line is malformed")
+		return r.bad(400, badRequestLine)
 	}
 	if len(method) > maxMethod {
 		return r.bad(501, "the method is too long")
@@ -56,7 +56,7 @@ func (r *Reader) badVersion(v []byte) error {
 	if len(v) == 8 && string(v[:5]) == "HTTP/" && digit(v[5]) && v[6] == '.' && digit(v[7]) {
 		return r.bad(505, "the version is neither HTTP/1.0 nor HTTP/1.1")
 	}
-	return r.bad(400, "the version is malformed")
+	return r.bad(400, badVersion)
 }
 
 func digit(c byte) bool { return '0' <= c && c <= '9' }

@@ -12,7 +12,8 @@
 // chunked request before it. The verdict is "accept" with some of what was understood,
 // "refuse" with a status, or "cut" for a message that ends too early; messages=N says
 // how many came before that were good. "pass" is what must be sent on; if it is
-// missing, an accepted case must be sent on as it came. In a file whose name begins with
+// missing, an accepted case must be sent on as it came. It has HTTP/1.1, Host: none.invalid
+// first if there was none, and an upgrade last. In a file whose name begins with
 // "response", "to" is the method of the request.
 //
 // Escapes are \r \n \t \0 \s (a space) \\ \xNN, and \*N(text) is N times the text.
@@ -25,6 +26,9 @@ import (
 	"strings"
 	"testing"
 )
+
+// NoHost is the Host of a request that is sent on and came without one.
+const NoHost = "none.invalid"
 
 // ChunkedHead is what "chunked" puts before a body.
 const ChunkedHead = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
