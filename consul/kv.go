@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/hashicorp/consul/api"
 )
@@ -45,6 +47,38 @@ func (c *Client) KVWatch(key string) *Watch[[]byte] {
 			return pair.Value, meta, nil
 		},
 	})
+}
+
+// KVEntry is a key with its value.
+type KVEntry struct {
+	Key   string
+	Value []byte
+}
+
+// KVTreeWatch follows the key and every key below it ("key/..."), in the order of
+// their names. None is an empty value.
+func (c *Client) KVTreeWatch(key string) *Watch[[]KVEntry] {
+	return newWatch(watchConfig[[]KVEntry]{
+		name: "keys of " + key, equal: sameEntries, logger: c.log,
+		query: func(_ context.Context, options *api.QueryOptions) ([]KVEntry, *api.QueryMeta, error) {
+			pairs, meta, err := c.long.KV().List(key, options)
+			if err != nil {
+				return nil, nil, explain("read keys of "+key, fmt.Sprintf("key_prefix %q { policy = \"read\" }", key), err)
+			}
+			var entries []KVEntry
+			for _, pair := range pairs {
+				if pair.Key == key || strings.HasPrefix(pair.Key, key+"/") {
+					entries = append(entries, KVEntry{pair.Key, pair.Value})
+				}
+			}
+			slices.SortFunc(entries, func(a, b KVEntry) int { return strings.Compare(a.Key, b.Key) })
+			return entries, meta, nil
+		},
+	})
+}
+
+func sameEntries(a, b []KVEntry) bool {
+	return slices.EqualFunc(a, b, func(x, y KVEntry) bool { return x.Key == y.Key && bytes.Equal(x.Value, y.Value) })
 }
 
 func keyRule(key, policy string) string { return fmt.Sprintf("key %q { policy = %q }", key, policy) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -121,6 +122,21 @@ func TestAKeyIsReadWrittenAndFollowed(t *testing.T) {
 	consultest.Await(t, 5*time.Second, "the watch has it", func() error {
 		if got := string(watch.State().Value); got != "one" {
 			return unequal("the value", got, "one")
+		}
+		return nil
+	})
+	tree := client.KVTreeWatch("lab")
+	running(t, tree.Run)
+	for _, key := range []string{"lab/b/2", "lab/a", "labour"} {
+		_ = client.KVPut(t.Context(), key, []byte("of "+key))
+	}
+	consultest.Await(t, 5*time.Second, "the watch of the tree has its keys in order", func() error {
+		var got []string
+		for _, entry := range tree.State().Value {
+			got = append(got, entry.Key+"="+string(entry.Value))
+		}
+		if text := strings.Join(got, " "); text != "lab/a=of lab/a lab/b/2=of lab/b/2 lab/title=one" {
+			return unequal("the tree", text, "three keys below lab/")
 		}
 		return nil
 	})

@@ -58,11 +58,13 @@ func Tokens(dc datacenters.Datacenter) []Token {
 }
 
 // OperatorRules is the policy of the command line: it may read everything that
-// `status` shows, write intentions, and rotate the certificate authority.
+// `status` shows, write intentions and the gateway's overrides, and rotate the
+// certificate authority.
 const OperatorRules = `
 node_prefix ""    { policy = "read" }
 service_prefix "" { policy = "read" intentions = "write" }
 agent_prefix ""   { policy = "read" }
+key_prefix "fabio/config" { policy = "write" }
 operator = "write"
 `
 
@@ -86,6 +88,8 @@ func serviceRules(dc datacenters.Datacenter, node datacenters.Node, service stri
 		// Routes come from tags that any service may carry.
 		b.WriteString(`service "gateway" { policy = "write" }` + "\n")
 		b.WriteString(`service_prefix "" { policy = "read" }` + "\n")
+		// And from the operator's changes to them.
+		b.WriteString(`key_prefix "fabio/config" { policy = "read" }` + "\n")
 	case "web":
 		b.WriteString(`service "web" { policy = "write" }` + "\n")
 		for _, upstream := range []string{mongoPrimary, mongoSecondary} {
