@@ -1,0 +1,158 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+)
+
+// The peers' names, as flags, files and results have them.
+const (
+	sluice        = "sluice"
+	nginx         = "nginx"
+	haproxy       = "haproxy"
+	envoy         = "envoy"
+	traefik       = "traefik"
+	fabio         = "fabio"
+	fabioRepaired = "fabio-repaired"
+)
+
+// peer is one proxy that can be measured.
+type peer struct {
+	name string
+	// program is the binary's name, variable what overrides where it is.
+	program, variable string
+	// debian is the package that has it, "" if tools/peers/get gets it.
+	debian string
+	// launch decides files and arguments. It is pure.
+	launch func(plan) (launch, error)
+	// connect is false for a proxy that cannot present a client certificate.
+	connect bool
+	// version are the arguments that make it tell its version.
+	version []string
+	// remark is what a reader of the table must know.
+	remark string
+}
+
+func peers() []peer {
+	return []peer{
+		{name: sluice, program: "gateway", launch: launchSluice, connect: true, version: []string{"-version"},
+			remark: "checks chain, exact identity and intentions"},
+		{name: nginx, program: "nginx", variable: "SLUICE_NGINX", debian: "nginx-light", launch: launchNginx, connect: true, version: []string{"-v"},
+			remark: "2 workers; does not verify the upstream: a Connect certificate has no name that it could check"},
+		{name: haproxy, program: "haproxy", variable: "SLUICE_HAPROXY", debian: "haproxy", launch: launchHaproxy, connect: true, version: []string{"-v"},
+			remark: "2 threads; checks the chain, no identity"},
+		{name: envoy, program: "envoy", variable: "SLUICE_ENVOY", launch: launchEnvoy, connect: true, version: []string{"--version"},
+			remark: "2 workers; checks chain and exact identity"},
+		{name: traefik, program: "traefik", variable: "SLUICE_TRAEFIK", launch: launchTraefik, connect: true, version: []string{"version"},
+			remark: "metrics on, file provider; checks chain and exact identity"},
+		{name: fabioRepaired, program: "fabio", variable: "SLUICE_FABIO_REPAIRED", launch: launchFabioRepaired, version: []string{"-version"},
+			remark: "its connection settings given in full; no Connect"},
+		{name: fabio, program: "fabio", variable: "SLUICE_FABIO", launch: launchFabio, version: []string{"-version"},
+			remark: "as released; no Connect"},
+	}
+}
+
+func peerNames() []string {
+	var names []string
+	for _, p := range peers() {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+// locate returns the path of the peer's binary, or why there is none.
+func (p peer) locate(gateway string) (path string, err error) {
+	if p.name == sluice {
+		if _, err := os.Stat(gateway); err != nil {
+			return "", fmt.Errorf("%w; build it with: make build", err)
+		}
+		return gateway, nil
+	}
+	folder, err := cache("peers")
+	if err != nil {
+		return "", err
+	}
+	path, err = find(p.program, p.variable, folder)
+	if err == nil {
+		return path, nil
+	}
+	if p.debian != "" {
+		return "", fmt.Errorf("%w: sudo apt-get install -y %s", err, p.debian)
+	}
+	// tools/peers/get leaves the reason of its failure beside the binaries.
+	if reason, readErr := os.ReadFile(folder + "/" + p.program + ".missing"); readErr == nil {
+		return "", fmt.Errorf("%s", strings.TrimSpace(string(reason)))
+	}
+	return "", fmt.Errorf("%w: get it with: tools/peers/get %s", err, p.program)
+}
+
+// describe returns what the binary says of its version, in a few words.
+func (p peer) describe(path string) string {
+	said, err := exec.Command(path, p.version...).CombinedOutput()
+	if err != nil {
+		return "version unknown"
+	}
+	return shortVersion(string(said))
+}
+
+// shortVersion returns the first word of a text that looks like a version, or the
+// beginning of the text.
+func shortVersion(text string) string {
+	for field := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(" \t\n/,", r) }) {
+		field = strings.TrimPrefix(field, "v")
+		if strings.Count(field, ".") >= 1 && field[0] >= '0' && field[0] <= '9' {
+			return strings.TrimRight(field, ".")
+		}
+	}
+	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	return cell(line[:min(len(line), 40)])
+}
+
+func launchSluice(p plan) (launch, error) {
+	args := []string{
+		"-node", "bench", "-datacenter", datacenter, "-address", p.host, "-loopback", p.host, "-consul", p.agent,
+		"-port", fmt.Sprint(p.port), "-admin-port", fmt.Sprint(p.admin), "-log-level", "warn",
+	}
+	return launch{args: append(args, p.extra...)}, nil
+}
+
+// fabioTable is a routing table in Fabio's own words.
+func fabioTable(p plan) string {
+	var text strings.Builder
+	for _, b := range backendPaths() {
+		if !b.tls {
+			fmt.Fprintf(&text, "route add %s %s http://%s/\n", b.name, b.path, p.backend(b.port))
+		}
+	}
+	for _, r := range p.routes {
+		fmt.Fprintf(&text, "route add routes %s%s http://%s/\n", r.Host, r.Path, p.backend(plainPort))
+	}
+	return text.String()
+}
+
+func launchFabio(p plan) (launch, error) {
+	return launch{files: map[string]string{"routes": fabioTable(p)}, args: append([]string{
+		"-proxy.addr", p.listen(), "-ui.addr", p.adminAddress(), "-ui.access", "ro",
+		"-registry.backend", "file", "-registry.file.path", p.file("routes"), "-log.level", "WARN",
+	}, p.extra...)}, nil
+}
+
+// launchFabioRepaired says in full how connections to upstreams are kept, so that
+// Fabio redials as little as its settings can make it.
+func launchFabioRepaired(p plan) (launch, error) {
+	l, err := launchFabio(p)
+	l.args = slices.Concat(l.args, []string{
+		"-proxy.maxconn", "10000", "-proxy.idleconntimeout", "90s", "-proxy.keepalivetimeout", "30s", "-proxy.dialtimeout", "5s",
+	})
+	return l, err
+}
+
+// asJSON renders a configuration; JSON is YAML too.
+func asJSON(value any) (string, error) {
+	content, err := json.MarshalIndent(value, "", " ")
+	return string(content) + "\n", err
+}
