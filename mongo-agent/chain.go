@@ -107,3 +107,21 @@ func (a *agent) join(ctx context.Context, heir string) {
 	}
 	a.logger.Debug("chained for a hand-over", "heir", heir, "from", before, "err", err)
 }
+
+// unchain makes the primary the source again where it is another secondary, which
+// mongod chooses by itself at times, or a hand-over that did not come about has
+// left: the death of that one would stall the writes that wait for this one.
+func (a *agent) unchain(ctx context.Context, primary, heir string) {
+	own, _ := a.board.Snapshot()
+	source := a.self.load().Source
+	to := a.addressOf(primary)
+	if !a.profile.Steer || heir != "" || own.State != role.Secondary || primary == a.Node || source == "" || to == "" || source == to {
+		return
+	}
+	view, _ := a.circle.View()
+	if p, _ := view.Peer(primary); p.Lost || p.Status.Frozen || p.Status.Role != role.Primary {
+		return
+	}
+	_, err := a.syncFrom(ctx, to)
+	a.logger.Debug("replicating from the primary again", "from", source, "err", err)
+}

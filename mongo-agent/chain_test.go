@@ -28,10 +28,20 @@ func TestBeforeAHandOverTheOthersFollowTheSuccessor(t *testing.T) {
 	started := time.Now()
 	primary.formChain(t.Context(), heir.Node)
 	t.Logf("chained within %v", time.Since(started))
-	status, err := third.replicating(t.Context())
-	if err != nil || status.Source != primary.addressOf(heir.Node) {
-		t.Errorf("%s replicates from %q, want %s on %s; err %v", third.Node, status.Source, heir.Node, primary.addressOf(heir.Node), err)
-	}
+	mongotest.Wait(t, 5*time.Second, third.Node+" replicates from the heir", func(ctx context.Context) error {
+		if status, err := third.replicating(ctx); err != nil || status.Source != primary.addressOf(heir.Node) {
+			return fmt.Errorf("from %q, %v", status.Source, err)
+		}
+		return nil
+	})
+	primary.self.heir("")
+	mongotest.Wait(t, 20*time.Second, "without a hand-over, it replicates from the primary again", func(ctx context.Context) error {
+		primary.nudge(ctx)
+		if status, err := third.replicating(ctx); err != nil || status.Source != primary.self.load().Member {
+			return fmt.Errorf("from %q, %v", status.Source, err)
+		}
+		return nil
+	})
 	if to, err := primary.handOver(t.Context(), heir.Node); err != nil || to != heir.Node {
 		t.Errorf("handed over to %q: %v", to, err)
 	}

@@ -91,6 +91,7 @@ func (a *agent) steer(ctx context.Context) error {
 			a.lead(ctx, last.node, "", 0)
 		case <-ticker.C:
 			a.lookAtSource(ctx)
+			a.unchain(ctx, last.node, heir)
 		}
 	}
 	return nil
