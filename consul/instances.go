@@ -56,11 +56,8 @@ func instanceOf(entry *api.ServiceEntry, service, trustDomain string) (mesh.Inst
 	if kind != api.ServiceKindTypical && kind != api.ServiceKindConnectProxy {
 		return mesh.Instance{}, fmt.Errorf("a %s does not answer as %s", kind, service)
 	}
-	host := entry.Service.Address
-	if host == "" {
-		host = entry.Node.Address
-	}
-	if host == "" || entry.Service.Port <= 0 {
+	address := addressOf(entry)
+	if address == "" {
 		return mesh.Instance{}, errors.New("no address or no port")
 	}
 	id, err := identity.New(trustDomain, entry.Node.Datacenter, service)
@@ -69,7 +66,19 @@ func instanceOf(entry *api.ServiceEntry, service, trustDomain string) (mesh.Inst
 	}
 	return mesh.Instance{
 		ServiceID: entry.Service.ID, Node: entry.Node.Node, ID: id,
-		Address: net.JoinHostPort(host, strconv.Itoa(entry.Service.Port)),
+		Address: address,
 		Tags:    entry.Service.Tags, Meta: entry.Service.Meta,
 	}, nil
+}
+
+// addressOf returns "host:port" of an instance, "" if it has none.
+func addressOf(entry *api.ServiceEntry) string {
+	host := entry.Service.Address
+	if host == "" {
+		host = entry.Node.Address
+	}
+	if host == "" || entry.Service.Port <= 0 {
+		return ""
+	}
+	return net.JoinHostPort(host, strconv.Itoa(entry.Service.Port))
 }

@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	_ "embed" // the page
-	"encoding/json"
 	"html/template"
 	"net/http"
 	"time"
@@ -94,9 +93,7 @@ func (p *Proxy) instanceState(m *member, e balance.MemberExplanation) InstanceSt
 // RoutesHandler serves the routing table as JSON.
 func (p *Proxy) RoutesHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		_ = json.NewEncoder(w).Encode(p.Routes())
+		writeJSON(w, p.Routes())
 	})
 }
 

@@ -65,6 +65,7 @@ func (c carried[R]) end() {
 // carry sends a request to an instance of its plan, and to others while that is
 // harmless and the budget lasts.
 func carry[R any](ctx context.Context, p *Proxy, x *exchange, c carrier[R]) (carried[R], error) {
+	x.plan.budget.Request(x.started)
 	for {
 		pick, m, err := p.pick(x)
 		if err != nil {

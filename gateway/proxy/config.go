@@ -97,6 +97,9 @@ type Config struct {
 	SlowStart time.Duration
 	// MaxConn bounds the requests in flight to one instance; 0 is no bound.
 	MaxConn int
+	// Absent returns the instances of a service that are unhealthy, for Explain; may
+	// be nil.
+	Absent func(ctx context.Context, service string) ([]Absent, error)
 	// ServedBy adds X-Served-By and X-Served-Dc to answers.
 	ServedBy bool
 	// Logger gets one line per request that fails; nil is silent.

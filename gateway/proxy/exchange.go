@@ -97,7 +97,6 @@ func (p *Proxy) admit(ctx context.Context, x *exchange, authorization string) *p
 	if answer := p.authenticate(ctx, x, authorization); answer != nil {
 		return answer
 	}
-	x.plan.budget.Request(x.started)
 	if x.plan.options.RedirectCode != 0 {
 		return pageRedirect(x)
 	}
