@@ -17,12 +17,13 @@ type seen struct {
 func (r *Reader) fields(head []byte, list []Field, minor int) ([]Field, error) {
 	r.seen = seen{}
 	for i := 1; i < len(r.lines); i++ {
-		f, err := r.fieldLine(head[r.lines[i-1] : r.lines[i]-2])
-		if err != nil {
-			return list, err
+		n := len(list)
+		list = append(list, Field{})
+		f := &list[n]
+		if err := r.fieldLine(f, head[r.lines[i-1]:r.lines[i]-2]); err != nil {
+			return list[:n], err
 		}
-		f.Hop = r.seen.note(f, len(list))
-		list = append(list, f)
+		f.Hop = r.seen.note(f, n)
 	}
 	if r.seen.connections == 0 {
 		return list, nil
@@ -32,24 +33,24 @@ func (r *Reader) fields(head []byte, list []Field, minor int) ([]Field, error) {
 
 // fieldLine reads NAME ":" OWS VALUE OWS. A line that continues the one before
 // (obs-fold) begins with whitespace and so has no name.
-func (r *Reader) fieldLine(line []byte) (Field, error) {
+func (r *Reader) fieldLine(f *Field, line []byte) error {
 	n := 0
 	for n < len(line) && is(line[n], token) {
 		n++
 	}
 	if n == 0 || n == len(line) || line[n] != ':' {
-		return Field{}, r.bad(400, "a field name is malformed")
+		return r.bad(400, "a field name is malformed")
 	}
-	f := Field{Name: line[:n:n], Value: trim(line[n+1:])}
+	f.Name, f.Value = line[:n:n], trim(line[n+1:])
 	if !validText(f.Value) {
-		return Field{}, r.bad(400, "a field value has a control byte")
+		return r.bad(400, "a field value has a control byte")
 	}
-	return f, nil
+	return nil
 }
 
 // note remembers what a field says, and reports whether it is for one connection
 // alone.
-func (s *seen) note(f Field, index int) (hop bool) {
+func (s *seen) note(f *Field, index int) (hop bool) {
 	switch len(f.Name) {
 	case 2:
 		if hop = same(f.Name, "te"); hop {

@@ -204,6 +204,9 @@ func sameContent(t *testing.T, wire string, body io.ReadCloser, content string, 
 	if whole && (err != nil || string(theirs) != content) {
 		t.Fatalf("net/http reads %q, %v from %q, not %q", theirs, err, wire, content)
 	}
+	if !whole && err != nil && strings.Contains(err.Error(), "too much non-data") {
+		return false // it counts chunks of more than 2^62 bytes wrongly, and stops before their data
+	}
 	if !whole && !strings.HasPrefix(string(theirs), content) {
 		t.Fatalf("net/http reads %q, %v from %q, which does not begin with %q", theirs, err, wire, content)
 	}

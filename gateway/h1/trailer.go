@@ -7,8 +7,8 @@ func (r *Reader) trailerFields(data []byte) error {
 	d := &r.decoder
 	start := 0
 	for _, end := range r.lines {
-		f, err := r.fieldLine(data[start : end-2])
-		if err != nil {
+		var f Field
+		if err := r.fieldLine(&f, data[start:end-2]); err != nil {
 			return err
 		}
 		start = end

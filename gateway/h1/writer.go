@@ -56,7 +56,7 @@ func (w *Writer) RequestLine(method, target []byte) {
 
 // StatusLine begins a response of HTTP/1.1. The status has three digits.
 func (w *Writer) StatusLine(status int, reason []byte) {
-	b := append(w.room(len("HTTP/1.1 200 ")), "HTTP/1.1 "...)
+	b := append(w.room(32), "HTTP/1.1 "...)
 	b = strconv.AppendInt(b, int64(status), 10)
 	w.n += len(append(b, ' '))
 	w.Raw(reason)
