@@ -47,6 +47,8 @@ type Problem struct {
 type Config struct {
 	// Datacenter is what $DC in a route stands for.
 	Datacenter string
+	// Match is how paths are compared where a command does not say.
+	Match tag.Match
 	// Check returns why the gateway cannot serve what a command adds; nil takes
 	// everything.
 	Check func(tag.Route) error
@@ -62,7 +64,7 @@ type Commands struct {
 
 // Parse reads sources one after the other.
 func Parse(cfg Config, sources ...Source) *Commands {
-	p := parser{tags: tag.NewParser("", cfg.Datacenter), check: cfg.Check}
+	p := parser{tags: tag.NewParser("", cfg.Datacenter).Matching(cfg.Match), check: cfg.Check}
 	c := &Commands{}
 	for _, source := range sources {
 		number := 0

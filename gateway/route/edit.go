@@ -32,7 +32,7 @@ func (e *edit) services(changed map[string][]mesh.Instance) {
 	if e.next.plain == nil {
 		e.next.plain = &tag.Options{Proto: tag.ProtoHTTP}
 	}
-	reader := tagReader{parser: tag.NewParser(e.next.prefix, e.next.datacenter), check: e.next.check, plain: e.next.plain}
+	reader := tagReader{parser: tag.NewParser(e.next.prefix, e.next.datacenter).Matching(e.next.match), check: e.next.check, plain: e.next.plain}
 	e.changed, e.added = map[string]bool{}, map[Key][]*declaration{}
 	for name, instances := range changed {
 		old := e.next.services.get(name)

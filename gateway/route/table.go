@@ -14,6 +14,7 @@ import (
 // routes nothing.
 type Table struct {
 	prefix, datacenter string
+	match              tag.Match
 	keep               time.Duration
 	rules              Rules
 	check              func(tag.Route) error
@@ -52,6 +53,9 @@ type Config struct {
 	Prefix string
 	// Datacenter is what $DC in a tag stands for.
 	Datacenter string
+	// Match is how paths are compared where a tag does not say; the zero Match is
+	// that of Fabio.
+	Match tag.Match
 	// Check returns why the gateway cannot serve what a tag asks for, which puts the
 	// tag in quarantine; nil is that it can. It must give the same answer as long as
 	// a Previous is passed on. A nil Check takes everything.
@@ -75,8 +79,8 @@ type Config struct {
 
 // New builds a table. A malformed tag loses that one route, never another.
 func New(cfg Config) *Table {
-	base := &Table{prefix: cfg.Prefix, datacenter: cfg.Datacenter, plain: &tag.Options{Proto: tag.ProtoHTTP}}
-	if p := cfg.Previous; p != nil && p.plain != nil && p.prefix == cfg.Prefix && p.datacenter == cfg.Datacenter {
+	base := &Table{prefix: cfg.Prefix, datacenter: cfg.Datacenter, match: cfg.Match, plain: &tag.Options{Proto: tag.ProtoHTTP}}
+	if p := cfg.Previous; p != nil && p.plain != nil && p.prefix == cfg.Prefix && p.datacenter == cfg.Datacenter && p.match == cfg.Match {
 		base = p
 	}
 	changed := maps.Clone(cfg.Services)

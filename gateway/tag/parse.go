@@ -64,13 +64,23 @@ func (e *Error) Error() string {
 }
 
 // Parser reads tags. It is a value and safe for concurrent use.
-type Parser struct{ prefix, datacenter string }
+type Parser struct {
+	prefix, datacenter string
+	match              Match
+}
 
 // NewParser returns a Parser for tags that begin with prefix; "" is
 // DefaultPrefix. datacenter is what $DC stands for; if it is "", a tag that uses
 // $DC is refused.
 func NewParser(prefix, datacenter string) Parser {
 	return Parser{prefix: cmp.Or(prefix, DefaultPrefix), datacenter: datacenter}
+}
+
+// Matching returns the Parser for which paths of routes without match= are
+// compared in that way, where they are not guarded.
+func (p Parser) Matching(m Match) Parser {
+	p.match = m
+	return p
 }
 
 // Parse reads a tag. It returns ErrNotRoute for a tag without the prefix and an
@@ -109,7 +119,7 @@ func split(text string) []string {
 
 // read reads the options first: they decide what the route may look like.
 func (p Parser) read(route string, options []string) (Route, error) {
-	r := reader{seen: map[string]bool{}}
+	r := reader{seen: map[string]bool{}, match: p.match}
 	var first *Error
 	for _, option := range options {
 		if err := r.option(option); err != nil && first == nil {

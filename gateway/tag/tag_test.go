@@ -334,3 +334,15 @@ func BenchmarkParse(b *testing.B) {
 		}
 	}
 }
+
+func TestADefaultMatchHoldsWhereTheTagDoesNotSay(t *testing.T) {
+	strict := tag.NewParser("", "").Matching(tag.Segment)
+	for text, want := range map[string]tag.Match{
+		"urlprefix-/a": tag.Segment, "urlprefix-/a match=prefix": tag.Prefix, "urlprefix-/a match=exact": tag.Exact,
+	} {
+		r, err := strict.Parse(text)
+		if err != nil || r.Match != want {
+			t.Errorf("%s: %v, %v; want %v", text, r.Match, err, want)
+		}
+	}
+}
