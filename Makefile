@@ -12,7 +12,7 @@ VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 TEST_TIMEOUT ?= 15m
 FUZZ_TIME ?= 10s
 
-.PHONY: help up down tools build test lint fmt fuzz bench bench-failover soak calm clean
+.PHONY: help up down tools build test lint fmt fuzz bench bench-failover bench-gateway soak calm clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
@@ -65,6 +65,13 @@ bench-failover: tools build ## Measure failover, row by row, with both profiles,
 	@$(GO) build -trimpath -o bin/ ./drills/rehearse
 	@bin/rehearse bench -out bin/bench-failover -runs $(or $(RUNS),10) -stock-runs $(or $(STOCK_RUNS),3) \
 	  -rows '$(ROWS)' -members-rate $(or $(MEMBERS_RATE),50) -page docs/failover.md
+
+# ARGS are further flags: -short is 2 minutes, -scenarios and -peers select, -help
+# lists all. Results are kept in bin/bench-gateway.d.
+bench-gateway: tools build ## Measure the gateway beside nginx, haproxy, Envoy, Traefik and Fabio, into docs/benchmarks.md
+	@tools/peers/get
+	@$(GO) build -trimpath -o bin/bench-gateway ./gateway/bench
+	@bin/bench-gateway -out bin/bench-gateway.d -page docs/benchmarks.md $(ARGS)
 
 # SEED replays the schedule of an earlier soak.
 soak: tools build ## Break a lab at random for SOAK (default 30m), and check the ledger after each fault

@@ -217,13 +217,24 @@ func (w *worker) close() {
 // idle opens connections, says how many there are, waits until the input ends, and
 // says how many are still open.
 func idle(ctx context.Context, cfg loadConfig, in io.Reader, out io.Writer) error {
+	workers := make([]*worker, cfg.Connections)
+	for i := range workers {
+		workers[i] = newWorker(cfg, i)
+	}
+	// A few at a time: the proxy's queue of connections not yet accepted is short.
+	var opening sync.WaitGroup
+	const atOnce = 32
+	for first := range atOnce {
+		opening.Go(func() {
+			for i := first; i < len(workers) && ctx.Err() == nil; i += atOnce {
+				workers[i].once(ctx, time.Now(), workers[i].messages[0])
+			}
+		})
+	}
+	opening.Wait()
 	var result loadResult
-	workers := make([]*worker, 0, cfg.Connections)
-	for i := range cfg.Connections {
-		w := newWorker(cfg, i)
-		w.once(ctx, time.Now(), w.messages[0])
-		workers = append(workers, w)
-		if w.conn == nil && result.Reason == "" {
+	for _, w := range workers {
+		if w.reason != "" && result.Reason == "" {
 			result.Reason = w.reason
 		}
 	}

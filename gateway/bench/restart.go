@@ -92,7 +92,7 @@ func (b *bench) restartsUnder(ctx context.Context, p foundPeer, running []*proce
 	if err := errors.Join(rolled, end.err); err != nil {
 		return err
 	}
-	note := fmt.Sprintf("of %d, in %d restarts of each of %d instances; worst p99 of 2 s %.1f ms", end.result.Requests, b.cfg.restarts, rollInstances, end.result.P99/1000)
+	note := fmt.Sprintf("of %d, in %d restarts of each of %d instances; worst p99 of 2 s %.1f ms", end.result.Requests+end.result.Failed, b.cfg.restarts, rollInstances, end.result.P99/1000)
 	if end.result.Reason != "" {
 		note += "; the first: " + end.result.Reason
 	}
