@@ -119,6 +119,15 @@ func agreeOnRequests(t *testing.T, wire string) {
 		if ours.ReadRequest(&req) != nil {
 			return
 		}
+		framed := 0
+		for _, f := range req.Fields {
+			if name := strings.ToLower(string(f.Name)); name == "content-length" || name == "transfer-encoding" {
+				framed++
+			}
+		}
+		if framed > 1 || framed == 0 && req.Body.Kind != h1.NoBody {
+			t.Fatalf("%d fields frame %q", framed, wire)
+		}
 		content, trailers, whole := contentOf(ours, req.Body)
 		// net/http's server skips empty lines before a request too, but not here.
 		if start, err := std.Peek(2); err == nil && string(start) == "\r\n" {
