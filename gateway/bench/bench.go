@@ -51,6 +51,11 @@ func measure(ctx context.Context, args []string, out, log io.Writer) error {
 	}
 	defer lab.close()
 	b := &bench{cfg: cfg, log: log, lab: lab, generator: generator{lab: lab}, results: newResults(time.Now(), describeMachine())}
+	if cfg.add {
+		if b.results, err = loadResults(cfg.out, cfg.sampleNames()); err != nil {
+			return err
+		}
+	}
 	b.generator.wrk, _ = find("wrk", "SLUICE_WRK")
 	b.results.Generator = b.generator.name()
 	if err := b.findPeers(); err != nil {
@@ -122,8 +127,8 @@ func (b *bench) findPeers() error {
 			b.results.Missing[p.name] = oneLine(err)
 			continue
 		}
-		if p.name == sluice && offers(path, "-allow-plain") {
-			b.cfg.gatewayArgs = append(b.cfg.gatewayArgs, "-allow-plain")
+		if p.name == sluice && offers(path, allowPlain) {
+			b.cfg.gatewayArgs = append(b.cfg.gatewayArgs, allowPlain)
 		}
 		b.results.Versions[p.name] = p.describe(path)
 		b.say("%s %s: %s", p.name, b.results.Versions[p.name], path)
@@ -131,6 +136,9 @@ func (b *bench) findPeers() error {
 	}
 	return nil
 }
+
+// allowPlain is the flag without which the gateway calls nobody outside the mesh.
+const allowPlain = "-allow-plain"
 
 // offers reports whether a program knows a flag.
 func offers(path, flag string) bool {

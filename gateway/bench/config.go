@@ -35,7 +35,9 @@ type config struct {
 	// again.
 	disturbance float64
 	repeats     int
-	short       bool
+	// add keeps what results.json has of other scenarios.
+	add   bool
+	short bool
 }
 
 // parse reads the flags. The error is flag.ErrHelp after -help.
@@ -60,7 +62,8 @@ func parse(args []string, log io.Writer) (config, error) {
 	flags.Float64Var(&cfg.rate, "rate", 0, "requests a second in scenario rate; 0 is 70 % of Fabio's best, or of the slowest peer's where there is no Fabio")
 	flags.Float64Var(&cfg.disturbance, "disturbance", 10, "`percent` of the machine that others may use in a round")
 	flags.IntVar(&cfg.repeats, "repeats", 3, "how often a disturbed round is repeated")
-	flags.BoolVar(&cfg.short, "short", false, "about 2 minutes: scenario mtls alone, 2 rounds of 3 s")
+	flags.BoolVar(&cfg.add, "add", false, "keep what results.json has of the scenarios that are not measured now")
+	flags.BoolVar(&cfg.short, "short", false, "about 2 minutes: scenario mtls alone, 2 rounds of 3 s; the page is left alone")
 	if err := flags.Parse(args); err != nil {
 		return cfg, err
 	}
@@ -73,8 +76,9 @@ func parse(args []string, log io.Writer) (config, error) {
 	return cfg, cfg.validate(flags.Args())
 }
 
-// shorten lowers what the caller did not give.
+// shorten lowers what the caller did not give. The page keeps the long table.
 func (cfg *config) shorten(given map[string]bool) {
+	cfg.page = ""
 	if !given["scenarios"] {
 		cfg.scenarios = []string{"mtls"}
 	}

@@ -39,20 +39,34 @@ type peer struct {
 
 func peers() []peer {
 	return []peer{
-		{name: sluice, program: "gateway", launch: launchSluice, connect: true, version: []string{"-version"},
-			remark: "checks chain, exact identity and intentions"},
-		{name: nginx, program: "nginx", variable: "SLUICE_NGINX", debian: "nginx-light", launch: launchNginx, connect: true, version: []string{"-v"},
-			remark: "2 workers; does not verify the upstream: a Connect certificate has no name that it could check"},
-		{name: haproxy, program: "haproxy", variable: "SLUICE_HAPROXY", debian: "haproxy", launch: launchHaproxy, connect: true, version: []string{"-v"},
-			remark: "2 threads; checks the chain, no identity"},
-		{name: envoy, program: "envoy", variable: "SLUICE_ENVOY", launch: launchEnvoy, connect: true, version: []string{"--version"},
-			remark: "2 workers; checks chain and exact identity"},
-		{name: traefik, program: "traefik", variable: "SLUICE_TRAEFIK", launch: launchTraefik, connect: true, version: []string{"version"},
-			remark: "metrics on, file provider; checks chain and exact identity"},
-		{name: fabioRepaired, program: "fabio", variable: "SLUICE_FABIO_REPAIRED", launch: launchFabioRepaired, version: []string{"-version"},
-			remark: "its connection settings given in full; no Connect"},
-		{name: fabio, program: "fabio", variable: "SLUICE_FABIO", launch: launchFabio, version: []string{"-version"},
-			remark: "as released; no Connect"},
+		{
+			name: sluice, program: "gateway", launch: launchSluice, connect: true, version: []string{"-version"},
+			remark: "checks chain, exact identity and intentions",
+		},
+		{
+			name: nginx, program: "nginx", variable: "SLUICE_NGINX", debian: "nginx-light", launch: launchNginx, connect: true, version: []string{"-v"},
+			remark: "2 workers; does not verify the upstream: a Connect certificate has no name that it could check",
+		},
+		{
+			name: haproxy, program: "haproxy", variable: "SLUICE_HAPROXY", debian: "haproxy", launch: launchHaproxy, connect: true, version: []string{"-v"},
+			remark: "2 threads; checks the chain, no identity",
+		},
+		{
+			name: envoy, program: "envoy", variable: "SLUICE_ENVOY", launch: launchEnvoy, connect: true, version: []string{"--version"},
+			remark: "2 workers; checks chain and exact identity",
+		},
+		{
+			name: traefik, program: "traefik", variable: "SLUICE_TRAEFIK", launch: launchTraefik, connect: true, version: []string{"version"},
+			remark: "metrics on, file provider; checks chain and exact identity",
+		},
+		{
+			name: fabioRepaired, program: "fabio", variable: "SLUICE_FABIO_REPAIRED", launch: launchFabioRepaired, version: []string{"-version"},
+			remark: "its connection settings given in full; no Connect",
+		},
+		{
+			name: fabio, program: "fabio", variable: "SLUICE_FABIO", launch: launchFabio, version: []string{"-version"},
+			remark: "as released; no Connect",
+		},
 	}
 }
 

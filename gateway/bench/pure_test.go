@@ -180,6 +180,27 @@ func TestTheResultOfWrkIsRead(t *testing.T) {
 	}
 }
 
+func TestEarlierResultsAreKeptExceptOfWhatIsMeasuredAgain(t *testing.T) {
+	folder := t.TempDir()
+	earlier := fixture(1)
+	earlier.Values = []value{{Scenario: scenarioIdle, Peer: sluice, Name: "resident", Value: 5}}
+	earlier.refuse(scenarioMTLS, nginx, "x")
+	if err := earlier.save(folder); err != nil {
+		t.Fatal(err)
+	}
+	names := config{scenarios: []string{scenarioMTLS, scenarioIdle}}.sampleNames()
+	got, err := loadResults(folder, names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.of(scenarioMTLS, sluice)) != 0 || len(got.of(scenarioPlain, sluice)) != 3 || len(got.Values) != 0 || len(got.Refusals) != 0 {
+		t.Errorf("%+v", got)
+	}
+	if got, err = loadResults(t.TempDir(), names); err != nil || len(got.Samples) != 0 {
+		t.Errorf("without earlier results: %+v, %v", got, err)
+	}
+}
+
 func TestRebuildTimesAreReadFromMetrics(t *testing.T) {
 	got := parseRebuilds("# TYPE x histogram\nsluice_gateway_table_build_seconds_bucket{le=\"1\"} 4\nsluice_gateway_table_build_seconds_sum 0.5\nsluice_gateway_table_build_seconds_count 4\nsluice_gateway_request_duration_seconds_sum{service=\"a\"} 9\n")
 	if got != (rebuildTimes{.5, 4}) {

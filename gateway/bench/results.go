@@ -2,10 +2,12 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -160,6 +162,28 @@ func (r *results) save(folder string) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(folder, "results.json"), append(content, '\n'), 0o600)
+}
+
+// loadResults returns what an earlier run has saved, without the scenarios with these
+// names; nothing if there was none.
+func loadResults(folder string, without []string) (*results, error) {
+	r := newResults(time.Now(), describeMachine())
+	content, err := os.ReadFile(filepath.Join(folder, "results.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return r, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(content, r); err != nil {
+		return nil, fmt.Errorf("read earlier results: %w", err)
+	}
+	r.Samples = slices.DeleteFunc(r.Samples, func(s sample) bool { return slices.Contains(without, s.Scenario) })
+	r.Values = slices.DeleteFunc(r.Values, func(v value) bool { return slices.Contains(without, v.Scenario) })
+	r.Refusals = slices.DeleteFunc(r.Refusals, func(f refusal) bool { return slices.Contains(without, f.Scenario) })
+	// What is missing and which version runs is found out anew.
+	clear(r.Missing)
+	return r, nil
 }
 
 // describeMachine says in a line what the figures are of.

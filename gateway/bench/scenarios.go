@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // The scenarios' names, as samples and values have them.
@@ -58,21 +59,36 @@ func scenarios() []scenario {
 		},
 		{
 			scenarioRate, "latency at a constant rate", "Latency at a constant rate", "Requests are due at fixed times, and late ones count from when they were due. Over mutual TLS, plain for a proxy without Connect.",
-			[]string{scenarioRate}, (*bench).constantRate,
+			[]string{scenarioRate},
+			(*bench).constantRate,
 		},
 		{
 			scenarioIdle, "memory with idle client connections", "Idle client connections", "Memory of all processes of the proxy before, and with that many client connections of which each had one answer.",
-			[]string{scenarioIdle}, (*bench).idleConnections,
+			[]string{scenarioIdle},
+			(*bench).idleConnections,
 		},
 		{
 			scenarioRestart, "rolling restarts under load", "Rolling restarts", "Three Connect-native instances are stopped (SIGTERM) and started one after the other, over and over, under 1,000 requests a second.",
-			[]string{scenarioRestart}, (*bench).rollingRestarts,
+			[]string{scenarioRestart},
+			(*bench).rollingRestarts,
 		},
 		{
 			scenarioEffect, "from a change to its effect", "From a change to its effect", "From before the write to Consul's agent is sent until the first answer that shows it, asked for each millisecond.",
-			[]string{scenarioEffect}, (*bench).changesToEffect,
+			[]string{scenarioEffect},
+			(*bench).changesToEffect,
 		},
 	}
+}
+
+// sampleNames are those of the chosen scenarios.
+func (cfg config) sampleNames() []string {
+	var names []string
+	for _, s := range scenarios() {
+		if wants(cfg.scenarios, s.name) {
+			names = append(names, s.samples...)
+		}
+	}
+	return names
 }
 
 func scenarioNames() []string {
@@ -90,6 +106,10 @@ func (b *bench) startAll(ctx context.Context, name string, routes []hostRoute, h
 	for _, p := range b.found {
 		if connect && !p.connect {
 			b.results.refuse(name, p.name, "no Connect: it cannot present a client certificate")
+			continue
+		}
+		if h.Path == plainPath && p.name == sluice && !slices.Contains(b.cfg.gatewayArgs, allowPlain) {
+			b.results.refuse(name, p.name, "not served: this gateway has no "+allowPlain)
 			continue
 		}
 		proxy, err := b.start(ctx, p, name, routes, h)
