@@ -59,6 +59,9 @@ func (c *Config) finish() (problems []error) {
 		c.Match = tag.Segment
 	}
 	c.placeListeners()
+	if len(c.Listeners) == 0 {
+		add("-port none without -listen: nobody could connect; give one of them")
+	}
 	for i, l := range c.Listeners {
 		for _, problem := range l.problems(c) {
 			add("%s %s: %w", c.nameOf(i), l.Address, problem)

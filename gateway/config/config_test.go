@@ -176,6 +176,7 @@ func TestEachFaultIsSaidWithItsPlaceItsValueAndWhatIsAllowed(t *testing.T) {
 		{"-listen 192.0.2.1:1;proto=tcp", `add ;public=true`},
 		{"-listen 127.0.0.1:1;public=true", `leave it out`},
 		{"-listen :1;certs=/c;public=true", `leave it out`},
+		{"-port none", `nobody could connect`},
 		{"-admin-port none", `is always there`},
 		{"-admin-address 127.0.0.1:1 -admin-port 2", `contradict each other`},
 		{"-admin-address :1", `others than this node reach it`},

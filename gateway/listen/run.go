@@ -8,10 +8,15 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"sluice/gateway/proxyproto"
 	"sluice/gateway/tcp"
 )
+
+// maxArrival is how long a stop waits at most for connections that nobody serves
+// yet.
+const maxArrival = 500 * time.Millisecond
 
 // Run serves until ctx ends. Then it stops accepting, lets what is in flight end,
 // closes connections on which nothing is, and cuts what is left after
@@ -102,7 +107,7 @@ func (s *Server) drain(life context.Context, giveUp context.CancelFunc) {
 	}
 	// A handshake that is about to end brings a request with it, so it gets a part of
 	// the time; but who just sits there must not keep the others from being told.
-	short, done := context.WithTimeout(bound, s.cfg.Drain/4)
+	short, done := context.WithTimeout(bound, min(s.cfg.Drain/4, maxArrival))
 	s.arriving.wait(short)
 	done()
 	giveUp()
