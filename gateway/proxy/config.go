@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,6 +28,12 @@ const (
 	defaultRetries = 2
 	// maxRetries bounds what a tag may ask for.
 	maxRetries = 8
+	// defaultIdleConns bounds the idle connections that are kept to one instance, and
+	// defaultKeepAlive their time, which must be less than what instances keep theirs
+	// for.
+	defaultIdleConns = 256
+	defaultKeepAlive = 60 * time.Second
+	defaultDial      = 5 * time.Second
 )
 
 // Catalog names the healthy instances of every service that declares routes.
@@ -56,6 +63,8 @@ type Overrides interface {
 type Config struct {
 	// Source is the service that the proxy dials as; "" is "gateway".
 	Source string
+	// Match is how paths are compared where a tag does not say.
+	Match tag.Match
 	// Prefix marks route tags; "" is route.DefaultPrefix.
 	Prefix string
 	// Datacenter is the gateway's own: what $DC stands for, and the first in which
@@ -100,8 +109,23 @@ type Config struct {
 	// Absent returns the instances of a service that are unhealthy, for Explain; may
 	// be nil.
 	Absent func(ctx context.Context, service string) ([]Absent, error)
-	// ServedBy adds X-Served-By and X-Served-Dc to answers.
-	ServedBy bool
+	// ServedBy and ServedDC add X-Served-By and X-Served-Dc to answers.
+	ServedBy, ServedDC bool
+	// ExplainErrors names services, instances and intentions on the pages of errors.
+	// Without it they say what happened and the request's ID, by which the log and
+	// the admin page have the rest.
+	ExplainErrors bool
+	// NoRouteStatus is the status where no route takes a request; 0 is 404.
+	NoRouteStatus int
+	// IdleConns is how many idle connections are kept to one instance, 256, and
+	// KeepAlive for how long, 60 s.
+	IdleConns int
+	KeepAlive time.Duration
+	// Dial bounds a connection to a plain instance; 0 is 5 s. Those over the mesh
+	// have the bound of Dialer.
+	Dial time.Duration
+	// MetricsPrefix begins the name of every metric; "" is sluice_gateway.
+	MetricsPrefix string
 	// Logger gets one line per request that fails; nil is silent.
 	Logger *slog.Logger
 	// Access gets an entry per request; may be nil.
@@ -118,6 +142,11 @@ func (cfg Config) withDefaults() Config {
 	cfg.Timeout = cmp.Or(cfg.Timeout, defaultTimeout)
 	cfg.Retries = min(max(cmp.Or(cfg.Retries, defaultRetries), 0), maxRetries)
 	cfg.Strategy = cmp.Or(cfg.Strategy, tag.P2C)
+	cfg.NoRouteStatus = cmp.Or(cfg.NoRouteStatus, http.StatusNotFound)
+	cfg.IdleConns = cmp.Or(cfg.IdleConns, defaultIdleConns)
+	cfg.KeepAlive = cmp.Or(cfg.KeepAlive, defaultKeepAlive)
+	cfg.Dial = cmp.Or(cfg.Dial, defaultDial)
+	cfg.MetricsPrefix = cmp.Or(cfg.MetricsPrefix, "sluice_gateway")
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}

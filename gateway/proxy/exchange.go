@@ -42,8 +42,8 @@ type exchange struct {
 	// wants is the instance that a cookie names.
 	wants string
 
-	// answering is called when the head of the answer is there.
-	answering func()
+	// answering is called when the head of the answer is there; false is too late.
+	answering func() bool
 
 	// What happened.
 	attempts []attempt
@@ -83,15 +83,15 @@ func (p *Proxy) admit(ctx context.Context, x *exchange, authorization string) *p
 		return pageAmbiguous(&x.ask)
 	}
 	if !ok {
-		return pageNoRoute(&x.ask, p.cfg.Prefix)
+		return p.pageNoRoute(&x.ask)
 	}
 	x.plan = x.state.plans[matched]
 	if x.plan.closed != "" {
-		return pageClosed(x.plan)
+		return p.discreet(pageClosed(x.plan))
 	}
 	for _, list := range x.plan.lists {
 		if verdict := list.Check(x.client); !verdict.Allowed() {
-			return pageRefused(x.plan, verdict)
+			return p.discreet(pageRefused(x.plan, verdict))
 		}
 	}
 	if answer := p.authenticate(ctx, x, authorization); answer != nil {

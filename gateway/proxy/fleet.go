@@ -15,17 +15,8 @@ import (
 	"sluice/mesh"
 )
 
-const (
-	// idlePerTarget bounds the idle connections that are kept to one instance, and
-	// idleTime their time, which must be less than what instances keep theirs for.
-	idlePerTarget = 256
-	idleTime      = 60 * time.Second
-	// plainDialTimeout bounds a connection without the mesh, whose Dialer has a
-	// bound of its own.
-	plainDialTimeout = 5 * time.Second
-	// maxResponseHead bounds the head of an answer, in bytes.
-	maxResponseHead = 256 << 10
-)
+// maxResponseHead bounds the head of an answer, in bytes.
+const maxResponseHead = 256 << 10
 
 // targetKey is what makes an instance the same one: a pool must not outlive a
 // change of any of it.
@@ -81,7 +72,7 @@ func (p *Proxy) dial(ctx context.Context, instance mesh.Instance, m manner) (net
 	var conn net.Conn
 	var err error
 	if m.plain {
-		dialer := net.Dialer{Timeout: plainDialTimeout}
+		dialer := net.Dialer{Timeout: p.cfg.Dial}
 		conn, err = dialer.DialContext(ctx, "tcp", instance.Address)
 	} else {
 		var meshed *mesh.Conn
@@ -100,9 +91,9 @@ func (p *Proxy) transport(instance mesh.Instance, m manner) *http.Transport {
 	t := &http.Transport{
 		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dial(ctx, instance, m) },
 		DisableCompression:     true, // bodies pass as they are
-		MaxIdleConns:           idlePerTarget,
-		MaxIdleConnsPerHost:    idlePerTarget,
-		IdleConnTimeout:        idleTime,
+		MaxIdleConns:           p.cfg.IdleConns,
+		MaxIdleConnsPerHost:    p.cfg.IdleConns,
+		IdleConnTimeout:        p.cfg.KeepAlive,
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: maxResponseHead,
 		ReadBufferSize:         8 << 10,
@@ -117,7 +108,7 @@ func (p *Proxy) transport(instance mesh.Instance, m manner) *http.Transport {
 			MinVersion: tls.VersionTLS12, ServerName: m.serverName,
 			InsecureSkipVerify: m.skipVerify, //nolint:gosec // the tag asks for it, -allow-plain permits it, the page marks it
 		}
-		t.TLSHandshakeTimeout = plainDialTimeout
+		t.TLSHandshakeTimeout = p.cfg.Dial
 	}
 	return t
 }

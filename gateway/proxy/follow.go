@@ -109,7 +109,7 @@ func due(when, now time.Time) bool { return !when.IsZero() && !when.After(now) }
 func (f *follower) begin(now time.Time, services map[string][]mesh.Instance) (*route.Table, []route.Change) {
 	f.started = true
 	table := route.New(route.Config{
-		Prefix: f.cfg.Prefix, Datacenter: f.cfg.Datacenter, Services: services, Check: f.cfg.supported, Keep: keepGone, Now: now,
+		Prefix: f.cfg.Prefix, Datacenter: f.cfg.Datacenter, Match: f.cfg.Match, Services: services, Check: f.cfg.supported, Keep: keepGone, Now: now,
 	})
 	changes := make([]route.Change, 0, table.Len())
 	for _, r := range table.Routes() {

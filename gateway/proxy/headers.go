@@ -115,6 +115,8 @@ func (s *session) writeAnswerHead(r *h1.Response, to h1.Framing) {
 	}
 	if s.p.cfg.ServedBy {
 		w.Field("X-Served-By", []byte(m.target.instance.ServiceID))
+	}
+	if s.p.cfg.ServedDC {
 		w.Field("X-Served-Dc", []byte(s.p.datacenterOf(&m.target.instance)))
 	}
 	s.writeConnection()

@@ -27,20 +27,20 @@ type metrics struct {
 	routes       prometheus.Gauge
 }
 
-func newMetrics(registerer prometheus.Registerer) *metrics {
+func newMetrics(prefix string, registerer prometheus.Registerer) *metrics {
 	counter := func(name, help string) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_gateway_" + name, Help: help})
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + "_" + name, Help: help})
 	}
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "sluice_gateway_requests_total", Help: "Requests by the service that answered and the status; 0 is a client that left.",
+			Name: prefix + "_requests_total", Help: "Requests by the service that answered and the status; 0 is a client that left.",
 		}, []string{"service", "code"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "sluice_gateway_request_duration_seconds", Help: "Time from a request's headers to the end of its response.",
+			Name: prefix + "_request_duration_seconds", Help: "Time from a request's headers to the end of its response.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}, []string{"service"}),
 		denied: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "sluice_gateway_denied_by_destination_total", Help: "Calls that a destination refused by its intentions.",
+			Name: prefix + "_denied_by_destination_total", Help: "Calls that a destination refused by its intentions.",
 		}, []string{"service"}),
 		retries:      counter("retries_total", "Requests that were tried once more on another instance."),
 		hedges:       counter("hedges_total", "Requests that were sent to a second instance because the first was slow."),
@@ -49,10 +49,10 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		unauthorized: counter("unauthorized_total", "Requests that were refused for want of right credentials."),
 		ignoredTags:  counter("ignored_tags_total", "Route tags that were quarantined, each once."),
 		quarantined: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "sluice_gateway_quarantined_tags", Help: "Route tags that are quarantined now.",
+			Name: prefix + "_quarantined_tags", Help: "Route tags that are quarantined now.",
 		}),
 		routes: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "sluice_gateway_routes", Help: "Routes in the table.",
+			Name: prefix + "_routes", Help: "Routes in the table.",
 		}),
 	}
 	if registerer != nil {

@@ -95,7 +95,25 @@ func (p *Proxy) pageFor(x *exchange, err error) *page {
 		}
 	}
 	result.RequestID = x.id
-	return &result
+	return p.discreet(&result)
+}
+
+// discreet takes the inside out of a page, unless pages are to explain.
+func (p *Proxy) discreet(content *page) *page {
+	if p.cfg.ExplainErrors {
+		return content
+	}
+	reasons := map[int]string{
+		http.StatusForbidden: "This request is not allowed.", http.StatusBadGateway: "The service did not answer as it should.",
+		http.StatusServiceUnavailable: "The service is not available right now.", http.StatusGatewayTimeout: "The service did not answer in time.",
+	}
+	if reason := reasons[content.Status]; reason != "" {
+		content.Reason = reason
+	}
+	content.Title = http.StatusText(content.Status)
+	content.Facts, content.Command = nil, ""
+	content.Hint = "Whoever runs this gateway can find out why by the number below."
+	return content
 }
 
 func pageDenied(denied *mesh.DeniedError) page {

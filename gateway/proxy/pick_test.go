@@ -28,7 +28,7 @@ func (c counting) DialInstance(ctx context.Context, instance mesh.Instance) (*me
 // with runs a gateway with its own dialer and clock.
 func with(t *testing.T, world *meshtest.World, cfg proxy.Config) *lab {
 	t.Helper()
-	cfg.Catalog = world.Catalog
+	cfg.Catalog, cfg.ExplainErrors = world.Catalog, true
 	registry := prometheus.NewRegistry()
 	cfg.Registerer = registry
 	l := &lab{World: world, Proxy: proxy.New(cfg), t: t, registry: registry}

@@ -66,6 +66,9 @@ func (c *conn) Write(p []byte) (int, error) {
 type idle struct {
 	mu    sync.Mutex
 	conns []*conn
+	// keep is how long a connection is kept, and most how many.
+	keep time.Duration
+	most int
 	// era grows when the connections so far are to serve nobody new.
 	era uint64
 }
@@ -84,7 +87,7 @@ func (i *idle) take(now time.Time, careful bool) *conn {
 		i.conns[n-1] = nil
 		i.conns = i.conns[:n-1]
 		i.mu.Unlock()
-		if age := now.Sub(c.since); age < idleTime && (!careful && age < quietTime || quiet(c.Conn)) {
+		if age := now.Sub(c.since); age < i.keep && (!careful && age < quietTime || quiet(c.Conn)) {
 			return c
 		}
 		c.end()
@@ -95,10 +98,10 @@ func (i *idle) take(now time.Time, careful bool) *conn {
 func (i *idle) give(c *conn, now time.Time) {
 	c.since, c.reused, c.patience, c.uploading = now, true, 0, 0
 	i.mu.Lock()
-	keep := c.era == i.era && len(i.conns) < idlePerTarget
+	keep := c.era == i.era && len(i.conns) < i.most
 	var old *conn
 	if keep {
-		if len(i.conns) > 0 && now.Sub(i.conns[0].since) > idleTime {
+		if len(i.conns) > 0 && now.Sub(i.conns[0].since) > i.keep {
 			old = i.conns[0]
 			i.conns = append(i.conns[:0], i.conns[1:]...)
 		}

@@ -38,7 +38,7 @@ type Proxy struct {
 // New returns a Proxy for cfg.
 func New(cfg Config) *Proxy {
 	cfg = cfg.withDefaults()
-	p := &Proxy{cfg: cfg, log: cfg.Logger, now: cfg.Now, metrics: newMetrics(cfg.Registerer), recent: newHistory(), ids: newIDs()}
+	p := &Proxy{cfg: cfg, log: cfg.Logger, now: cfg.Now, metrics: newMetrics(cfg.MetricsPrefix, cfg.Registerer), recent: newHistory(), ids: newIDs()}
 	p.state.Store(&snapshot{table: route.New(route.Config{}), plans: map[*route.Route]*plan{}})
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:        rewrite,
@@ -115,6 +115,8 @@ func (p *Proxy) stampResponse(r *http.Response) error {
 	}
 	if p.cfg.ServedBy {
 		r.Header.Set("X-Served-By", x.answered.target.instance.ServiceID)
+	}
+	if p.cfg.ServedDC {
 		r.Header.Set("X-Served-Dc", p.datacenterOf(&x.answered.target.instance))
 	}
 	return nil

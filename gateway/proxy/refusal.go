@@ -36,14 +36,17 @@ func pageAmbiguous(a *ask) *page {
 	}
 }
 
-func pageNoRoute(a *ask, prefix string) *page {
-	return &page{
-		Status: http.StatusNotFound, Title: "No route",
+func (p *Proxy) pageNoRoute(a *ask) *page {
+	content := &page{
+		Status: p.cfg.NoRouteStatus, Title: "No route",
 		Reason: fmt.Sprintf("No service takes the path %.200q.", a.path),
-		Facts:  []fact{{"host", fmt.Sprintf("%.200s", a.host)}},
-		Hint: "A route exists while a healthy Connect instance in Consul carries a tag like " +
-			prefix + "/path or " + prefix + "host/path.",
 	}
+	if p.cfg.ExplainErrors {
+		content.Facts = []fact{{"host", fmt.Sprintf("%.200s", a.host)}}
+		content.Hint = "A route exists while a healthy Connect instance in Consul carries a tag like " +
+			p.cfg.Prefix + "/path or " + p.cfg.Prefix + "host/path."
+	}
+	return content
 }
 
 // pageClosed tells nothing of the reason, which is an operator's: the admin page

@@ -93,11 +93,13 @@ func (c *clock) restart() {
 	}
 }
 
-func (c *clock) stop() {
+// stop reports whether the time was not over.
+func (c *clock) stop() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	was := c.stopped
 	c.stopped = true
-	c.timer.Stop()
+	return c.timer.Stop() || was
 }
 
 func (p *Proxy) askOf(r *http.Request) ask {
@@ -147,8 +149,12 @@ func (rt roundTripper) RoundTrip(request *http.Request) (*http.Response, error) 
 	if err != nil {
 		return nil, err
 	}
-	x.answering()
 	response := done.answer
+	if !x.answering() {
+		_ = response.Body.Close()
+		done.end()
+		return nil, errTimeout
+	}
 	response.Body = endWith(response.Body, done.end)
 	return response, nil
 }
@@ -171,6 +177,10 @@ func (c *stdCarrier) send(ctx context.Context, m *member) sent[*http.Response] {
 	aim(request, c.x, m)
 	response, err := m.wire.std.Load().RoundTrip(request)
 	switch {
+	case err == nil && ctx.Err() != nil:
+		// An instance that sees us leave may still answer, and net/http still take it.
+		_ = response.Body.Close()
+		return sent[*http.Response]{progress: retry.Answered, err: context.Cause(ctx)}
 	case err == nil:
 		return sent[*http.Response]{answer: response, status: response.StatusCode}
 	case unsent(err):

@@ -21,6 +21,7 @@ func (p *Proxy) wire(t *target, m manner) *wire {
 		return w
 	}
 	w := &wire{manner: m, make: func() *http.Transport { return p.transport(t.instance, m) }}
+	w.own.keep, w.own.most = p.cfg.KeepAlive, p.cfg.IdleConns
 	w.std.Store(w.make())
 	t.wires[m] = w
 	return w
