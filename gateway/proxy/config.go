@@ -18,6 +18,7 @@ import (
 	"sluice/gateway/budget"
 	"sluice/gateway/route"
 	"sluice/gateway/tag"
+	"sluice/gateway/tcp"
 	"sluice/mesh"
 )
 
@@ -126,6 +127,8 @@ type Config struct {
 	Dial time.Duration
 	// MetricsPrefix begins the name of every metric; "" is sluice_gateway.
 	MetricsPrefix string
+	// Streams are the TCP connections that RouteStream has routed; nil cuts none.
+	Streams *tcp.Table
 	// Logger gets one line per request that fails; nil is silent.
 	Logger *slog.Logger
 	// Access gets an entry per request; may be nil.

@@ -26,7 +26,9 @@ type snapshot struct {
 	plans map[*route.Route]*plan
 	// targets are all instances that routes may name.
 	targets []*target
-	rules   route.Rules
+	// names are those of the instances that TCP routes name.
+	names map[string]bool
+	rules route.Rules
 }
 
 // follower makes snapshots. It belongs to Run.
@@ -205,7 +207,9 @@ func (f *follower) publish(now time.Time, table *route.Table, changes []route.Ch
 			next.targets = append(next.targets, t)
 		}
 	}
+	next.names = streamNames(next.plans)
 	f.state.Store(next)
+	f.cutStreams(next)
 	for _, name := range services {
 		for _, t := range f.fleet.leave(now, name) {
 			for _, w := range t.wires {
@@ -214,6 +218,20 @@ func (f *follower) publish(now time.Time, table *route.Table, changes []route.Ch
 		}
 	}
 	f.report(old.table, next.table)
+}
+
+// streamNames are the instances of TCP routes.
+func streamNames(plans map[*route.Route]*plan) map[string]bool {
+	names := map[string]bool{}
+	for r, pl := range plans {
+		if r.Kind == tag.HTTP {
+			continue
+		}
+		for i := range pl.members {
+			names[pl.members[i].target.name()] = true
+		}
+	}
+	return names
 }
 
 // report counts and logs the tags that are ignored, each once.

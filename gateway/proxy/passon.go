@@ -47,6 +47,9 @@ func (c *passed) Read(p []byte) (int, error) {
 	return c.rest.Read(p)
 }
 
+// NetConn returns the client's connection.
+func (c *passed) NetConn() net.Conn { return c.Conn }
+
 // CloseWrite tells the client that nothing more comes.
 func (c *passed) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
