@@ -336,3 +336,19 @@ func TestPiecesOfEachSizeAreWrittenWhole(t *testing.T) {
 		}
 	}
 }
+
+func TestALargeBodyMovesInLargePieces(t *testing.T) {
+	for _, wire := range []string{
+		"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + strings.Repeat("x", 1_000_000),
+		corpus.ChunkedHead + chunks(100_000, 10),
+	} {
+		r, req := request(t, strings.NewReader(wire))
+		var to writes
+		if n, err := r.CopyBody(h1.NewWriter(&to), req.Body, true); n != 1_000_000 || err != nil {
+			t.Fatal(n, err)
+		}
+		if len(to.all) > 20 {
+			t.Errorf("1 MB took %d writes", len(to.all))
+		}
+	}
+}
