@@ -44,7 +44,7 @@ func (r *Reader) CopyBody(w *Writer, f Framing, keepTrailers bool) (n int64, err
 func (r *Reader) CopyBodyAs(w *Writer, f Framing, to Kind, keepTrailers bool) (n int64, err error) {
 	r.decoder.reset(f)
 	for {
-		p, err := r.piece(largeSize - 32)
+		p, err := r.piece(maxPiece)
 		switch {
 		case err == nil:
 			writePiece(w, p, to)

@@ -10,6 +10,9 @@ const (
 	// more comes than fits in it.
 	smallSize = 4 << 10
 	largeSize = 64 << 10
+	// maxPiece is read and sent on at once, in bytes: with a chunk's size and end it
+	// fits in a large buffer, and so leaves in one write.
+	maxPiece = largeSize - 32
 )
 
 // Pool keeps buffers between their uses by Readers and Writers. Safe for

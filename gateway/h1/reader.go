@@ -253,7 +253,7 @@ func (r *Reader) fill() error {
 		r.buf = r.pool.get(smallSize)
 	}
 	for range 100 {
-		n, err := r.src.Read(r.buf.b[r.w:])
+		n, err := r.src.Read(r.buf.b[r.w:min(len(r.buf.b), r.w+maxPiece)])
 		if n > 0 {
 			r.w += n
 			r.full = r.w == len(r.buf.b)
