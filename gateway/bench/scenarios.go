@@ -251,6 +251,7 @@ func (b *bench) register(ctx context.Context) error {
 			i.Connect = &native{true}
 		} else {
 			i.Name = upstreamService + "-plain"
+			i.Tags[0] += " plain=true"
 		}
 		if err := b.lab.agent.register(ctx, i); err != nil {
 			return err
