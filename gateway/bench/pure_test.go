@@ -273,8 +273,14 @@ func TestThePageHasARowForEveryPeerAndKeepsWhatIsAroundTheTable(t *testing.T) {
 	r := fixture(.5)
 	r.Refusals = []refusal{{scenarioMTLS, haproxy, "not served: because"}}
 	r.Samples[0].Disturbed = true
+	many := routesScenario(10_000)
+	r.Samples = append(r.Samples, sample{Scenario: many, Peer: sluice, CPU: 77})
+	r.Values = append(r.Values, value{Scenario: many, Peer: sluice, Name: "resident", Unit: "MB", Value: 44, Note: "a|b"})
 	text := render(r)
-	for _, want := range []string{"| sluice | 15.5 | 1.00 |", "| envoy (disturbed) | 31.0 | 2.00 |", "| haproxy | not served: because |", `not available: no such \| thing`} {
+	for _, want := range []string{
+		"| sluice | 15.5 | 1.00 |", "| envoy (disturbed) | 31.0 | 2.00 |", "| haproxy | not served: because |", `not available: no such \| thing`,
+		"\nroutes-10000:\n\n| | CPU", "| sluice | resident | 44.0 MB | a\\|b |",
+	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in:\n%s", want, text)
 		}

@@ -48,21 +48,18 @@ func render(r *results) string {
 func (r *results) rows(s scenario) []string {
 	var rows []string
 	for _, name := range s.samples {
-		if part := r.sampleRows(name); len(part) > 0 {
-			if len(s.samples) > 1 {
-				rows = append(rows, "\n"+name+":\n\n")
-			}
-			rows = append(rows, sampleHead)
-			rows = append(rows, part...)
+		measured, values := r.sampleRows(name), r.valueRows(name)
+		if len(measured)+len(values) > 0 && len(s.samples) > 1 {
+			rows = append(rows, "\n"+name+":\n\n")
 		}
-	}
-	for _, name := range s.samples {
-		if part := r.valueRows(name); len(part) > 0 {
-			if len(rows) > 0 {
-				rows = append(rows, "\n")
-			}
-			rows = append(rows, valueHead)
-			rows = append(rows, part...)
+		if len(measured) > 0 {
+			rows = append(append(rows, sampleHead), measured...)
+		}
+		if len(measured) > 0 && len(values) > 0 {
+			rows = append(rows, "\n")
+		}
+		if len(values) > 0 {
+			rows = append(append(rows, valueHead), values...)
 		}
 	}
 	return rows
