@@ -154,7 +154,7 @@ func TestGatewayProcessAgainstARealConsul(t *testing.T) {
 	intend(agent, "allow")
 	startWeb(t, agent)
 	gateway := startProcess(t, "-node", agent.Node, "-address", agent.Host, "-loopback", agent.Host,
-		"-consul", agent.Address, "-token-file", agent.ServiceFile("gateway"))
+		"-consul", agent.Address, "-explain-errors", "-token-file", agent.ServiceFile("gateway"))
 	url := "http://" + net.JoinHostPort(agent.Host, "9999") + "/web"
 	admin := "http://" + net.JoinHostPort(agent.Host, "9998")
 
@@ -172,7 +172,7 @@ func TestGatewayProcessAgainstARealConsul(t *testing.T) {
 	}
 	for path, text := range map[string]string{
 		"/":        "urlprefix-broken",
-		"/routes":  `"route":"/web"`,
+		"/routes":  `"route": "/web"`,
 		"/mesh":    `"side": "source"`,
 		"/metrics": `sluice_gateway_requests_total{code="403",service="web"}`,
 		"/healthz": "ok",

@@ -109,7 +109,9 @@ func (pl planner) services(p place) []process.Spec {
 		case "mongo":
 			specs = append(specs, pl.mongoAgent(p))
 		case "gateway":
-			specs = append(specs, pl.spec(p, processGateway, pl.programs.Gateway, pl.common(p, "gateway")...))
+			// In a lab everybody may see the inside.
+			specs = append(specs, pl.spec(p, processGateway, pl.programs.Gateway, append(pl.common(p, "gateway"),
+				"-explain-errors", "-response-headers", "dc,instance")...))
 		}
 	}
 	return specs

@@ -17,9 +17,12 @@ func routeCounts() []int { return []int{10, 1_000, 10_000} }
 func routesScenario(n int) string { return fmt.Sprintf("%s-%d", scenarioRoutes, n) }
 
 const (
-	// tagsPerInstance keeps a registration small enough for one entry of the log of
-	// Consul's servers.
-	tagsPerInstance = 100
+	// routeInstances carry the routes as tags, however many there are: with more
+	// instances there would be more pools of connections, and a round would measure
+	// how they are filled.
+	routeInstances = 4
+	// routeWarmUp is how many times the usual warm-up fills them.
+	routeWarmUp = 3
 	// hitRoutes is over how many routes requests are spread.
 	hitRoutes = 1_000
 )
@@ -62,6 +65,11 @@ func (b *bench) withRoutes(ctx context.Context, n int) error {
 		if err := b.servesAll(ctx, p, targets); err != nil {
 			return err
 		}
+		warm := b.load(targets)
+		warm.Address, warm.Duration = p.plan.listen(), routeWarmUp*b.cfg.warmUp
+		if _, err := b.generator.send(ctx, warm); err != nil {
+			return err
+		}
 	}
 	if err := b.rounds(ctx, name, proxies, func(*proxy) loadConfig { return b.load(targets) }); err != nil {
 		return err
@@ -94,11 +102,11 @@ func (b *bench) servesAll(ctx context.Context, p *proxy, targets []hit) error {
 
 // registerRoutes registers instances that carry the routes as tags.
 func (b *bench) registerRoutes(ctx context.Context, routes []hostRoute) (ids []string, err error) {
-	for first := 0; first < len(routes); first += tagsPerInstance {
+	for n := range routeInstances {
 		i := instance{
-			ID: fmt.Sprintf("bench-routes-%d", first), Name: upstreamService, Address: b.lab.host, Port: mtlsPort, Connect: &native{true},
+			ID: fmt.Sprintf("bench-routes-%d", n), Name: upstreamService, Address: b.lab.host, Port: mtlsPort, Connect: &native{true},
 		}
-		for _, r := range routes[first:min(first+tagsPerInstance, len(routes))] {
+		for _, r := range routes[n*len(routes)/routeInstances : (n+1)*len(routes)/routeInstances] {
 			i.Tags = append(i.Tags, "urlprefix-"+r.Host+r.Path)
 		}
 		ids = append(ids, i.ID)

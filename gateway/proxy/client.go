@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net"
+	"os"
 	"time"
 )
 
@@ -12,19 +13,44 @@ type client struct {
 	patience     time.Duration
 	write        time.Duration
 	armed, wrote time.Time
+	// pace bounds how slowly a body may come; it is for one body at a time.
+	pace pace
+}
+
+// rateGrace is how long a body may come as slowly as it likes.
+const rateGrace = 10 * time.Second
+
+// pace is the least rate of a body.
+type pace struct {
+	least int64 // bytes per second; 0 is none
+	since time.Time
+	got   int64
+}
+
+// slow reports whether a body of which n more bytes came is too slow.
+func (p *pace) slow(n int, now time.Time) bool {
+	p.got += int64(n)
+	passed := now.Sub(p.since)
+	return p.least > 0 && passed > rateGrace && float64(p.got) < float64(p.least)*passed.Seconds()
 }
 
 // Read reads what the client sends.
 func (c *client) Read(p []byte) (int, error) {
-	if c.patience > 0 {
-		if now := time.Now(); now.Sub(c.armed) > c.patience/4 {
-			if err := c.SetReadDeadline(now.Add(c.patience)); err != nil {
-				return 0, err
-			}
-			c.armed = now
-		}
+	if c.patience == 0 {
+		return c.Conn.Read(p)
 	}
-	return c.Conn.Read(p)
+	now := time.Now()
+	if now.Sub(c.armed) > c.patience/4 {
+		if err := c.SetReadDeadline(now.Add(c.patience)); err != nil {
+			return 0, err
+		}
+		c.armed = now
+	}
+	n, err := c.Conn.Read(p)
+	if err == nil && c.pace.slow(n, now) {
+		err = os.ErrDeadlineExceeded
+	}
+	return n, err
 }
 
 // Write sends to the client.

@@ -118,6 +118,8 @@ type Config struct {
 	ExplainErrors bool
 	// NoRouteStatus is the status where no route takes a request; 0 is 404.
 	NoRouteStatus int
+	// HealthPath, if not "", is answered by the gateway itself, whoever asks.
+	HealthPath string
 	// IdleConns is how many idle connections are kept to one instance, 256, and
 	// KeepAlive for how long, 60 s.
 	IdleConns int

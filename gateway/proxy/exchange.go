@@ -78,6 +78,9 @@ func (p *Proxy) admit(ctx context.Context, x *exchange, authorization string) *p
 	if x.path == "" || x.path[0] != '/' || x.method == http.MethodConnect || route.HasDotSegment(x.path) {
 		return pageBadRequest(&x.ask)
 	}
+	if p.cfg.HealthPath != "" && x.path == p.cfg.HealthPath {
+		return &page{Status: http.StatusOK, Title: "OK", Reason: "The gateway is up."}
+	}
 	matched, ok := x.state.table.Lookup(x.host, x.path)
 	if x.ambiguous(matched) {
 		return pageAmbiguous(&x.ask)

@@ -42,6 +42,9 @@ type follower struct {
 	memory  map[tag.Key]*memory
 	serial  string
 	started bool
+	// rulesSeen are the intentions that the timeline told of, once judged is true.
+	judged    bool
+	rulesSeen intentions.Set
 }
 
 // Run follows the catalog, the overrides and the intentions until ctx ends: it
@@ -53,7 +56,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	defer p.closeAll()
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
-	for {
+	for heard := time.Now(); ; heard = time.Now() {
 		catalog := p.cfg.Catalog.Changed()
 		var policy, overrides <-chan struct{}
 		if p.cfg.Policy != nil {
@@ -62,8 +65,8 @@ func (p *Proxy) Run(ctx context.Context) error {
 		if p.cfg.Overrides != nil {
 			overrides = p.cfg.Overrides.Changed()
 		}
-		f.follow()
-		f.applyPolicy()
+		f.follow(heard)
+		f.applyPolicy(heard)
 		f.rotate()
 		select {
 		case <-ctx.Done():
@@ -78,7 +81,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 
 // follow publishes the table of the newest catalog and overrides, if it differs
 // from the one in use. Instances that are still there keep their connections.
-func (f *follower) follow() {
+func (f *follower) follow(heard time.Time) {
 	now, old := f.now(), f.state.Load()
 	services := f.cfg.Catalog.Services()
 	changed := changedServices(f.services, services)
@@ -94,6 +97,7 @@ func (f *follower) follow() {
 		if rules := f.cfg.Overrides.Rules(); rules != f.rules {
 			var more []route.Change
 			f.rules = rules
+			f.timeline.add(Event{At: time.Now(), Kind: "override", Subject: "overrides", Text: "the operator's changes to the routes are new"})
 			table, more = table.WithRules(now, rules)
 			changes = append(changes, more...)
 			f.added = addedBy(table, rules)
@@ -102,6 +106,7 @@ func (f *follower) follow() {
 	}
 	if table != old.table {
 		f.publish(now, table, changes, f.touched(changed))
+		f.tell(old.table, changes, heard)
 	}
 }
 
@@ -256,7 +261,13 @@ func (p *Proxy) report(old, next *route.Table) {
 
 // applyPolicy closes idle connections to services that may not be called.
 // Connections in use are the mesh dialer's to cut.
-func (f *follower) applyPolicy() {
+func (f *follower) applyPolicy(heard time.Time) {
+	if f.cfg.Policy != nil {
+		if policy, known := f.cfg.Policy.Policy(); known && (!f.judged || !policy.Set.Equal(f.rulesSeen)) {
+			f.judged, f.rulesSeen = true, policy.Set
+			f.tellPolicy(policy, heard)
+		}
+	}
 	for name, c := range f.fleet.crews {
 		if decision, known := f.decide(name); !known || decision.Allowed {
 			continue
@@ -289,6 +300,7 @@ func (f *follower) rotate() {
 	}
 	f.log.Info("a new leaf: connections with the old one are retired", "serial", serial)
 	f.metrics.rotations.Inc()
+	f.timeline.add(Event{At: time.Now(), Kind: "leaf", Subject: serial, Text: "a new leaf; connections with the old one, " + before + ", are retired"})
 	for _, c := range f.fleet.crews {
 		for _, t := range c.targets {
 			for m, w := range t.wires {

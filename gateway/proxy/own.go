@@ -26,6 +26,9 @@ type OwnConfig struct {
 	// may wait for the next request, 90 s; BodyIdle how long a body may pause in
 	// either direction, 60 s; Write how long a client may take no bytes, 60 s.
 	Header, Idle, BodyIdle, Write time.Duration
+	// MaxBody bounds the body of a request, in bytes, and MinBodyRate is the least it
+	// may come with, in bytes per second, after a grace of 10 s; 0 is no bound.
+	MaxBody, MinBodyRate int64
 	// Fallback serves connections whose request needs net/http, such as a WebSocket,
 	// with that request and what follows. It owns them. nil refuses such requests.
 	Fallback func(net.Conn)

@@ -33,12 +33,14 @@ type Proxy struct {
 	state   atomic.Pointer[snapshot]
 	recent  *history
 	ids     *ids
+	// timeline is written by Run.
+	timeline *timeline
 }
 
 // New returns a Proxy for cfg.
 func New(cfg Config) *Proxy {
 	cfg = cfg.withDefaults()
-	p := &Proxy{cfg: cfg, log: cfg.Logger, now: cfg.Now, metrics: newMetrics(cfg.MetricsPrefix, cfg.Registerer), recent: newHistory(), ids: newIDs()}
+	p := &Proxy{cfg: cfg, log: cfg.Logger, now: cfg.Now, metrics: newMetrics(cfg.MetricsPrefix, cfg.Registerer), recent: newHistory(), ids: newIDs(), timeline: newTimeline()}
 	p.state.Store(&snapshot{table: route.New(route.Config{}), plans: map[*route.Route]*plan{}})
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:        rewrite,

@@ -276,6 +276,7 @@ func (c *ownCarrier) startUpload(up *conn) *upload {
 		return u
 	}
 	c.body.patience, c.body.armed = c.own.cfg.BodyIdle, time.Time{}
+	c.body.pace = pace{least: c.own.cfg.MinBodyRate, since: time.Now()}
 	up.uploading, up.wrote = c.own.cfg.BodyIdle, time.Time{}
 	go func() {
 		defer close(u.done)

@@ -163,3 +163,23 @@ func checkPath(path string, match Match) error {
 	}
 	return nil
 }
+
+// UnmarshalText reads what String returns.
+func (m *Match) UnmarshalText(text []byte) error {
+	got, err := matchValue(string(text))
+	if err == nil {
+		*m = got
+	}
+	return err
+}
+
+// UnmarshalText reads what String returns.
+func (k *Kind) UnmarshalText(text []byte) error {
+	for kind := HTTP; kind <= Name; kind++ {
+		if kind.String() == string(text) {
+			*k = kind
+			return nil
+		}
+	}
+	return fmt.Errorf("kind %q: want http, port or name", text)
+}

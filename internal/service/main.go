@@ -36,7 +36,7 @@ func (e UsageError) Unwrap() error { return e.Err }
 type Run func(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error
 
 // Main runs a process and exits: 0 after a clean stop, -h or -version, 2 after
-// an error in the command line, 1 after any other.
+// an error in the command line, 1 after any other, of which an empty text prints nothing.
 func Main(run Run) {
 	name := filepath.Base(os.Args[0])
 	err := run(context.Background(), os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
@@ -45,6 +45,9 @@ func Main(run Run) {
 	case ExitUsage:
 		fmt.Fprintf(os.Stderr, "%s: %v\nRun '%s -h' for the flags.\n", name, err, name)
 	case ExitFailure:
+		if err.Error() == "" {
+			break // it has been said
+		}
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 	}
 	os.Exit(code)

@@ -1,0 +1,274 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"sluice/consul"
+	"sluice/gateway/accesslog"
+	"sluice/gateway/auth"
+	"sluice/gateway/config"
+	"sluice/gateway/h1"
+	"sluice/gateway/listen"
+	"sluice/gateway/override"
+	"sluice/gateway/proxy"
+	"sluice/gateway/tcp"
+	"sluice/internal/service"
+	"sluice/mesh"
+)
+
+// gateway is the process, put together from its parts.
+type gateway struct {
+	cfg    config.Config
+	log    *slog.Logger
+	stdout io.Writer
+	group  service.Group
+
+	client    *consul.Client
+	ops       *service.Ops
+	identity  *consul.Identity
+	policy    *consul.Intentions
+	catalog   *consul.ResolverAll
+	dialer    *mesh.Dialer
+	table     *mesh.Table
+	overrides *overrides
+	auth      *auth.Guard
+	access    *accesslog.Log
+	streams   *tcp.Table
+	proxy     *proxy.Proxy
+	listeners []*listen.Server
+	registrar *consul.Registrar
+	// draining is true from the moment at which the process is told to end.
+	draining atomic.Bool
+	closers  []io.Closer
+}
+
+// assemble makes every part and binds every address; nothing runs yet.
+func assemble(cfg config.Config, stdout, stderr io.Writer) (*gateway, error) {
+	g := &gateway{cfg: cfg, log: cfg.Logger(stderr), stdout: stdout, streams: tcp.NewTable(nil)}
+	for _, step := range []func() error{g.openConsul, g.openFiles, g.makeProxy, g.openListeners} {
+		if err := step(); err != nil {
+			g.close()
+			return nil, err
+		}
+	}
+	g.registrar = g.client.Registrar()
+	g.registrar.Set(g.registration())
+	g.admin()
+	g.join()
+	return g, nil
+}
+
+// close gives back what was opened.
+func (g *gateway) close() {
+	for i := len(g.closers) - 1; i >= 0; i-- {
+		_ = g.closers[i].Close()
+	}
+}
+
+type closerFunc func()
+
+func (f closerFunc) Close() error { f(); return nil }
+
+func (g *gateway) openConsul() error {
+	client, err := consul.Open(consul.Config{
+		Address: g.cfg.ConsulAddress, TokenFile: g.cfg.TokenFile, Datacenter: g.cfg.Datacenter, Logger: g.log,
+	})
+	if err != nil {
+		return err
+	}
+	g.client = client
+	g.closers = append(g.closers, closerFunc(client.Close))
+	if g.ops, err = service.ListenOps(g.cfg.Admin.String(), g.log); err != nil {
+		return err
+	}
+	g.identity = client.Identity(name)
+	g.policy = client.SourcePolicy(name)
+	g.catalog = client.ResolverAll(g.cfg.Prefix)
+	g.table = mesh.NewTable(time.Now)
+	g.dialer = mesh.NewDialer(mesh.DialerConfig{
+		Credentials: g.identity, Resolver: g.catalog, Policy: g.policy, Table: g.table, Logger: g.log, Timeout: g.cfg.Dial,
+	})
+	return nil
+}
+
+// openFiles opens what the flags name: passwords and the access log.
+func (g *gateway) openFiles() (err error) {
+	if len(g.cfg.Auth) > 0 {
+		if g.auth, err = auth.Open(auth.Config{Schemes: g.cfg.Auth, Logger: g.log}); err != nil {
+			return err
+		}
+	}
+	out := g.stdout
+	switch g.cfg.AccessLog {
+	case config.NoAccessLog:
+		return nil
+	case config.Stdout:
+	default:
+		file, err := os.OpenFile(g.cfg.AccessLog, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+		if err != nil {
+			return fmt.Errorf("access log: %w", err)
+		}
+		g.closers = append(g.closers, file)
+		out = file
+	}
+	g.access, err = accesslog.New(accesslog.Config{Output: out, Format: g.cfg.AccessLogFormat, Logger: g.log})
+	return err
+}
+
+func (g *gateway) makeProxy() error {
+	cfg := proxy.Config{
+		Source: name, Prefix: g.cfg.Prefix, Match: g.cfg.Match, Datacenter: g.cfg.Datacenter, Datacenters: others(g.cfg),
+		Catalog: g.catalog, Dialer: g.dialer, Credentials: g.identity, Policy: g.policy,
+		AllowPlain: g.cfg.AllowPlain, Trusted: g.cfg.TrustedProxies, Auth: g.auth,
+		Strategy: g.cfg.Strategy, Timeout: g.cfg.Timeout, Retries: g.cfg.Retries, Budget: g.cfg.Budget(), Ejection: g.cfg.Ejection(),
+		SlowStart: g.cfg.SlowStart(), MaxConn: g.cfg.MaxConn, Dial: g.cfg.Dial, IdleConns: g.cfg.IdleConns, KeepAlive: g.cfg.KeepAlive,
+		ServedBy: g.cfg.ServedBy, ServedDC: g.cfg.ServedDC, ExplainErrors: g.cfg.ExplainErrors, NoRouteStatus: g.cfg.NoRouteStatus,
+		HealthPath: g.cfg.HealthPath, Absent: g.absent, Streams: g.streams,
+		Logger: g.log, Access: g.access, Registerer: g.ops.Registry(), MetricsPrefix: g.cfg.MetricsPrefix,
+	}
+	if g.cfg.Retries == 0 {
+		cfg.Retries = -1 // the flag's 0 is none
+	}
+	if g.cfg.OverrideKey != "" {
+		g.overrides = newOverrides(g.client.KVTreeWatch(g.cfg.OverrideKey),
+			override.Config{Datacenter: g.cfg.Datacenter, Match: g.cfg.Match, Check: cfg.Check}, g.log)
+		cfg.Overrides = g.overrides
+	}
+	g.proxy = proxy.New(cfg)
+	return nil
+}
+
+// others are the datacenters after the gateway's own.
+func others(cfg config.Config) []string {
+	var list []string
+	for _, dc := range cfg.Datacenters {
+		if dc != cfg.Datacenter {
+			list = append(list, dc)
+		}
+	}
+	return list
+}
+
+// absent names the unhealthy instances of a service, for explanations.
+func (g *gateway) absent(ctx context.Context, service string) ([]proxy.Absent, error) {
+	list, err := g.client.Unhealthy(ctx, service)
+	if err != nil {
+		return nil, err
+	}
+	absent := make([]proxy.Absent, 0, len(list))
+	for _, u := range list {
+		absent = append(absent, proxy.Absent{
+			Service: service, Instance: u.ServiceID, Node: u.Node, Address: u.Address,
+			Why: fmt.Sprintf("check %q is %s: %.300s", u.Check, u.Status, u.Output),
+		})
+	}
+	return absent, nil
+}
+
+func (g *gateway) openListeners() error {
+	var std http.Handler = g.proxy
+	if g.cfg.MaxBody > 0 {
+		std = http.MaxBytesHandler(std, g.cfg.MaxBody)
+	}
+	for _, l := range g.cfg.Listeners {
+		var server *listen.Server
+		cfg := listen.Config{
+			Listener: l, Std: std, TCP: tcp.Config{Route: g.proxy.RouteStream, Table: g.streams, Ended: g.streamEnded},
+			Header: g.cfg.HeaderTimeout, Idle: g.cfg.IdleTimeout, MaxHeader: int(g.cfg.MaxHeaderBytes), Drain: g.cfg.Drain, Logger: g.log,
+		}
+		if g.cfg.Codec == config.CodecOwn {
+			own := g.proxy.Own(proxy.OwnConfig{
+				Limits: h1.Limits{Head: int(g.cfg.MaxHeaderBytes), Fields: g.cfg.MaxHeaders},
+				Header: least(g.cfg.HeaderTimeout, l.Read), Idle: least(l.Idle, g.cfg.IdleTimeout), BodyIdle: g.cfg.BodyIdle, Write: l.Write,
+				MaxBody: g.cfg.MaxBody, MinBodyRate: g.cfg.MinBodyRate,
+				Fallback: func(conn net.Conn) { server.PassOn(conn) },
+			})
+			cfg.Own = func(ctx context.Context, conn net.Conn, info listen.Info) {
+				own.Serve(ctx, conn, proxy.Connection{TLS: info.TLS != nil})
+			}
+		}
+		var err error
+		if server, err = listen.Open(cfg); err != nil {
+			return fmt.Errorf("listen for requests: %w", err)
+		}
+		g.listeners = append(g.listeners, server)
+		g.closers = append(g.closers, server)
+	}
+	return nil
+}
+
+// least is the shorter time; 0 is none.
+func least(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// streamEnded tells why a TCP connection has failed.
+func (g *gateway) streamEnded(info tcp.Info, err error) {
+	if err != nil && !errors.Is(err, tcp.ErrIdle) {
+		g.log.Info("TCP connection ended", "client", info.Client, "server", info.Server, "server_name", info.ServerName,
+			"service", info.Service, "instance", info.Instance, "err", err)
+	}
+}
+
+// join adds the parts to the group. What others rely on comes first, because a
+// stop goes in the reverse order: it takes the registration back, turns readiness
+// red, lets requests end, and only then lets go of identity and catalog.
+func (g *gateway) join() {
+	g.group.Logger = g.log
+	if g.cfg.Drain+time.Second > service.DefaultGrace {
+		g.group.Grace = g.cfg.Drain + time.Second
+		g.group.Bound = g.group.Grace + service.DefaultBound - service.DefaultGrace
+	}
+	g.group.Add("operations endpoint", g.ops.Run)
+	g.group.Add("identity", g.identity.Run)
+	g.group.Add("intentions", g.policy.Run)
+	g.group.Add("catalog", g.catalog.Run)
+	g.group.Add("mesh dialer", g.dialer.Run)
+	if g.access != nil {
+		g.group.Add("access log", g.access.Run)
+	}
+	if g.auth != nil {
+		g.group.Add("passwords", g.auth.Run)
+	}
+	if g.overrides != nil {
+		g.group.Add("override keys", g.overrides.watch.Run)
+		g.group.Add("overrides", g.overrides.Run)
+	}
+	g.group.Add("routes", g.proxy.Run)
+	for _, server := range g.listeners {
+		g.group.Add("listener "+server.Addr().String(), server.Run)
+	}
+	// Added last, so that it ends first.
+	g.group.Add("registration", func(ctx context.Context) error {
+		stop := context.AfterFunc(ctx, func() { g.draining.Store(true) })
+		defer stop()
+		return g.registrar.Run(ctx)
+	})
+	g.log.Info("started", "service", name, "listen", g.listeners[0].Addr().String(), "listeners", len(g.listeners),
+		"operations", g.ops.Addr().String(), "codec", g.cfg.Codec, "version", service.Version())
+}
+
+// registration puts the gateway into the catalog, where its identity, its health
+// and its place can be seen. Nothing resolves it: it serves no mTLS.
+func (g *gateway) registration() consul.Registration {
+	return consul.Registration{
+		ID: name + "-" + g.cfg.Node, Name: name, Address: g.cfg.Loopback.String(), Port: int(g.cfg.Listeners[0].Address.Port), Native: true,
+		Meta: map[string]string{"version": service.Version()},
+		Check: consul.Check{
+			HTTP:     "http://" + g.cfg.Admin.String() + "/healthz",
+			Interval: time.Second, Timeout: 3 * time.Second, DeregisterAfter: time.Minute,
+		},
+	}
+}
