@@ -47,8 +47,11 @@ func (r *Reader) CopyBodyAs(w *Writer, f Framing, to Kind, keepTrailers bool) (n
 		p, err := r.piece(maxPiece)
 		switch {
 		case err == nil:
-			writePiece(w, p, to)
 			n += int64(len(p))
+			if n > r.limits.Body && r.limits.Body > 0 && !r.response {
+				return n, &ReadError{r.bad(413, tooMuch)}
+			}
+			writePiece(w, p, to)
 		case err == io.EOF:
 			if to == Chunked {
 				r.writeTrailer(w, keepTrailers)

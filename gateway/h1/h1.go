@@ -18,6 +18,7 @@ const (
 
 	badRequestLine = "the request line is malformed"
 	badVersion     = "the version is malformed"
+	tooMuch        = "the body is too large"
 )
 
 // Limits bound what a Reader takes. A field that is not positive has its default.
@@ -30,6 +31,8 @@ type Limits struct {
 	Line int
 	// Trailer bounds a trailer section, in bytes; 32 KiB is the most.
 	Trailer int
+	// Body bounds the content of a request, in bytes; 0 is no bound.
+	Body int64
 }
 
 func (l Limits) orDefaults() Limits {
@@ -151,7 +154,7 @@ func get(fields []Field, name string) []byte {
 // not do. The connection cannot be used any more: where the next message begins is
 // not known.
 type Error struct {
-	// Status is the one to answer with: 400, 414, 417, 431, 501 or 505 for a request,
+	// Status is the one to answer with: 400, 413, 414, 417, 431, 501 or 505 for a request,
 	// 502 for a response.
 	Status int
 	// Reason is one of a few fixed texts. It has nothing of the message in it.

@@ -173,6 +173,9 @@ func (r *Reader) finishRequest(req *Request) error {
 	if err != nil {
 		return err
 	}
+	if body.Length > r.limits.Body && r.limits.Body > 0 {
+		return r.bad(413, tooMuch)
+	}
 	req.Body = body
 	req.KeepAlive = s.keepAlive(req.Minor)
 	if req.Minor == 0 {

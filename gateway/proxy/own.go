@@ -48,6 +48,7 @@ func (p *Proxy) Own(cfg OwnConfig) *Own {
 	cfg.Idle = cmp.Or(cfg.Idle, 90*time.Second)
 	cfg.BodyIdle = cmp.Or(cfg.BodyIdle, time.Minute)
 	cfg.Write = cmp.Or(cfg.Write, time.Minute)
+	cfg.Limits.Body = cfg.MaxBody
 	return &Own{p: p, cfg: cfg, pool: h1.NewPool()}
 }
 
