@@ -21,6 +21,7 @@ import (
 	"sluice/gateway/override"
 	"sluice/gateway/proxy"
 	"sluice/gateway/tcp"
+	"sluice/gateway/trace"
 	"sluice/internal/service"
 	"sluice/mesh"
 )
@@ -46,15 +47,17 @@ type gateway struct {
 	proxy     *proxy.Proxy
 	listeners []*listen.Server
 	registrar *consul.Registrar
+	tracer    *trace.Tracer
+	getenv    func(string) string
 	// draining is true from the moment at which the process is told to end.
 	draining atomic.Bool
 	closers  []io.Closer
 }
 
 // assemble makes every part and binds every address; nothing runs yet.
-func assemble(cfg config.Config, stdout, stderr io.Writer) (*gateway, error) {
-	g := &gateway{cfg: cfg, log: cfg.Logger(stderr), stdout: stdout, streams: tcp.NewTable(nil)}
-	for _, step := range []func() error{g.openConsul, g.openFiles, g.makeProxy, g.openListeners} {
+func assemble(cfg config.Config, getenv func(string) string, stdout, stderr io.Writer) (*gateway, error) {
+	g := &gateway{cfg: cfg, getenv: getenv, log: cfg.Logger(stderr), stdout: stdout, streams: tcp.NewTable(nil)}
+	for _, step := range []func() error{g.openConsul, g.openFiles, g.openTracer, g.makeProxy, g.openListeners} {
 		if err := step(); err != nil {
 			g.close()
 			return nil, err
@@ -100,6 +103,14 @@ func (g *gateway) openConsul() error {
 	return nil
 }
 
+// openTracer makes what sends traces, if the environment asks for it.
+func (g *gateway) openTracer() (err error) {
+	if trace.Wanted(g.getenv) {
+		g.tracer, err = trace.New(context.Background(), name, service.Version(), g.cfg.Node)
+	}
+	return err
+}
+
 // openFiles opens what the flags name: passwords and the access log.
 func (g *gateway) openFiles() (err error) {
 	if len(g.cfg.Auth) > 0 {
@@ -134,6 +145,9 @@ func (g *gateway) makeProxy() error {
 		ServedBy: g.cfg.ServedBy, ServedDC: g.cfg.ServedDC, ExplainErrors: g.cfg.ExplainErrors, NoRouteStatus: g.cfg.NoRouteStatus,
 		HealthPath: g.cfg.HealthPath, Absent: g.absent, Streams: g.streams,
 		Logger: g.log, Access: g.access, Registerer: g.ops.Registry(), MetricsPrefix: g.cfg.MetricsPrefix,
+	}
+	if g.tracer != nil {
+		cfg.Tracer = g.tracer
 	}
 	if g.cfg.Retries == 0 {
 		cfg.Retries = -1 // the flag's 0 is none
@@ -238,6 +252,9 @@ func (g *gateway) join() {
 	g.group.Add("mesh dialer", g.dialer.Run)
 	if g.access != nil {
 		g.group.Add("access log", g.access.Run)
+	}
+	if g.tracer != nil {
+		g.group.Add("traces", g.tracer.Run)
 	}
 	if g.auth != nil {
 		g.group.Add("passwords", g.auth.Run)

@@ -28,7 +28,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err != nil {
 		return err
 	}
-	g, err := assemble(cfg, stdout, stderr)
+	g, err := assemble(cfg, getenv, stdout, stderr)
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
 	}

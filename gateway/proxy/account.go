@@ -41,7 +41,12 @@ func (p *Proxy) account(x *exchange, h head, end ending) {
 		service = x.answered.target.service
 	}
 	p.metrics.request(service, status, now.Sub(x.started))
+	x.measure(now)
 	p.recent.put(x, status, now)
+	x.endSpan(status)
+	if status >= http.StatusInternalServerError || x.err != nil && status != 0 {
+		p.failed.put(x, status, now)
+	}
 	if x.err != nil {
 		p.log.Warn("request failed", "method", x.method, "host", x.host, "path", x.path, "status", status,
 			"took_ms", float64(now.Sub(x.started).Microseconds())/1000, "client", x.client.String(), "request_id", x.id,
@@ -50,6 +55,19 @@ func (p *Proxy) account(x *exchange, h head, end ending) {
 	if p.cfg.Access != nil {
 		e := p.entry(x, h, end)
 		p.cfg.Access.Put(&e)
+	}
+}
+
+// measure counts the attempts for the instances that they were at, by the time to
+// the head of the answer. What says nothing about an instance is not counted: a
+// denial, and an attempt that nobody waited for.
+func (x *exchange) measure(now time.Time) {
+	for i := range x.attempts {
+		switch a := &x.attempts[i]; a.outcome {
+		case balance.Policy, balance.Canceled:
+		default:
+			a.member.target.recent.Observe(now, a.took, a.outcome.Failure())
+		}
 	}
 }
 

@@ -135,6 +135,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Access gets an entry per request; may be nil.
 	Access *accesslog.Log
+	// Tracer is told of requests; may be nil.
+	Tracer Tracer
 	// Registerer receives the metrics; nil keeps them to the proxy.
 	Registerer prometheus.Registerer
 	// Now tells the time; nil is time.Now.

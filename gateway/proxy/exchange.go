@@ -37,6 +37,8 @@ type exchange struct {
 	plan    *plan
 	user    string
 	hash    uint64
+	// span is nil where nobody traces.
+	span Span
 	// clientText is client in words; "" until somebody asks.
 	clientText string
 	// wants is the instance that a cookie names.

@@ -8,7 +8,7 @@ import (
 )
 
 // writeHead writes the head of the request that an instance gets.
-func (c *ownCarrier) writeHead(w *h1.Writer, m *member) {
+func (c *ownCarrier) writeHead(w *h1.Writer, m *member, traceparent string) {
 	x, o := c.x, m.options
 	target := c.request.Target
 	if o.Strip != "" || o.Prepend != "" {
@@ -25,10 +25,13 @@ func (c *ownCarrier) writeHead(w *h1.Writer, m *member) {
 	guarded := len(x.plan.schemes) > 0
 	for i := range c.request.Fields {
 		f := &c.request.Fields[i]
-		if f.Hop || notForwarded(f.Name) || guarded && is(f.Name, "Authorization") {
+		if f.Hop || notForwarded(f.Name) || guarded && is(f.Name, "Authorization") || traceparent != "" && is(f.Name, "Traceparent") {
 			continue
 		}
 		w.Copy(*f)
+	}
+	if traceparent != "" {
+		w.Field("Traceparent", []byte(traceparent))
 	}
 	w.String(c.forwarded)
 	w.String("X-Forwarded-For: ")

@@ -173,6 +173,9 @@ func (s *session) begin() {
 		x.client = s.p.clientOf(s.peer, s.lines)
 	}
 	s.closing = !r.KeepAlive
+	if s.p.cfg.Tracer != nil {
+		s.p.span(x, string(r.Get("Traceparent")))
+	}
 }
 
 // text is a string that shares the bytes of a buffer: it holds as long as they do.

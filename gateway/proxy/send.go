@@ -49,9 +49,16 @@ func (c *ownCarrier) drop(r response) { r.conn.end() }
 // used again; that says nothing about the instance, so a request that may be
 // repeated is sent to it once more.
 func (c *ownCarrier) send(ctx context.Context, m *member) sent[response] {
+	traceparent, end := c.x.try(m)
+	answer := c.trySend(ctx, m, traceparent)
+	end(answer.status, answer.err)
+	return answer
+}
+
+func (c *ownCarrier) trySend(ctx context.Context, m *member, traceparent string) sent[response] {
 	repeatable := !c.x.hasBody && retry.Idempotent(c.x.method)
 	if up := m.wire.own.take(time.Now(), !repeatable); up != nil {
-		answer := c.over(ctx, up, m)
+		answer := c.over(ctx, up, m, traceparent)
 		if answer.err == nil || !repeatable || answer.progress == retry.Answered || isTimeout(answer.err) || errors.Is(answer.err, errClientGone) || ctx.Err() != nil {
 			return answer
 		}
@@ -63,16 +70,16 @@ func (c *ownCarrier) send(ctx context.Context, m *member) sent[response] {
 	if err != nil {
 		return sent[response]{progress: retry.Unsent, err: err}
 	}
-	return c.over(ctx, up, m)
+	return c.over(ctx, up, m, traceparent)
 }
 
 // over sends the request over a connection.
-func (c *ownCarrier) over(ctx context.Context, up *conn, m *member) sent[response] {
+func (c *ownCarrier) over(ctx context.Context, up *conn, m *member, traceparent string) sent[response] {
 	stop := noStop
 	if c.x.plan.hedge.Recent != nil {
 		stop = context.AfterFunc(ctx, func() { _ = up.SetDeadline(time.Unix(1, 0)) })
 	}
-	answer, progress, err := c.exchange(ctx, up, m)
+	answer, progress, err := c.exchange(ctx, up, m, traceparent)
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}
@@ -113,12 +120,12 @@ func (c *ownCarrier) connect(ctx context.Context, m *member) (*conn, error) {
 }
 
 // exchange sends the request and waits for the head of the answer.
-func (c *ownCarrier) exchange(ctx context.Context, up *conn, m *member) (response, retry.Progress, error) {
+func (c *ownCarrier) exchange(ctx context.Context, up *conn, m *member, traceparent string) (response, retry.Progress, error) {
 	progress := retry.Sent
 	if err := up.SetDeadline(c.deadline); err != nil {
 		return response{}, retry.Unsent, err
 	}
-	c.writeHead(up.writer, m)
+	c.writeHead(up.writer, m, traceparent)
 	var sending *upload
 	switch {
 	case !c.x.hasBody:

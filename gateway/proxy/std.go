@@ -46,6 +46,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := new(exchange)
 	x.begin(p.newID(), p.now())
 	x.ask = p.askOf(r)
+	p.span(x, r.Header.Get("Traceparent"))
 	recorder := &statusRecorder{ResponseWriter: w}
 	// Deferred, so that a response that was cut half-way is counted too.
 	defer func() {
@@ -170,11 +171,17 @@ func (c *stdCarrier) spent() bool { return !c.body.empty && c.body.used.Load() }
 
 func (c *stdCarrier) drop(response *http.Response) { _ = response.Body.Close() }
 
-func (c *stdCarrier) send(ctx context.Context, m *member) sent[*http.Response] {
+func (c *stdCarrier) send(ctx context.Context, m *member) (result sent[*http.Response]) {
+	traceparent, end := c.x.try(m)
+	defer func() { end(result.status, result.err) }()
 	var answered atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: func() { answered.Store(true) }})
 	request := c.request.WithContext(ctx)
 	aim(request, c.x, m)
+	if traceparent != "" {
+		request.Header = request.Header.Clone() // of a hedge, too
+		request.Header.Set("Traceparent", traceparent)
+	}
 	response, err := m.wire.std.Load().RoundTrip(request)
 	switch {
 	case err == nil && ctx.Err() != nil:
