@@ -218,7 +218,7 @@ func (f *follower) publish(now time.Time, table *route.Table, changes []route.Ch
 	for _, name := range services {
 		for _, t := range f.fleet.leave(now, name) {
 			for _, w := range t.wires {
-				w.closeIdle()
+				w.end()
 			}
 		}
 	}

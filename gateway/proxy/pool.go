@@ -71,6 +71,8 @@ type idle struct {
 	most int
 	// era grows when the connections so far are to serve nobody new.
 	era uint64
+	// over is true once nobody will ask for a connection any more.
+	over bool
 }
 
 // take returns a connection that can be used, or nil. A careful caller cannot
@@ -98,7 +100,7 @@ func (i *idle) take(now time.Time, careful bool) *conn {
 func (i *idle) give(c *conn, now time.Time) {
 	c.since, c.reused, c.patience, c.uploading = now, true, 0, 0
 	i.mu.Lock()
-	keep := c.era == i.era && len(i.conns) < i.most
+	keep := !i.over && c.era == i.era && len(i.conns) < i.most
 	var old *conn
 	if keep {
 		if len(i.conns) > 0 && now.Sub(i.conns[0].since) > i.keep {
@@ -129,6 +131,16 @@ func (i *idle) clear(retire bool) {
 	for _, c := range conns {
 		c.end()
 	}
+}
+
+// finish closes all connections and keeps none from now on. Without it, one that
+// carries a request while its instance leaves would be put aside where nobody
+// looks again.
+func (i *idle) finish() {
+	i.mu.Lock()
+	i.over = true
+	i.mu.Unlock()
+	i.clear(true)
 }
 
 func (i *idle) current() uint64 {

@@ -38,3 +38,11 @@ func (w *wire) retire() {
 	w.std.Swap(w.make()).CloseIdleConnections()
 	w.own.clear(true)
 }
+
+// end closes what carries no request, and the rest after it: the instance is gone.
+// A net/http connection that is made later still, by a request that has an older
+// table, ends when it was idle for long enough.
+func (w *wire) end() {
+	w.std.Load().CloseIdleConnections()
+	w.own.finish()
+}
