@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sluice/gateway/balance"
+	"sluice/gateway/rate"
 	"sluice/gateway/tag"
 	"sluice/identity"
 	"sluice/mesh"
@@ -35,6 +36,8 @@ type target struct {
 	instance mesh.Instance
 	service  string
 	endpoint *balance.Endpoint
+	// recent is what its last minute was like, for people.
+	recent rate.Window
 	// wires belong to Run; plans hold what a request needs.
 	wires map[manner]*wire
 }

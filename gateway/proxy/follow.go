@@ -54,6 +54,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	f := &follower{Proxy: p, memory: map[tag.Key]*memory{}}
 	f.fleet = fleet{proxy: p, crews: map[string]*crew{}}
 	defer p.closeAll()
+	defer p.timeline.end()
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for heard := time.Now(); ; heard = time.Now() {

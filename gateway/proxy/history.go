@@ -8,8 +8,13 @@ import (
 	"sluice/gateway/balance"
 )
 
-// historySize is how many of the last requests can be explained.
-const historySize = 1024
+const (
+	// historySize is how many of the last requests can be explained.
+	historySize = 1024
+	// failedSize is how many of the last that failed are kept beside them: among many
+	// that went well they would be forgotten at once.
+	failedSize = 64
+)
 
 // Trace is what became of one request.
 type Trace struct {
@@ -46,7 +51,7 @@ type AttemptTrace struct {
 type history struct {
 	mu   sync.Mutex
 	next int
-	ring [historySize]record
+	ring []record
 	// ids find a request by its ID.
 	ids map[string]int
 }
@@ -66,7 +71,9 @@ type record struct {
 	attempts           []attempt
 }
 
-func newHistory() *history { return &history{ids: make(map[string]int, historySize)} }
+func newHistory(size int) *history {
+	return &history{ring: make([]record, size), ids: make(map[string]int, size)}
+}
 
 // put takes a request that has ended.
 func (h *history) put(x *exchange, status int, now time.Time) {
@@ -75,7 +82,7 @@ func (h *history) put(x *exchange, status int, now time.Time) {
 	r := &h.ring[h.next]
 	delete(h.ids, r.id)
 	h.ids[x.id] = h.next
-	h.next = (h.next + 1) % historySize
+	h.next = (h.next + 1) % len(h.ring)
 	r.id, r.at, r.took, r.status, r.plan, r.err = x.id, x.started, now.Sub(x.started), status, x.plan, x.err
 	r.client = x.client
 	r.text = r.text[:0]
@@ -107,8 +114,8 @@ func (h *history) last(n int) []Trace {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	list := []Trace{}
-	for i := 1; i <= min(n, historySize); i++ {
-		r := &h.ring[(h.next-i+historySize)%historySize]
+	for i := 1; i <= min(n, len(h.ring)); i++ {
+		r := &h.ring[(h.next-i+len(h.ring))%len(h.ring)]
 		if r.id == "" {
 			break
 		}
@@ -147,7 +154,16 @@ func (r *record) trace() Trace {
 }
 
 // Trace returns what became of a recent request.
-func (p *Proxy) Trace(id string) (Trace, bool) { return p.recent.find(id) }
+func (p *Proxy) Trace(id string) (Trace, bool) {
+	if trace, ok := p.recent.find(id); ok {
+		return trace, true
+	}
+	return p.failed.find(id)
+}
 
 // Recent returns the newest n requests, the newest first; at most 1024.
 func (p *Proxy) Recent(n int) []Trace { return p.recent.last(n) }
+
+// Failed returns the newest n requests that failed, the newest first; at most 64.
+// Those whose client left are not among them.
+func (p *Proxy) Failed(n int) []Trace { return p.failed.last(n) }

@@ -32,15 +32,15 @@ type Proxy struct {
 	reverse *httputil.ReverseProxy
 	state   atomic.Pointer[snapshot]
 	recent  *history
+	failed  *history
 	ids     *ids
-	// timeline is written by Run.
 	timeline *timeline
 }
 
 // New returns a Proxy for cfg.
 func New(cfg Config) *Proxy {
 	cfg = cfg.withDefaults()
-	p := &Proxy{cfg: cfg, log: cfg.Logger, now: cfg.Now, metrics: newMetrics(cfg.MetricsPrefix, cfg.Registerer), recent: newHistory(), ids: newIDs(), timeline: newTimeline()}
+	p := &Proxy{cfg: cfg, log: cfg.Logger, now: cfg.Now, metrics: newMetrics(cfg.MetricsPrefix, cfg.Registerer), recent: newHistory(historySize), failed: newHistory(failedSize), ids: newIDs(), timeline: newTimeline(time.Now())}
 	p.state.Store(&snapshot{table: route.New(route.Config{}), plans: map[*route.Route]*plan{}})
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:        rewrite,

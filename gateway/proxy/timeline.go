@@ -1,9 +1,7 @@
 package proxy
 
 import (
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,8 +15,6 @@ import (
 const (
 	// timelineSize is how many of the last changes are kept.
 	timelineSize = 500
-	// eventsBeat is how often a stream of events shows that it lives.
-	eventsBeat = 15 * time.Second
 	// mostNamed bounds the instances that one event names.
 	mostNamed = 5
 )
@@ -28,7 +24,7 @@ type Event struct {
 	// Number grows by one with each event of the process.
 	Number uint64    `json:"number"`
 	At     time.Time `json:"at"`
-	// Kind is route, tag, intention, leaf or override.
+	// Kind is route, tag, intention, leaf, override or drain.
 	Kind string `json:"kind"`
 	// Subject is the route, the service or the serial number that changed.
 	Subject string `json:"subject"`
@@ -41,13 +37,19 @@ type Event struct {
 
 // timeline keeps the last events and wakes who waits for the next.
 type timeline struct {
+	// epoch tells the events of this process from those of one before it.
+	epoch string
+
 	mu      sync.Mutex
 	events  []Event
 	last    uint64
 	changed chan struct{}
+	ended   bool
 }
 
-func newTimeline() *timeline { return &timeline{changed: make(chan struct{})} }
+func newTimeline(began time.Time) *timeline {
+	return &timeline{epoch: strconv.FormatInt(began.UnixNano(), 36), changed: make(chan struct{})}
+}
 
 func (t *timeline) add(e Event) {
 	t.mu.Lock()
@@ -58,19 +60,36 @@ func (t *timeline) add(e Event) {
 		t.events = append(t.events[:0], t.events[1:]...)
 	}
 	t.events = append(t.events, e)
+	t.wake()
+}
+
+// wake needs the lock.
+func (t *timeline) wake() {
 	close(t.changed)
 	t.changed = make(chan struct{})
 }
 
+// end lets those go who wait for events.
+func (t *timeline) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended = true
+	t.wake()
+}
+
 // after returns the events after a number, and a channel that is closed when there
-// are more.
+// are more; nil if there will be none.
 func (t *timeline) after(number uint64) ([]Event, <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	changed := t.changed
+	if t.ended {
+		changed = nil
+	}
 	at, _ := slices.BinarySearchFunc(t.events, number+1, func(e Event, n uint64) int {
 		return int(int64(e.Number) - int64(n))
 	})
-	return slices.Clone(t.events[at:]), t.changed
+	return slices.Clone(t.events[at:]), changed
 }
 
 // Events returns the last changes, the oldest first.
@@ -83,7 +102,9 @@ func (p *Proxy) Events() []Event {
 func (f *follower) tell(old *route.Table, changes []route.Change, heard time.Time) {
 	now := time.Now()
 	for _, c := range changes {
-		f.timeline.add(Event{At: now, Kind: "route", Subject: subject(c), Text: difference(c), Effect: now.Sub(heard)})
+		if text := difference(c); text != "" {
+			f.timeline.add(Event{At: now, Kind: "route", Subject: subject(c), Text: text, Effect: now.Sub(heard)})
+		}
 	}
 	known := map[route.Problem]bool{}
 	for _, problem := range old.Problems() {
@@ -106,7 +127,8 @@ func subject(c route.Change) string {
 	return c.Before.String()
 }
 
-// difference says in words what a change is.
+// difference says in words what a change is; "" if it is not the route's: tags of
+// other routes on the same instance, or its metadata.
 func difference(c route.Change) string {
 	switch {
 	case c.Before == nil:
@@ -133,8 +155,8 @@ func difference(c route.Change) string {
 	if len(after) == 0 {
 		parts = append(parts, "no healthy instance is left")
 	}
-	if len(parts) == 0 {
-		return "tags, metadata or weights of its instances changed"
+	if len(parts) == 0 && !slices.EqualFunc(c.Before.Targets, c.After.Targets, func(a, b route.Target) bool { return a.Share == b.Share }) {
+		parts = append(parts, "its instances have other shares")
 	}
 	return strings.Join(parts, "; ")
 }
@@ -172,43 +194,3 @@ func (f *follower) tellPolicy(policy mesh.Policy, heard time.Time) {
 	f.timeline.add(Event{At: now, Kind: "intention", Subject: f.cfg.Source, Text: strings.TrimPrefix(text, "; "), Index: policy.Index, Effect: now.Sub(heard)})
 }
 
-// TimelineHandler serves the last changes as JSON.
-func (p *Proxy) TimelineHandler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, p.Events()) })
-}
-
-// EventsHandler serves the changes as they happen, as server-sent events; those
-// that were missed come first.
-func (p *Proxy) EventsHandler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/event-stream")
-		w.Header().Set("Cache-Control", "no-store")
-		control := http.NewResponseController(w)
-		_ = control.SetWriteDeadline(time.Time{})
-		last, _ := strconv.ParseUint(r.Header.Get("Last-Event-ID"), 10, 64)
-		beat := time.NewTicker(eventsBeat)
-		defer beat.Stop()
-		for {
-			events, changed := p.timeline.after(last)
-			for _, e := range events {
-				data, _ := json.Marshal(e)
-				if _, err := fmt.Fprintf(w, "id: %d\nevent: change\ndata: %s\n\n", e.Number, data); err != nil {
-					return
-				}
-				last = e.Number
-			}
-			if err := control.Flush(); err != nil {
-				return
-			}
-			select {
-			case <-r.Context().Done():
-				return
-			case <-changed:
-			case <-beat.C:
-				if _, err := fmt.Fprint(w, ": beat\n\n"); err != nil {
-					return
-				}
-			}
-		}
-	})
-}
