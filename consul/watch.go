@@ -105,7 +105,7 @@ func (w *Watch[T]) round() <-chan struct{} { return w.snap.Load().round }
 
 // Run follows until ctx ends, and then returns nil.
 func (w *Watch[T]) Run(ctx context.Context) error {
-	limit := limiter{interval: 100 * time.Millisecond, burst: 20}
+	limit := limiter{interval: 30 * time.Millisecond, burst: 20}
 	var index uint64
 	for sleep(ctx, limit.delay(time.Now())) {
 		value, meta, err := w.ask(ctx, index)

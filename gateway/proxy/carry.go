@@ -68,6 +68,9 @@ func carry[R any](ctx context.Context, p *Proxy, x *exchange, c carrier[R]) (car
 	x.plan.budget.Request(x.started)
 	for {
 		pick, m, err := p.pick(x)
+		if err != nil && len(x.attempts) > 0 && !errors.Is(err, balance.ErrOverflow) && p.another(ctx, x) {
+			continue
+		}
 		if err != nil {
 			return carried[R]{}, x.last(err)
 		}
@@ -85,7 +88,7 @@ func carry[R any](ctx context.Context, p *Proxy, x *exchange, c carrier[R]) (car
 			}
 			return carried[R]{t.sent.answer, t.pick, t.member, t.cancel}, nil
 		}
-		if !p.again(ctx, x, t.sent.progress, t.outcome, c.spent()) {
+		if !p.again(ctx, x, t.sent.progress, t.outcome, c.spent()) && !p.another(ctx, x) {
 			return carried[R]{}, x.last(t.err)
 		}
 	}
@@ -106,6 +109,7 @@ func once[R any](ctx context.Context, p *Proxy, c carrier[R], pick balance.Pick,
 	t := tried[R]{pick: pick}
 	t.member, t.began = m, p.now()
 	t.sent, t.err = try(ctx, p, m, c)
+	t.progress = t.sent.progress
 	t.outcome = outcomeOf(ctx, t.sent.status, t.err)
 	now := p.now()
 	t.took = now.Sub(t.began)
@@ -231,6 +235,37 @@ func (p *Proxy) again(ctx context.Context, x *exchange, progress retry.Progress,
 		p.metrics.retries.Inc()
 	}
 	return again
+}
+
+const (
+	// anotherWait bounds one wait for a newer table by a request that reached nobody,
+	// anotherTimes how often a request waits.
+	anotherWait  = 300 * time.Millisecond
+	anotherTimes = 4
+)
+
+// another waits for a newer table, if every instance of this one was tried and none
+// has answered, and the request may be repeated: instances that all end their
+// connections are mostly on their way out, and the catalog is about to say so. It
+// happens a few times per request at most.
+func (p *Proxy) another(ctx context.Context, x *exchange) bool {
+	last := &x.attempts[len(x.attempts)-1]
+	harmless := last.progress == retry.Unsent || last.progress == retry.Sent && retry.Idempotent(x.method) && !x.hasBody
+	if x.waits >= anotherTimes || !harmless || !last.outcome.Failure() || last.reason == retry.NoBudget || isTimeout(last.err) {
+		return false
+	}
+	x.waits++
+	timer := time.NewTimer(anotherWait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-x.state.replaced:
+	case <-timer.C: // one that is being started again may listen by now
+	}
+	p.renew(x)
+	x.tried = x.tried[:0]
+	return true
 }
 
 // last is the error of the request: that of its last attempt, or why there was

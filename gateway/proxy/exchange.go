@@ -51,9 +51,11 @@ type exchange struct {
 	attempts []attempt
 	tried    []*balance.Endpoint
 	answered *member
-	err      error
-	room     [3]attempt
-	rooms    [3]*balance.Endpoint
+	// waits is how often the request has waited for a newer table.
+	waits int
+	err   error
+	room  [3]attempt
+	rooms [3]*balance.Endpoint
 }
 
 // attempt is one try at one instance, for the log and for explanations.
@@ -65,6 +67,8 @@ type attempt struct {
 	took    time.Duration
 	hedge   bool
 	err     error
+	// progress says how far it got, if it failed.
+	progress retry.Progress
 }
 
 func (x *exchange) begin(id string, now time.Time) {

@@ -29,6 +29,8 @@ type snapshot struct {
 	// names are those of the instances that TCP routes name.
 	names map[string]bool
 	rules route.Rules
+	// replaced is closed once another snapshot is in use.
+	replaced chan struct{}
 }
 
 // follower makes snapshots. It belongs to Run.
@@ -192,7 +194,7 @@ func (f *follower) publish(now time.Time, table *route.Table, changes []route.Ch
 	for _, name := range services {
 		f.fleet.join(now, name, f.services[name], f.added[name])
 	}
-	next := &snapshot{table: table, plans: maps.Clone(old.plans), rules: f.rules}
+	next := &snapshot{table: table, plans: maps.Clone(old.plans), rules: f.rules, replaced: make(chan struct{})}
 	for _, c := range changes {
 		if c.Before != nil {
 			delete(next.plans, c.Before)
@@ -206,6 +208,12 @@ func (f *follower) publish(now time.Time, table *route.Table, changes []route.Ch
 			kept = f.newMemory()
 			f.memory[c.After.Key] = kept
 		}
+		if before := old.plans[c.Before]; before != nil && before.holds(c.After) {
+			again := *before
+			again.route = c.After
+			next.plans[c.After] = &again
+			continue
+		}
 		next.plans[c.After] = f.plan(c.After, &f.fleet, kept)
 	}
 	for _, c := range f.fleet.crews {
@@ -215,6 +223,7 @@ func (f *follower) publish(now time.Time, table *route.Table, changes []route.Ch
 	}
 	next.names = streamNames(next.plans)
 	f.state.Store(next)
+	close(old.replaced)
 	f.cutStreams(next)
 	for _, name := range services {
 		for _, t := range f.fleet.leave(now, name) {

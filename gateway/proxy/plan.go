@@ -120,3 +120,14 @@ func (p *Proxy) staff(pl *plan, f *fleet) {
 func (p *Proxy) newMemory() *memory {
 	return &memory{budget: budget.New(p.cfg.Budget), recent: hedge.NewQuantile(hedge.Percentile)}
 }
+
+// holds reports whether the plan is also that of r: the tags of an instance may
+// have changed for another route alone.
+func (pl *plan) holds(r *route.Route) bool {
+	old := pl.route
+	return old.Key == r.Key && old.Closed == r.Closed && slices.Equal(old.Services, r.Services) &&
+		slices.EqualFunc(old.Guards, r.Guards, (*tag.Options).Equal) &&
+		slices.EqualFunc(old.Targets, r.Targets, func(a, b route.Target) bool {
+			return a.Share == b.Share && a.Options.Equal(b.Options) && keyOf(a.Service, a.Instance) == keyOf(b.Service, b.Instance)
+		})
+}

@@ -25,15 +25,15 @@ import (
 // Proxy carries requests over the mesh. It is an http.Handler, and serves
 // nothing until Run has read the catalog.
 type Proxy struct {
-	cfg     Config
-	log     *slog.Logger
-	now     func() time.Time
-	metrics *metrics
-	reverse *httputil.ReverseProxy
-	state   atomic.Pointer[snapshot]
-	recent  *history
-	failed  *history
-	ids     *ids
+	cfg      Config
+	log      *slog.Logger
+	now      func() time.Time
+	metrics  *metrics
+	reverse  *httputil.ReverseProxy
+	state    atomic.Pointer[snapshot]
+	recent   *history
+	failed   *history
+	ids      *ids
 	timeline *timeline
 }
 
@@ -41,7 +41,7 @@ type Proxy struct {
 func New(cfg Config) *Proxy {
 	cfg = cfg.withDefaults()
 	p := &Proxy{cfg: cfg, log: cfg.Logger, now: cfg.Now, metrics: newMetrics(cfg.MetricsPrefix, cfg.Registerer), recent: newHistory(historySize), failed: newHistory(failedSize), ids: newIDs(), timeline: newTimeline(time.Now())}
-	p.state.Store(&snapshot{table: route.New(route.Config{}), plans: map[*route.Route]*plan{}})
+	p.state.Store(&snapshot{table: route.New(route.Config{}), plans: map[*route.Route]*plan{}, replaced: make(chan struct{})})
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:        rewrite,
 		Transport:      roundTripper{p},

@@ -193,4 +193,3 @@ func (f *follower) tellPolicy(policy mesh.Policy, heard time.Time) {
 	text := few(rules) + "; default " + string(policy.Set.Default())
 	f.timeline.add(Event{At: now, Kind: "intention", Subject: f.cfg.Source, Text: strings.TrimPrefix(text, "; "), Index: policy.Index, Effect: now.Sub(heard)})
 }
-
