@@ -250,8 +250,9 @@ func (s *session) cookie(name string) string {
 
 // refuse answers with a page, before anything was read of the body.
 func (s *session) refuse(answer *page) {
-	// A client that waits for leave to send its body gets an answer instead.
-	if s.x.hasBody && s.request.Expect100 {
+	// A client that waits for leave to send its body gets an answer instead, and
+	// too large a body is not read.
+	if s.x.hasBody && (s.request.Expect100 || s.request.Body.Length > drainLimit) {
 		s.closing = true
 	}
 	if err := s.writePage(answer); err != nil {
@@ -270,10 +271,8 @@ func (s *session) fail(err error, used bool) {
 	switch {
 	case errors.As(err, &read) && errors.As(err, &refused):
 		answer = pageRefusedBody(refused)
-		s.broken = true // where the next request begins is not known
 	case errors.As(err, &read) && isTimeout(err):
 		answer = &page{Status: http.StatusRequestTimeout, Title: "Request too slow", Reason: "The body of the request did not come in time."}
-		s.broken = true
 	case errors.As(err, &read), errors.Is(err, context.Canceled), errors.Is(err, errClientGone):
 		s.broken = true
 		s.account(0)
@@ -297,9 +296,9 @@ func (s *session) drain(used bool) {
 		return
 	}
 	s.body.patience, s.body.armed = min(s.own.cfg.BodyIdle, time.Second), time.Time{}
-	if drained, err := s.reader.Discard(s.request.Body, drainLimit); err != nil || !drained {
-		s.broken = true
-	}
+	drained, err := s.reader.Discard(s.request.Body, drainLimit)
+	s.closing = s.closing || !drained
+	s.broken = s.broken || err != nil
 }
 
 // deliver passes an answer on to the client.
@@ -313,8 +312,9 @@ func (s *session) deliver(done carried[response]) {
 			to.Kind, s.closing = h1.UntilClose, true
 		}
 	}
-	if sending != nil && !sending.over() {
-		s.closing = true // the answer came before the request was whole
+	if sending != nil {
+		sending.settle()
+		s.closing = s.closing || !sending.over() || sending.err != nil // the answer came before the request was whole
 	}
 	s.writeAnswerHead(&up.response, to)
 	status := up.response.Status
@@ -324,7 +324,8 @@ func (s *session) deliver(done carried[response]) {
 	if sending != nil {
 		sending.stop(s)
 		s.in = sending.n
-		s.broken = s.broken || sending.err != nil
+		s.closing = s.closing || sending.err != nil
+		s.broken = s.broken || sending.failed
 	}
 	if s.x.hasBody && sending == nil {
 		s.closing = true // the body was held back, and is not wanted
@@ -374,7 +375,7 @@ func (h ownHead) protocol() string { return "HTTP/1." + strconv.Itoa(h.request.M
 func (s *session) close() {
 	if half, ok := s.conn.(interface{ CloseWrite() error }); ok && s.closing && !s.broken && half.CloseWrite() == nil {
 		_ = s.conn.SetReadDeadline(time.Now().Add(lingerTime))
-		_, _ = io.CopyN(io.Discard, s.conn, drainLimit)
+		_, _ = io.Copy(io.Discard, s.conn)
 	}
 	_ = s.conn.Close()
 	s.reader.Release()

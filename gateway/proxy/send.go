@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"sluice/gateway/h1"
@@ -20,6 +21,8 @@ const (
 	// expectWait is how long an instance may take to ask for the body that a client
 	// holds back (RFC 9110, section 10.1.1).
 	expectWait = time.Second
+	// settleUpload is how long an answer waits for the end of the request's body.
+	settleUpload = 5 * time.Millisecond
 )
 
 var (
@@ -271,6 +274,10 @@ type upload struct {
 	done chan struct{}
 	n    int64
 	err  error
+	// stopped is true once nobody waits: errors from then on are not the client's.
+	stopped atomic.Bool
+	// failed is true if the client did not send its body, or not as it should.
+	failed bool
 }
 
 // startUpload sends head and body. What has come already goes at once.
@@ -278,7 +285,7 @@ func (c *ownCarrier) startUpload(up *conn) *upload {
 	u := &upload{done: make(chan struct{})}
 	f := c.request.Body
 	if f.Kind == h1.Sized && f.Length <= int64(c.reader.Buffered()) {
-		u.n, u.err = c.reader.CopyBody(up.writer, f, true)
+		u.copy(c, up)
 		close(u.done)
 		return u
 	}
@@ -287,12 +294,18 @@ func (c *ownCarrier) startUpload(up *conn) *upload {
 	up.uploading, up.wrote = c.own.cfg.BodyIdle, time.Time{}
 	go func() {
 		defer close(u.done)
-		u.n, u.err = c.reader.CopyBody(up.writer, f, true)
-		if u.broke() {
+		u.copy(c, up)
+		if u.failed {
 			_ = up.Close() // the instance must not take for whole what is not, nor wait for the rest
 		}
 	}()
 	return u
+}
+
+func (u *upload) copy(c *ownCarrier, up *conn) {
+	u.n, u.err = c.reader.CopyBody(up.writer, c.request.Body, true)
+	var read *h1.ReadError
+	u.failed = errors.As(u.err, &read) && !u.stopped.Load()
 }
 
 // over reports whether the upload has ended.
@@ -305,21 +318,31 @@ func (u *upload) over() bool {
 	}
 }
 
-// broke reports whether the client did not send its body, or not as it should.
-func (u *upload) broke() bool {
-	var read *h1.ReadError
-	return errors.As(u.err, &read)
+// clientBroke reports whether it has, because of the client.
+func (u *upload) clientBroke() bool { return u.over() && u.failed }
+
+// settle waits a moment for the end of an upload whose answer is there: an instance
+// that has the last byte may answer before the copying is known to be over.
+func (u *upload) settle() {
+	if u.over() {
+		return
+	}
+	timer := time.NewTimer(settleUpload)
+	defer timer.Stop()
+	select {
+	case <-u.done:
+	case <-timer.C:
+	}
 }
 
-// clientBroke is broke for an upload that may go on.
-func (u *upload) clientBroke() bool { return u.over() && u.broke() }
-
-// stop ends an upload that nobody waits for, and with it the client's connection.
+// stop ends an upload that nobody waits for. The client's connection ends with the
+// answer, as the rest of the body may still come.
 func (u *upload) stop(s *session) {
 	if u.over() {
 		return
 	}
-	s.broken = true
+	s.closing = true
+	u.stopped.Store(true)
 	_ = s.conn.SetReadDeadline(time.Unix(1, 0))
 	<-u.done
 }
