@@ -60,6 +60,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer.write(recorder, r)
 		return
 	}
+	if offersHTTP2(r.Header["Upgrade"]) {
+		r.Header.Del("Upgrade")
+	}
 	x.stick(r.Header.Get, func(name string) string { return cookieOf(r, name) })
 	ctx, cancel := context.WithCancelCause(context.WithValue(r.Context(), exchangeKey{}, x))
 	defer cancel(nil)
@@ -70,6 +73,18 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.moved = clock.restart
 	}
 	p.reverse.ServeHTTP(recorder, r.WithContext(ctx))
+}
+
+// offersHTTP2 reports whether a client would go on with another version of HTTP. An
+// instance that took it would be asked things that no route and no list has seen.
+func offersHTTP2(upgrades []string) bool {
+	for protocol := range strings.SplitSeq(strings.ToLower(strings.Join(upgrades, ",")), ",") {
+		protocol = strings.TrimSpace(protocol)
+		if strings.HasPrefix(protocol, "h2") || strings.HasPrefix(protocol, "h3") || strings.HasPrefix(protocol, "http") {
+			return true
+		}
+	}
+	return false
 }
 
 // clock bounds the time until the head of an answer. It begins anew with each
