@@ -4,15 +4,22 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"sluice/gateway/listen"
 	"sluice/gateway/override"
+	"sluice/gateway/proxy"
+	"sluice/internal/service"
 	"sluice/mesh"
 )
 
 // admin makes the pages and checks of the operations endpoint.
-func (g *gateway) admin() {
+func (g *gateway) admin() error {
+	token, err := g.adminToken()
+	if err != nil {
+		return err
+	}
 	g.ops.Health("identity", func(context.Context) error { return g.identity.Ready() })
 	g.ops.Ready("routes", func(context.Context) error { return g.healthyRoute() })
 	g.ops.Ready("stop", func(context.Context) error {
@@ -35,8 +42,29 @@ func (g *gateway) admin() {
 	g.ops.Handle("GET /listeners", answer(func() any { return g.snapshots() }))
 	g.ops.Handle("GET /streams", answer(func() any { return g.streams.Connections() }))
 	g.ops.Handle("GET /overrides", answer(func() any { return g.overrideState() }))
-	g.ops.Handle("GET /{$}", g.proxy.IndexHandler(g.cfg.Node, g.cfg.Datacenter))
+	page := g.proxy.Admin(proxy.AdminConfig{
+		Node: g.cfg.Node, Datacenter: g.cfg.Datacenter, Version: service.Version(), Codec: string(g.cfg.Codec),
+		Listeners: g.listenerStates, Overrides: g.overrideState, Changes: token != nil,
+	})
+	g.ops.Handle("GET /{$}", page.Index())
+	g.ops.Handle("GET /parts", page.Parts())
+	g.ops.Handle("GET /parts/answer", page.Answer())
+	g.ops.Handle("POST /drain", g.proxy.DrainHandler(token))
 	g.ops.Registry().MustRegister(&collector{g})
+	return nil
+}
+
+// adminToken returns what reads the token that changes take, or nil if there is
+// none. The file may be replaced while the gateway runs.
+func (g *gateway) adminToken() (func() (string, error), error) {
+	file := g.cfg.AdminTokenFile
+	if file == "" {
+		return nil, nil
+	}
+	if _, err := service.ReadSecret(file); err != nil {
+		return nil, fmt.Errorf("-admin-token-file: %w", err)
+	}
+	return func() (string, error) { return service.ReadSecret(file) }, nil
 }
 
 func answer(value func() any) http.Handler {
@@ -57,13 +85,21 @@ func (g *gateway) snapshots() []listen.Snapshot {
 	return list
 }
 
+// listenerStates are the same for the page.
+func (g *gateway) listenerStates() []proxy.ListenerState {
+	var list []proxy.ListenerState
+	for _, s := range g.snapshots() {
+		list = append(list, proxy.ListenerState{
+			Address: s.Address, Proto: string(s.Proto), Open: s.Open, MaxConn: s.MaxConn, Draining: s.Draining,
+			Certificates: s.Certificates, Problem: s.Problem,
+		})
+	}
+	return list
+}
+
 // overrideState is what the operator's keys have come to.
-func (g *gateway) overrideState() any {
-	state := struct {
-		Key      string             `json:"key"`
-		Commands int                `json:"commands"`
-		Problems []override.Problem `json:"ignored_lines"`
-	}{Key: g.cfg.OverrideKey, Problems: []override.Problem{}}
+func (g *gateway) overrideState() proxy.OverrideState {
+	state := proxy.OverrideState{Key: g.cfg.OverrideKey, Problems: []override.Problem{}}
 	if g.overrides != nil {
 		if commands := g.overrides.state.Load().commands; commands != nil {
 			state.Commands = commands.Len()

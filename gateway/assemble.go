@@ -65,7 +65,10 @@ func assemble(cfg config.Config, getenv func(string) string, stdout, stderr io.W
 	}
 	g.registrar = g.client.Registrar()
 	g.registrar.Set(g.registration())
-	g.admin()
+	if err := g.admin(); err != nil {
+		g.close()
+		return nil, err
+	}
 	g.join()
 	return g, nil
 }

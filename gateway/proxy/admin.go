@@ -1,18 +1,13 @@
 package proxy
 
 import (
-	"bytes"
-	_ "embed" // the page
-	"html/template"
+	"cmp"
 	"net/http"
 	"time"
 
 	"sluice/gateway/balance"
 	"sluice/gateway/route"
 )
-
-//go:embed admin.html
-var adminHTML string
 
 // Routes is what the operations endpoint tells about the routing table.
 type Routes struct {
@@ -27,7 +22,9 @@ type RouteState struct {
 	Instances []InstanceState `json:"instances"`
 	// Options are those of the tag, Closed why nobody may use the route.
 	Options string `json:"options,omitempty"`
-	Closed  string `json:"closed,omitempty"`
+	// Strategy is how its instances are picked.
+	Strategy string `json:"strategy,omitempty"`
+	Closed   string `json:"closed,omitempty"`
 	// Gone is when the last healthy instance went; zero while there is one.
 	Gone time.Time `json:"gone,omitzero"`
 }
@@ -38,6 +35,8 @@ type InstanceState struct {
 	Instance string `json:"instance"`
 	Node     string `json:"node"`
 	Address  string `json:"address"`
+	// Identity is the SPIFFE ID that it has to prove; "" for a plain one.
+	Identity string `json:"identity,omitempty"`
 	// Verdict says whether the gateway may call it, and by which intention.
 	Verdict string `json:"verdict"`
 	Allowed bool   `json:"allowed"`
@@ -51,6 +50,14 @@ type InstanceState struct {
 	Datacenter string  `json:"datacenter,omitempty"`
 	// Plain means that it is called without Connect.
 	Plain bool `json:"plain,omitempty"`
+	// Draining means that somebody asked for it to be picked no more.
+	Draining bool `json:"draining,omitempty"`
+	// PerSecond, P50, P99 and Failed are of its last minute, of all routes together:
+	// attempts, the time to the head of the answer, and those that failed.
+	PerSecond float64       `json:"requests_per_second"`
+	P50       time.Duration `json:"p50_ns"`
+	P99       time.Duration `json:"p99_ns"`
+	Failed    uint64        `json:"failed_last_minute"`
 }
 
 // Routes returns the routing table as it is now.
@@ -61,18 +68,27 @@ func (p *Proxy) Routes() Routes {
 		result.Problems = []route.Problem{}
 	}
 	for _, r := range state.table.Routes() {
-		row := RouteState{Route: r.String(), Services: r.Services, Gone: r.Gone, Closed: r.Closed, Instances: []InstanceState{}}
-		if r.Options != nil {
-			row.Options = r.Options.String()
-		}
-		pl := state.plans[r]
-		explained := pl.picker.Explain(balance.Request{Now: p.now()})
-		for i := range pl.members {
-			row.Instances = append(row.Instances, p.instanceState(&pl.members[i], explained.Members[i]))
-		}
-		result.Routes = append(result.Routes, row)
+		result.Routes = append(result.Routes, p.routeState(state, r, len(r.Instances)))
 	}
 	return result
+}
+
+// routeState tells about a route and at most so many of its instances.
+func (p *Proxy) routeState(state *snapshot, r *route.Route, most int) RouteState {
+	row := RouteState{Route: r.String(), Services: r.Services, Gone: r.Gone, Closed: r.Closed, Instances: []InstanceState{}}
+	pl := state.plans[r]
+	if r.Options != nil {
+		row.Options = r.Options.String()
+		row.Strategy = string(cmp.Or(r.Options.Strategy, p.cfg.Strategy))
+	}
+	if row.Closed == "" {
+		row.Closed = pl.closed
+	}
+	explained := pl.picker.Explain(balance.Request{Now: p.now()})
+	for i := range pl.members[:min(most, len(pl.members))] {
+		row.Instances = append(row.Instances, p.instanceState(&pl.members[i], explained.Members[i]))
+	}
+	return row
 }
 
 func (p *Proxy) instanceState(m *member, e balance.MemberExplanation) InstanceState {
@@ -83,40 +99,22 @@ func (p *Proxy) instanceState(m *member, e balance.MemberExplanation) InstanceSt
 		verdict, allowed = decision.String(), decision.Allowed
 	}
 	i := m.target.instance
-	return InstanceState{
+	minute := m.target.recent.Summary(p.now())
+	state := InstanceState{
 		Service: m.target.service, Instance: i.ServiceID, Node: i.Node, Address: i.Address, Datacenter: p.datacenterOf(&i),
 		Verdict: verdict, Allowed: allowed, Avoided: !e.EjectedUntil.IsZero(), InFlight: int64(e.InFlight),
 		Eligible: e.Eligible, Why: string(e.Reason), Share: e.Share, Plain: !m.mesh(),
+		Draining: e.Draining, PerSecond: minute.PerSecond, P50: minute.P50, P99: minute.P99, Failed: minute.Failed,
 	}
+	if m.mesh() {
+		state.Identity = i.ID.String()
+	}
+	return state
 }
 
 // RoutesHandler serves the routing table as JSON.
 func (p *Proxy) RoutesHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, p.Routes())
-	})
-}
-
-// IndexHandler serves the routing table as a page that links what else the
-// operations endpoint has.
-func (p *Proxy) IndexHandler(node, datacenter string) http.Handler {
-	t := template.Must(template.New("admin").Parse(adminHTML))
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		var body bytes.Buffer
-		routes := p.Routes()
-		err := t.Execute(&body, struct {
-			Routes                   []RouteState
-			Problems                 []route.Problem
-			Node, Datacenter, Prefix string
-			Style                    template.CSS
-		}{routes.Routes, routes.Problems, node, datacenter, p.cfg.Prefix, template.CSS(pageCSS)})
-		if err != nil {
-			http.Error(w, "the page cannot be made", http.StatusInternalServerError)
-			return
-		}
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Header().Set("Cache-Control", "no-store")
-		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src '"+styleHash()+"'; base-uri 'none'; frame-ancestors 'none'")
-		_, _ = w.Write(body.Bytes())
 	})
 }

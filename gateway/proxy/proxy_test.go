@@ -596,28 +596,3 @@ func (l *lab) metric(t *testing.T, name string) float64 {
 	t.Fatalf("no metric %s", name)
 	return 0
 }
-
-func TestAdminPages(t *testing.T) {
-	world := meshtest.New(t)
-	world.Policy.Set(meshtest.Deny("gateway", "web"))
-	world.Serve("web", "web-1", http.HandlerFunc(hello), "urlprefix-/web", "urlprefix-<b>")
-	l := start(t, world, nil)
-	index := httptest.NewRecorder()
-	l.IndexHandler("gateway-1", "dc1").ServeHTTP(index, httptest.NewRequest("GET", "/", nil))
-	page := index.Body.String()
-	for _, want := range []string{"gateway-1", "/web", "web-web-1", "denied by intention gateway -&gt; web", `href="/routes"`, `href="/metrics"`, "&lt;b&gt;"} {
-		if !strings.Contains(page, want) {
-			t.Errorf("index without %q:\n%s", want, page)
-		}
-	}
-	// Red is for what failed: the error pages have the same style without it.
-	if !strings.Contains(page, `<main class="calm">`) || !strings.Contains(page, "main.calm{--accent:var(--calm)}") {
-		t.Error("the index looks like an error")
-	}
-	var routes proxy.Routes
-	list := httptest.NewRecorder()
-	l.RoutesHandler().ServeHTTP(list, httptest.NewRequest("GET", "/routes", nil))
-	if err := json.Unmarshal(list.Body.Bytes(), &routes); err != nil || len(routes.Routes) != 1 || routes.Routes[0].Instances[0].Allowed {
-		t.Errorf("/routes = %s, %v", list.Body, err)
-	}
-}
