@@ -69,6 +69,9 @@ type session struct {
 	scratch   []byte
 	lines     []string
 
+	// served is true once there was a request.
+	served bool
+
 	// Of the request in hand:
 	x       *exchange
 	ex      exchange
@@ -122,16 +125,11 @@ func (o *Own) Serve(ctx context.Context, conn net.Conn, info Connection) {
 // next waits for a request and reads its head. false is the end of the connection.
 func (s *session) next(ctx context.Context) bool {
 	s.body.patience = 0
-	if s.reader.Buffered() == 0 {
-		_ = s.conn.SetReadDeadline(time.Now().Add(s.own.cfg.Idle))
-		if ctx.Err() != nil {
-			return false // the end came before the deadline was moved
-		}
-		if err := s.reader.Wait(); err != nil {
-			return false
-		}
+	if s.reader.Buffered() == 0 && !s.await(ctx) {
+		return false
 	}
 	s.busy.Store(true)
+	s.served = true
 	_ = s.conn.SetReadDeadline(time.Now().Add(s.own.cfg.Header))
 	err := s.reader.ReadRequest(&s.request)
 	s.begin()

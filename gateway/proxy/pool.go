@@ -174,15 +174,8 @@ const errNoPeek = syscall.ENOTSUP
 
 // peek looks at one byte that has come, without waiting and without taking it.
 func peek(c net.Conn) (n int, err error) {
-	if wrapped, ok := c.(interface{ NetConn() net.Conn }); ok {
-		c = wrapped.NetConn()
-	}
-	source, ok := c.(syscall.Conn)
-	if !ok {
-		return 0, errNoPeek
-	}
-	raw, err := source.SyscallConn()
-	if err != nil {
+	raw := rawOf(c)
+	if raw == nil {
 		return 0, errNoPeek
 	}
 	failed := raw.Control(func(fd uintptr) {
@@ -193,4 +186,33 @@ func peek(c net.Conn) (n int, err error) {
 		return 0, failed
 	}
 	return n, err
+}
+
+// rawOf returns the socket below a connection, or nil.
+func rawOf(c net.Conn) syscall.RawConn {
+	for range 8 { // wrappers around wrappers
+		if source, ok := c.(syscall.Conn); ok {
+			if raw, err := source.SyscallConn(); err == nil {
+				return raw
+			}
+			return nil
+		}
+		wrapped, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			return nil
+		}
+		c = wrapped.NetConn()
+	}
+	return nil
+}
+
+// awaitReadable waits until something has come on a connection, or its read
+// deadline has passed, and needs no buffer for that. It reports errors of the wait
+// alone: nil is also an end or a failure that the next read will tell.
+func awaitReadable(raw syscall.RawConn) error {
+	return raw.Read(func(fd uintptr) bool {
+		var one [1]byte
+		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		return err != unix.EAGAIN
+	})
 }
