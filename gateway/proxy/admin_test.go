@@ -344,7 +344,7 @@ func BenchmarkAdminPage(b *testing.B) {
 		for j := range tags {
 			tags[j] = fmt.Sprintf("urlprefix-host-%d.example/path-%d strip=/x", i, j)
 		}
-		world.Catalog.Add(world.Instance("web", fmt.Sprintf("web-%d", i), fmt.Sprintf("127.0.0.1:%d", 10000+i), tags...))
+		world.Catalog.Add(world.Instance(fmt.Sprintf("web-%d", i), "node", fmt.Sprintf("127.0.0.1:%d", 10000+i), tags...))
 	}
 	p := proxy.New(proxy.Config{Catalog: world.Catalog, Dialer: world.Dialer("gateway", nil), Policy: world.Policy})
 	world.Run("gateway", p.Run)
