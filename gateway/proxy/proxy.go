@@ -134,5 +134,9 @@ func (p *Proxy) serveError(w http.ResponseWriter, r *http.Request, err error) {
 		return // the client has gone; nobody reads an answer
 	}
 	x.err = err
+	if clientsFault(err) {
+		pageForBody(err).write(w, r)
+		return
+	}
 	p.pageFor(x, err).write(w, r)
 }

@@ -73,6 +73,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.moved = clock.restart
 	}
 	p.reverse.ServeHTTP(recorder, r.WithContext(ctx))
+	if recorder.status == 0 {
+		panic(http.ErrAbortHandler) // net/http would answer with 200
+	}
 }
 
 // offersHTTP2 reports whether a client would go on with another version of HTTP. An
@@ -254,7 +257,11 @@ func holdBody(request *http.Request) *heldBody {
 
 func (b *heldBody) Read(p []byte) (int, error) {
 	b.used.Store(true)
-	return b.reader.Read(p)
+	n, err := b.reader.Read(p)
+	if err != nil && err != io.EOF {
+		err = clientBody(err)
+	}
+	return n, err
 }
 
 func (b *heldBody) Close() error { return nil }
