@@ -172,3 +172,10 @@ func (r *Reader) bad(status int, reason string) error {
 	}
 	return &Error{Status: status, Reason: reason}
 }
+
+// ValidHost reports whether a Host field may have this value.
+func ValidHost(host string) bool { return validHost([]byte(host)) }
+
+// EndToEnd reports whether a field is for the recipient of the content, so that a
+// Connection field must not name it.
+func EndToEnd(name string) bool { return endToEnd([]byte(name)) }

@@ -56,11 +56,15 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = body
 
 	recorder.Header().Set("X-Request-Id", x.id)
+	if reason := misread(r); reason != "" {
+		pageMisread(reason).write(recorder, r)
+		return
+	}
 	if answer := p.admit(r.Context(), x, single(r.Header["Authorization"])); answer != nil {
 		answer.write(recorder, r)
 		return
 	}
-	if offersHTTP2(r.Header["Upgrade"]) {
+	if !r.ProtoAtLeast(1, 1) || offersHTTP2(r.Header["Upgrade"]) {
 		r.Header.Del("Upgrade")
 	}
 	x.stick(r.Header.Get, func(name string) string { return cookieOf(r, name) })
