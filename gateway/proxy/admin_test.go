@@ -342,13 +342,13 @@ func BenchmarkAdminPage(b *testing.B) {
 	for i := range 100 {
 		tags := make([]string, 100)
 		for j := range tags {
-			tags[j] = fmt.Sprintf("urlprefix-host-%d.example/path-%d strip=/x", i, j)
+			tags[j] = fmt.Sprintf("urlprefix-host-%d.example/path-%d strip=/path", i, j)
 		}
-		world.Catalog.Add(world.Instance(fmt.Sprintf("web-%d", i), "node", fmt.Sprintf("127.0.0.1:%d", 10000+i), tags...))
+		world.Catalog.Add(world.Instance("web", fmt.Sprintf("web-%d", i), fmt.Sprintf("127.0.0.1:%d", 10000+i), tags...))
 	}
 	p := proxy.New(proxy.Config{Catalog: world.Catalog, Dialer: world.Dialer("gateway", nil), Policy: world.Policy})
 	world.Run("gateway", p.Run)
-	meshtest.Wait(b, "the routes are there", func() bool { return p.Table().Len() == 10000 })
+		meshtest.Wait(b, "the routes are there", func() bool { return p.Table().Len() == 10000 })
 	handler := p.Admin(proxy.AdminConfig{}).Parts()
 	for _, query := range []string{"", "host-7", "nothing"} {
 		b.Run("q="+query, func(b *testing.B) {
