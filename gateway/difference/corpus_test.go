@@ -278,6 +278,8 @@ func byHand() []world {
 		one(tags(routeTag{path: "/a"}, routeTag{path: "/a/b", options: "strip=/a"}, routeTag{path: "/", options: "prepend=/v1"}),
 			get("a.test", "/a%2Fb"), get("a.test", "/%61"), get("a.test", "/a/b/%7Ex"), get("a.test", "/a/../b"), get("a.test", "/a/b/./c"), get("a.test", "/x%20y"),
 			get("a.test", "/a//b"), get("a.test", "/a/%2E%2E/b")),
+		// A strip that begins only some of the paths.
+		one(tags(routeTag{path: "/", options: "strip=/a"}), get("a.test", "/a/x"), get("a.test", "/ax"), get("a.test", "/x/a/y"), get("a.test", "/a")),
 		// Redirects.
 		one(tags(routeTag{path: "/old", options: "strip=/old redirect=301,https://new.test$path"}, routeTag{path: "/was", options: "redirect=302,https://$host/is$path"},
 			routeTag{path: "/gone", options: "redirect=308,https://new.test/fixed"}, routeTag{path: "/", options: "redirect=307,http://new.test/$path"}),

@@ -208,7 +208,7 @@ func TestEachAnswerIsFabiosExceptForTheDifferencesThatAreListed(t *testing.T) {
 	t.Logf("%d pairs through each codec; differences shown: %v", pairs, shown)
 }
 
-func TestOfARouteWhoseInstancesWentFabioSaysNothingAndWeSayUnavailable(t *testing.T) {
+func TestARouteWhoseInstancesWentIsUnavailableAndNotUnknown(t *testing.T) {
 	services := startBackends(t)
 	w := world{services: []service{{serviceName(0), []routeTag{{path: "/a"}}}}}
 	catalog := &shelf{services: services.instances(t, w), changed: make(chan struct{})}
