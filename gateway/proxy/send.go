@@ -125,6 +125,7 @@ func (c *ownCarrier) connect(ctx context.Context, m *member) (*conn, error) {
 // exchange sends the request and waits for the head of the answer.
 func (c *ownCarrier) exchange(ctx context.Context, up *conn, m *member, traceparent string) (response, retry.Progress, error) {
 	progress := retry.Sent
+	up.response.Status = 0
 	if err := up.SetDeadline(c.deadline); err != nil {
 		return response{}, retry.Unsent, err
 	}
@@ -135,6 +136,9 @@ func (c *ownCarrier) exchange(ctx context.Context, up *conn, m *member, tracepar
 	case c.request.Expect100:
 		proceed, err := c.expected(up)
 		if err != nil {
+			if heard(up, err) {
+				progress = retry.Answered
+			}
 			return response{}, progress, err
 		}
 		if !proceed {
@@ -159,12 +163,19 @@ func (c *ownCarrier) exchange(ctx context.Context, up *conn, m *member, tracepar
 				err = sending.err
 			}
 		}
-		if up.reader.Buffered() > 0 {
+		if heard(up, err) {
 			progress = retry.Answered
 		}
 		return response{}, progress, err
 	}
 	return response{up, sending}, progress, nil
+}
+
+// heard reports whether anything of an answer has come, were it malformed: the
+// instance has the request, and asking again would have it carried out twice.
+func heard(up *conn, err error) bool {
+	var refused *h1.Error
+	return up.reader.Buffered() > 0 || up.response.Status != 0 || errors.As(err, &refused)
 }
 
 // unsentIf is the progress of a request whose head could not be written: the
