@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -33,6 +34,9 @@ func (b *buffers) Get() []byte {
 
 func (b *buffers) Put(buffer []byte) { b.pool.Put(&buffer) }
 
+// errNoStatus is an answer that net/http takes, and cannot send on.
+var errNoStatus = errors.New("there is no such status")
+
 type exchangeKey struct{}
 
 func exchangeOf(ctx context.Context) *exchange {
@@ -47,7 +51,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.begin(p.newID(), p.now())
 	x.ask = p.askOf(r)
 	p.span(x, r.Header.Get("Traceparent"))
-	recorder := &statusRecorder{ResponseWriter: w}
+	recorder := &statusRecorder{ResponseWriter: w, id: x.id}
 	// Deferred, so that a response that was cut half-way is counted too.
 	defer func() {
 		p.account(x, stdHead{r}, ending{recorder.status, counted(r.Body), recorder.written, p.now()})
@@ -210,6 +214,9 @@ func (c *stdCarrier) send(ctx context.Context, m *member) (result sent[*http.Res
 		// An instance that sees us leave may still answer, and net/http still take it.
 		_ = response.Body.Close()
 		return sent[*http.Response]{progress: retry.Answered, err: context.Cause(ctx)}
+	case err == nil && (response.StatusCode < 100 || response.StatusCode > 599):
+		_ = response.Body.Close()
+		return sent[*http.Response]{progress: retry.Answered, err: errNoStatus}
 	case err == nil:
 		return sent[*http.Response]{answer: response, status: response.StatusCode}
 	case unsent(err):
@@ -329,20 +336,27 @@ func counted(body io.ReadCloser) int64 {
 // streaming and upgrades possible.
 type statusRecorder struct {
 	http.ResponseWriter
+	id      string
 	status  int
 	written int64
 }
 
+// WriteHeader writes the head, with the request's ID. An interim answer may have
+// taken the fields that were set before.
 func (w *statusRecorder) WriteHeader(status int) {
-	if w.status == 0 || w.status < 200 {
+	if w.status < 200 {
 		w.status = status
+		w.Header().Set("X-Request-Id", w.id)
+	}
+	if _, typed := w.Header()["Content-Type"]; !typed && status >= 200 {
+		w.Header()["Content-Type"] = nil // net/http would guess one
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *statusRecorder) Write(b []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
+	if w.status < 200 {
+		w.WriteHeader(http.StatusOK)
 	}
 	n, err := w.ResponseWriter.Write(b)
 	w.written += int64(n)
