@@ -115,3 +115,34 @@ func differencesOfStd() map[string]string {
 	}
 	return reasons
 }
+
+// answersOfStd are the answers that net/http judges otherwise, with the reason why that
+// splits none: each is written anew.
+func answersOfStd() map[string]string {
+	if !withStd() {
+		return nil
+	}
+	const version = "for it, any version with numbers is one, and HTTP/1.1 is sent on"
+	const reason = "reasons are not sent on"
+	return map[string]string{
+		"response-body/304 with Content-Length":         "it sends none with 304",
+		"response-body/Content-Length and chunked":      "Transfer-Encoding beats Content-Length, which is not sent on",
+		"response-body/both lengths to HEAD":            "Transfer-Encoding beats Content-Length, which is not sent on",
+		"response-body/two Content-Lengths":             "lengths that are the same are one, and one is sent on",
+		"response-body/chunked with HTTP/1.0":           "with HTTP/1.0 it ignores Transfer-Encoding: all that comes is the body, in new chunks",
+		"response-body/a trailer about framing":         "trailer fields that were not announced go no further than the gateway",
+		"response-body/a space before the colon":        "it takes the field, and sends it on without the space",
+		"response-body/a line that continues":           "what continues a line becomes a part of it",
+		"response-body/Connection names Content-Length": "the body has its length all the same",
+		"response-body/Connection names Set-Cookie":     "the instance takes away what is its own",
+		"response-status/status  200":                   "spaces before a status are none",
+		"response-status/version HTTP/2.0":              version,
+		"response-status/version HTTP/1.2":              version,
+		"response-status/version HTTP/0.9":              version,
+		"response-status/version HTTP/1.1 ":             version,
+		"response-status/a line end of LF":              "a bare LF ends a line for it, and lines with CRLF are sent on",
+		"response-status/CR in the reason":              reason,
+		"response-status/NUL in the reason":             reason,
+		"response-status/DEL in the reason":             reason,
+	}
+}
