@@ -16,9 +16,7 @@
       if (!old || old.innerHTML === part.innerHTML) continue;
       if (!selection.isCollapsed && old.contains(selection.anchorNode)) continue;
       const focus = old.contains(document.activeElement) ? mark(document.activeElement) : "";
-      const scrolled = [...old.querySelectorAll(".scroll")].map(e => e.scrollLeft);
       old.replaceChildren(...part.childNodes);
-      old.querySelectorAll(".scroll").forEach((e, i) => { e.scrollLeft = scrolled[i] || 0; });
       if (focus) [...old.querySelectorAll("a,button,[tabindex]")].find(e => mark(e) === focus)?.focus({preventScroll: true});
     }
   }
@@ -75,7 +73,7 @@
   // The token is kept as long as the page is open, and nowhere else.
   let token = "";
   function want(change, why) {
-    $("h-token").textContent = (change.on === "true" ? "Drain " : "Resume ") + change.instance + " on " + change.node;
+    $("h-token").textContent = (change.on === "true" ? "Drain " : "Resume ") + change.instance + (change.node ? " on " + change.node : "");
     $("why").textContent = why;
     $("secret").value = "";
     dialog.onclose = () => {

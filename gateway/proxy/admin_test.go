@@ -8,10 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +102,51 @@ func TestThePolicyOfThePageAllowsItsOwnScriptAndStyleAlone(t *testing.T) {
 	}
 }
 
+func TestTheColorsOfThePageAreFarEnoughApart(t *testing.T) {
+	const least = 4.5 // WCAG 2.2, AA for text
+	html := fetch(t, page(start(t, meshtest.New(t), nil), true).Index(), "/").Body.String()
+	schemes := regexp.MustCompile(`:root\{[^}]*\}`).FindAllString(html, -1)
+	if len(schemes) != 2 {
+		t.Fatalf("%d schemes, want light and dark", len(schemes))
+	}
+	for _, scheme := range schemes {
+		colors := map[string]float64{}
+		for _, m := range regexp.MustCompile(`--(\w+):#([0-9a-f]+)`).FindAllStringSubmatch(scheme, -1) {
+			colors[m[1]] = luminance(t, m[2])
+		}
+		for _, pair := range strings.Fields("ink/bg ink/card ink/code dim/bg dim/card dim/code accent/bg accent/card on/accent good/goodbg good/card bad/badbg bad/card bad/code warn/warnbg warn/card") {
+			front, back, _ := strings.Cut(pair, "/")
+			light, dark := max(colors[front], colors[back]), min(colors[front], colors[back])
+			if got := (light + 0.05) / (dark + 0.05); got < least {
+				t.Errorf("%s has a contrast of %.1f in %.40s", pair, got, scheme)
+			}
+		}
+	}
+}
+
+// luminance is the relative luminance of a color in hexadecimal, by WCAG 2.2.
+func luminance(t *testing.T, hex string) float64 {
+	t.Helper()
+	if len(hex) == 3 {
+		hex = string([]byte{hex[0], hex[0], hex[1], hex[1], hex[2], hex[2]})
+	}
+	rgb, err := strconv.ParseUint(hex, 16, 24)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := 0.0
+	for i, weight := range []float64{0.0722, 0.7152, 0.2126} {
+		c := float64(rgb>>(8*i)&255) / 255
+		if c <= 0.04045 {
+			c /= 12.92
+		} else {
+			c = math.Pow((c+0.055)/1.055, 2.4)
+		}
+		sum += weight * c
+	}
+	return sum
+}
+
 func TestWhatOthersWroteIsTextOnThePage(t *testing.T) {
 	const evil = `<img/src=x onerror=alert(1)>"'`
 	world := meshtest.New(t)
@@ -109,7 +156,7 @@ func TestWhatOthersWroteIsTextOnThePage(t *testing.T) {
 	l := start(t, world, nil)
 	l.get("/web/" + url.PathEscape(evil))
 	p := page(l, true)
-	for _, target := range []string{"/?q=" + url.QueryEscape(evil), "/?ask=" + url.QueryEscape(evil), "/?ask=/web/" + url.QueryEscape(evil), "/?ask=/&client=" + url.QueryEscape(evil), "/?ask=/&method=" + url.QueryEscape(evil)} {
+	for _, target := range []string{"/?q=" + url.QueryEscape(evil), "/?ask=" + url.QueryEscape(evil), "/?ask=/web/" + url.QueryEscape(evil), "/?ask=" + url.QueryEscape("/%zz"+evil), "/?ask=/&client=" + url.QueryEscape(evil), "/?ask=/&method=" + url.QueryEscape(evil)} {
 		for name, handler := range map[string]http.Handler{"page": p.Index(), "parts": p.Parts(), "answer": p.Answer()} {
 			html := fetch(t, handler, target).Body.String()
 			if strings.Contains(html, "<img") || strings.Contains(html, `onerror=alert(1)>"`) {
@@ -348,7 +395,7 @@ func BenchmarkAdminPage(b *testing.B) {
 	}
 	p := proxy.New(proxy.Config{Catalog: world.Catalog, Dialer: world.Dialer("gateway", nil), Policy: world.Policy})
 	world.Run("gateway", p.Run)
-		meshtest.Wait(b, "the routes are there", func() bool { return p.Table().Len() == 10000 })
+	meshtest.Wait(b, "the routes are there", func() bool { return p.Table().Len() == 10000 })
 	handler := p.Admin(proxy.AdminConfig{}).Parts()
 	for _, query := range []string{"", "host-7", "nothing"} {
 		b.Run("q="+query, func(b *testing.B) {

@@ -35,6 +35,8 @@ const (
 	// renderings bounds how many of the page are made at a time: it must not take
 	// the processor from requests.
 	renderings = 2
+	// answerTimeout bounds the wait for Consul, which knows who is unhealthy.
+	answerTimeout = 2 * time.Second
 )
 
 // AdminConfig is what the page tells beside what the Proxy knows. The functions
@@ -137,9 +139,8 @@ type asked struct {
 // Index serves the page. q= searches the routes, ask= explains a URL (with method=
 // and client=) or the request of that ID.
 func (a *Admin) Index() http.Handler {
-	return a.handler("admin", func(ctx context.Context, v *adminView, r *http.Request) {
+	return a.handler("admin", func(v *adminView, r *http.Request) {
 		a.fill(v, r)
-		v.Ask = a.proxy.answer(ctx, r)
 		events := a.proxy.Events()
 		slices.Reverse(events)
 		v.After = a.proxy.timeline.eventID(0)
@@ -151,30 +152,26 @@ func (a *Admin) Index() http.Handler {
 }
 
 // Parts serves those parts of the page that change, to its script.
-func (a *Admin) Parts() http.Handler {
-	return a.handler("parts", func(_ context.Context, v *adminView, r *http.Request) { a.fill(v, r) })
-}
+func (a *Admin) Parts() http.Handler { return a.handler("parts", a.fill) }
 
 // Answer serves the answer to ask= alone, to the page's script.
 func (a *Admin) Answer() http.Handler {
-	return a.handler("answer", func(ctx context.Context, v *adminView, r *http.Request) { v.Ask = a.proxy.answer(ctx, r) })
+	return a.handler("answer", func(*adminView, *http.Request) {})
 }
 
-func (a *Admin) handler(name string, fill func(context.Context, *adminView, *http.Request)) http.Handler {
+func (a *Admin) handler(name string, fill func(*adminView, *http.Request)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v := adminView{
+			AdminConfig: a.cfg, Prefix: a.proxy.cfg.Prefix, Source: a.proxy.cfg.Source, Now: time.Now(),
+			Style: template.CSS(adminCSS), Script: template.JS(adminJS), //nolint:gosec // both are ours
+		}
+		v.Ask = a.proxy.answer(r) // it may wait for Consul, and so before its turn
 		select {
 		case a.busy <- struct{}{}:
 		case <-r.Context().Done():
 			return
 		}
-		v := adminView{
-			AdminConfig: a.cfg, Prefix: a.proxy.cfg.Prefix, Source: a.proxy.cfg.Source, Now: time.Now(),
-			Style: template.CSS(adminCSS), Script: template.JS(adminJS), //nolint:gosec // both are ours
-		}
-		var body bytes.Buffer
-		fill(r.Context(), &v, r)
-		err := a.page.ExecuteTemplate(&body, name, &v)
-		<-a.busy
+		body, err := a.render(name, &v, func() { fill(&v, r) })
 		if err != nil {
 			a.proxy.log.Error("the admin page cannot be made", "err", err)
 			http.Error(w, "the page cannot be made; the log says why", http.StatusInternalServerError)
@@ -186,8 +183,17 @@ func (a *Admin) handler(name string, fill func(context.Context, *adminView, *htt
 		} {
 			w.Header().Set(name, value)
 		}
-		_, _ = w.Write(body.Bytes())
+		_, _ = w.Write(body)
 	})
+}
+
+// render makes a page in memory, so that a slow reader holds nobody up.
+func (a *Admin) render(name string, v *adminView, fill func()) ([]byte, error) {
+	defer func() { <-a.busy }()
+	fill()
+	var body bytes.Buffer
+	err := a.page.ExecuteTemplate(&body, name, v)
+	return body.Bytes(), err
 }
 
 // fill puts in what changes.
@@ -237,7 +243,7 @@ func (p *Proxy) leaf() leafState {
 }
 
 // answer answers ask=: the ID of a recent request, else a URL.
-func (p *Proxy) answer(ctx context.Context, r *http.Request) asked {
+func (p *Proxy) answer(r *http.Request) asked {
 	query := r.URL.Query()
 	a := asked{Text: strings.TrimSpace(query.Get("ask")), Method: cmp.Or(query.Get("method"), http.MethodGet), Client: strings.TrimSpace(query.Get("client"))}
 	if a.Text == "" {
@@ -259,6 +265,8 @@ func (p *Proxy) answer(ctx context.Context, r *http.Request) asked {
 			return a
 		}
 	}
+	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
+	defer cancel()
 	explained, err := p.Explain(ctx, Question{a.Method, a.Text, client})
 	if err != nil {
 		a.Error = err.Error()

@@ -61,8 +61,10 @@ func shortTime(d time.Duration) string {
 		return ""
 	case d < 10*time.Millisecond:
 		return fmt.Sprintf("%.1f ms", ms)
-	case d < 10*time.Second:
+	case d < time.Second:
 		return fmt.Sprintf("%.0f ms", ms)
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1f s", d.Seconds())
 	}
 	return fmt.Sprintf("%.0f s", d.Seconds())
 }
