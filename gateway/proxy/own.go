@@ -310,6 +310,8 @@ func (s *session) deliver(done carried[response]) {
 			to.Kind, s.closing = h1.UntilClose, true
 		}
 	}
+	unsent := s.x.hasBody && sending == nil // it was held back, and is not wanted
+	s.closing = s.closing || unsent
 	if sending != nil {
 		sending.settle()
 		s.closing = s.closing || !sending.over() || sending.err != nil // the answer came before the request was whole
@@ -325,10 +327,8 @@ func (s *session) deliver(done carried[response]) {
 		s.closing = s.closing || sending.err != nil
 		s.broken = s.broken || sending.failed
 	}
-	if s.x.hasBody && sending == nil {
-		s.closing = true // the body was held back, and is not wanted
-	}
-	reusable := err == nil && up.response.KeepAlive && from.Kind != h1.UntilClose && (sending == nil || sending.err == nil) && up.reader.Buffered() == 0
+	// An instance may still wait for a body that was announced.
+	reusable := !unsent && err == nil && up.response.KeepAlive && from.Kind != h1.UntilClose && (sending == nil || sending.err == nil) && up.reader.Buffered() == 0
 	if err != nil {
 		s.broken = true
 		s.x.err = s.blame(done.member, err)
