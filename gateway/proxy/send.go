@@ -193,19 +193,25 @@ func (c *ownCarrier) expected(up *conn) (proceed bool, err error) {
 	if err := up.writer.Flush(); err != nil {
 		return false, err
 	}
-	_ = up.SetReadDeadline(time.Now().Add(expectWait))
-	err = up.reader.Wait()
-	_ = up.SetReadDeadline(c.deadline)
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-	case err != nil:
-		return false, err
-	default:
-		if err := up.reader.ReadResponse(&up.response, c.request.Method); err != nil {
-			return false, err
+	until := time.Now().Add(expectWait)
+	for up.response.Status != http.StatusContinue {
+		_ = up.SetReadDeadline(until)
+		err = up.reader.Wait()
+		_ = up.SetReadDeadline(c.deadline)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			break
 		}
-		if up.response.Status != http.StatusContinue {
+		if err == nil {
+			err = up.reader.ReadResponse(&up.response, c.request.Method)
+		}
+		if err == nil && up.response.Status >= 200 {
 			return false, nil
+		}
+		if err == nil {
+			err = c.interim(up)
+		}
+		if err != nil {
+			return false, err
 		}
 	}
 	c.writer.String("HTTP/1.1 100 Continue\r\n\r\n")
@@ -222,22 +228,31 @@ func (c *ownCarrier) awaitHead(ctx context.Context, up *conn, sending *upload) e
 		if err := up.reader.ReadResponse(&up.response, c.request.Method); err != nil {
 			return err
 		}
-		status := up.response.Status
-		switch {
-		case status >= 200:
+		if up.response.Status >= 200 {
 			return nil
-		case status == http.StatusSwitchingProtocols:
-			return errSwitched
-		case status == http.StatusContinue || c.request.Minor == 0:
-		default:
-			c.writer.StatusLine(status, up.response.Reason)
-			c.copyFields(up.response.Fields)
-			c.writer.EndHead()
-			if err := c.writer.Flush(); err != nil {
-				return errClientGone
-			}
+		}
+		if err := c.interim(up); err != nil {
+			return err
 		}
 	}
+}
+
+// interim passes an interim answer on.
+func (c *ownCarrier) interim(up *conn) error {
+	switch status := up.response.Status; {
+	case status == http.StatusSwitchingProtocols:
+		return errSwitched
+	case status == http.StatusContinue || c.request.Minor == 0:
+		return nil
+	default:
+		c.writer.StatusLine(status, up.response.Reason)
+		c.copyFields(up.response.Fields)
+		c.writer.EndHead()
+	}
+	if err := c.writer.Flush(); err != nil {
+		return errClientGone
+	}
+	return nil
 }
 
 // awaitAnswer waits for the first byte, and looks now and then whether the client
