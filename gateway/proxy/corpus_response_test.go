@@ -30,12 +30,16 @@ type scriptLine struct {
 func (s *script) talk(conn net.Conn) {
 	in := bufio.NewReader(conn)
 	for {
-		if _, err := http.ReadRequest(in); err != nil {
+		request, err := http.ReadRequest(in)
+		if err != nil {
 			return
 		}
 		s.asked.Add(1)
 		line := s.line.Load()
 		if _, err := io.WriteString(conn, line.text); err != nil || !line.stay {
+			return
+		}
+		if _, err := io.Copy(io.Discard, request.Body); err != nil {
 			return
 		}
 	}
