@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -13,7 +14,9 @@ func (s *session) await(ctx context.Context) bool {
 	began := time.Now()
 	idle := began.Add(s.own.cfg.Idle)
 	if raw := rawOf(s.conn); raw != nil {
-		if s.served {
+		// A wrapper, such as TLS, may have read the first request together with what it
+		// was after: the socket has nothing then.
+		if _, direct := s.conn.(syscall.Conn); s.served || !direct {
 			if done, ok := s.awaitBriefly(ctx, idle); done {
 				return ok
 			}
@@ -39,15 +42,16 @@ const keepBuffer = 2 * time.Second
 // awaitBriefly waits with the buffer in hand. done is false if nothing has come.
 func (s *session) awaitBriefly(ctx context.Context, idle time.Time) (done, ok bool) {
 	brief := time.Now().Add(keepBuffer)
-	if brief.After(idle) {
-		return false, false
+	last := !brief.Before(idle)
+	if last {
+		brief = idle
 	}
 	_ = s.conn.SetReadDeadline(brief)
 	if ctx.Err() != nil {
 		return true, false
 	}
 	err := s.reader.Wait()
-	if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil {
+	if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil && !last {
 		return false, false
 	}
 	return true, err == nil
