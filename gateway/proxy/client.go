@@ -3,6 +3,7 @@ package proxy
 import (
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,6 +14,9 @@ type client struct {
 	patience     time.Duration
 	write        time.Duration
 	armed, wrote time.Time
+	// stopped is true once nobody waits for a body: errors from then on are not the
+	// client's.
+	stopped atomic.Bool
 	// pace bounds how slowly a body may come; it is for one body at a time.
 	pace pace
 }
@@ -45,12 +49,21 @@ func (c *client) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		c.armed = now
+		if c.stopped.Load() {
+			return 0, os.ErrDeadlineExceeded // stop came before the deadline was moved
+		}
 	}
 	n, err := c.Conn.Read(p)
 	if err == nil && c.pace.slow(n, now) {
 		err = os.ErrDeadlineExceeded
 	}
 	return n, err
+}
+
+// stop ends a Read of a body in another goroutine.
+func (c *client) stop() {
+	c.stopped.Store(true)
+	_ = c.SetReadDeadline(time.Unix(1, 0))
 }
 
 // Write sends to the client.

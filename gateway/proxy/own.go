@@ -322,7 +322,7 @@ func (s *session) deliver(done carried[response]) {
 	n, err := up.reader.CopyBodyAs(s.writer, from, to.Kind, s.request.TETrailers)
 	s.out = n
 	if sending != nil {
-		sending.stop(s)
+		sending.stop(s, up)
 		s.in = sending.n
 		s.closing = s.closing || sending.err != nil
 		s.broken = s.broken || sending.failed

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"sluice/gateway/h1"
@@ -158,7 +157,7 @@ func (c *ownCarrier) exchange(ctx context.Context, up *conn, m *member, tracepar
 	}
 	if err := c.awaitHead(ctx, up, sending); err != nil {
 		if sending != nil {
-			sending.stop(c.session)
+			sending.stop(c.session, up)
 			if sending.clientBroke() {
 				err = sending.err
 			}
@@ -300,8 +299,6 @@ type upload struct {
 	done chan struct{}
 	n    int64
 	err  error
-	// stopped is true once nobody waits: errors from then on are not the client's.
-	stopped atomic.Bool
 	// failed is true if the client did not send its body, or not as it should.
 	failed bool
 }
@@ -315,6 +312,7 @@ func (c *ownCarrier) startUpload(up *conn) *upload {
 		close(u.done)
 		return u
 	}
+	c.body.stopped.Store(false)
 	c.body.patience, c.body.armed = c.own.cfg.BodyIdle, time.Time{}
 	c.body.pace = pace{least: c.own.cfg.MinBodyRate, since: time.Now()}
 	up.uploading, up.wrote = c.own.cfg.BodyIdle, time.Time{}
@@ -331,7 +329,7 @@ func (c *ownCarrier) startUpload(up *conn) *upload {
 func (u *upload) copy(c *ownCarrier, up *conn) {
 	u.n, u.err = c.reader.CopyBody(up.writer, c.request.Body, true)
 	var read *h1.ReadError
-	u.failed = errors.As(u.err, &read) && !u.stopped.Load()
+	u.failed = errors.As(u.err, &read) && !c.body.stopped.Load()
 }
 
 // over reports whether the upload has ended.
@@ -362,13 +360,13 @@ func (u *upload) settle() {
 }
 
 // stop ends an upload that nobody waits for. The client's connection ends with the
-// answer, as the rest of the body may still come.
-func (u *upload) stop(s *session) {
+// answer, as the rest of the body may still come, and that to the instance at once.
+func (u *upload) stop(s *session, up *conn) {
 	if u.over() {
 		return
 	}
 	s.closing = true
-	u.stopped.Store(true)
-	_ = s.conn.SetReadDeadline(time.Unix(1, 0))
+	s.body.stop()
+	_ = up.Close() // it may be stuck in a write
 	<-u.done
 }
