@@ -304,7 +304,8 @@ type trackedUpgrade struct {
 // countedBody counts what was read of a client's body.
 type countedBody struct {
 	io.ReadCloser
-	n int64
+	// n is read when the exchange ends, while net/http may still read the body.
+	n atomic.Int64
 	// moved is called for each piece: the time for an answer counts from the last.
 	moved func()
 }
@@ -318,7 +319,7 @@ func countBody(body io.ReadCloser) io.ReadCloser {
 
 func (b *countedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	b.n += int64(n)
+	b.n.Add(int64(n))
 	if b.moved != nil && n > 0 {
 		b.moved()
 	}
@@ -327,7 +328,7 @@ func (b *countedBody) Read(p []byte) (int, error) {
 
 func counted(body io.ReadCloser) int64 {
 	if c, ok := body.(*countedBody); ok {
-		return c.n
+		return c.n.Load()
 	}
 	return 0
 }
