@@ -167,6 +167,12 @@ func quiet(c net.Conn) bool {
 // gone reports whether the peer has ended the connection.
 func gone(c net.Conn) bool {
 	n, err := peek(c)
+	if _, direct := c.(syscall.Conn); n > 0 && !direct {
+		// The last words of TLS, or the next request and then the end.
+		over := false
+		_ = rawOf(c).Control(func(fd uintptr) { over = hungUp(fd) })
+		return over
+	}
 	return err == nil && n == 0 || err != nil && err != unix.EAGAIN && err != errNoPeek
 }
 
