@@ -141,7 +141,12 @@ func TestAnAnswerReachesTheClientAsItIsOrNotAtAll(t *testing.T) {
 			}
 			// What follows an answer is none to the next request.
 			s.line.Store(&scriptLine{"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext", true})
-			if next := l.raw(t, "GET /next HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); !strings.HasSuffix(next, "\r\n\r\nnext") {
+			const ask = "GET /next HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+			next := l.raw(t, ask)
+			if withStd() && (c.Messages > 1 || c.Status != 0) {
+				next = l.raw(t, ask) // net/http notices only what comes while nobody asks
+			}
+			if !strings.HasSuffix(next, "\r\n\r\nnext") {
 				t.Errorf("the next request was answered with %q", next)
 			}
 			s.asked.Store(0)

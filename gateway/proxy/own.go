@@ -328,7 +328,7 @@ func (s *session) deliver(done carried[response]) {
 		s.broken = s.broken || sending.failed
 	}
 	// An instance may still wait for a body that was announced.
-	reusable := !unsent && err == nil && up.response.KeepAlive && from.Kind != h1.UntilClose && (sending == nil || sending.err == nil) && up.reader.Buffered() == 0
+	reusable := !unsent && err == nil && up.response.KeepAlive && from.Kind != h1.UntilClose && (sending == nil || sending.err == nil) && !up.left()
 	if err != nil {
 		s.broken = true
 		s.x.err = s.blame(done.member, err)

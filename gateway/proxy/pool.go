@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"errors"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -32,6 +34,17 @@ type conn struct {
 	// wrote is when the deadline for taking a piece of a body was moved, if uploading.
 	uploading time.Duration
 	wrote     time.Time
+	one       [1]byte
+}
+
+// left reports whether something of what has come is left behind an answer. TLS may
+// hold it, where no look at the socket finds it; it would answer the next request.
+func (c *conn) left() bool {
+	if c.reader.Buffered() > 0 || c.SetReadDeadline(time.Unix(1, 0)) != nil {
+		return true
+	}
+	n, err := c.Conn.Read(c.one[:])
+	return n > 0 || !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // Read reads what the instance sends. The deadline for the next piece of a body
