@@ -194,8 +194,8 @@ func TestALoopThatNeverBlocksIsHeldBack(t *testing.T) {
 			s.answers = append(s.answers, answer{value: "a"})
 		}
 		play(t, s, 10*time.Second)
-		if got := len(s.asked); got < 100 || got > 130 {
-			t.Errorf("asked %d times in 10 s, want about 120: a burst of 20, then 10 per second", got)
+		if got := len(s.asked); got < 340 || got > 360 {
+			t.Errorf("asked %d times in 10 s, want about 353: a burst of 20, then one every 30 ms", got)
 		}
 	})
 }

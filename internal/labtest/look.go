@@ -78,8 +78,8 @@ func Eventually(t testing.TB, within time.Duration, what string, condition func(
 	}
 }
 
-// Processes returns every process of this machine whose command line or
-// environment names the lab's state folder, as "pid command".
+// Processes returns every process of this machine whose command line names the
+// lab's state folder, as "pid (status) command".
 func (l *Lab) Processes() []string {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -91,9 +91,26 @@ func (l *Lab) Processes() []string {
 		if err != nil || !bytes.Contains(line, []byte(l.State)) {
 			continue
 		}
-		found = append(found, entry.Name()+" "+strings.ReplaceAll(string(line), "\x00", " "))
+		found = append(found, entry.Name()+" ("+status(entry.Name())+") "+strings.ReplaceAll(string(line), "\x00", " "))
 	}
 	return found
+}
+
+// status returns the state and the pending signals of a process: a process that
+// was killed and lives is one that the kernel holds (D, with SIGKILL pending) or
+// one that the signal never reached.
+func status(pid string) string {
+	content, err := os.ReadFile(filepath.Join("/proc", pid, "status"))
+	if err != nil {
+		return err.Error()
+	}
+	var words []string
+	for line := range strings.Lines(string(content)) {
+		if name, _, _ := strings.Cut(line, ":"); name == "State" || name == "PPid" || name == "SigPnd" || name == "ShdPnd" {
+			words = append(words, strings.Join(strings.Fields(line), " "))
+		}
+	}
+	return strings.Join(words, ", ")
 }
 
 func tail(path string, lines int) string {
