@@ -31,8 +31,12 @@ import (
 // DefaultPrefix marks a tag as a route.
 const DefaultPrefix = "urlprefix-"
 
-// maxTag bounds a tag, which whoever may register a service can choose.
-const maxTag = 1024
+const (
+	// maxTag bounds a tag, which whoever may register a service can choose.
+	maxTag = 1024
+	// maxRead is as much of a longer one as is read to learn whether it guards.
+	maxRead = 64 << 10
+)
 
 // ErrNotRoute means that a tag does not start with the prefix: it is no route
 // and nothing is wrong with it.
@@ -91,14 +95,32 @@ func (p Parser) Parse(text string) (Route, error) {
 	if !ok {
 		return Route{}, ErrNotRoute
 	}
-	if len(text) > maxTag {
-		return Route{}, &Error{Reason: fmt.Sprintf("longer than %d bytes", maxTag)}
-	}
-	fields := split(rest)
-	if len(fields) == 0 || strings.HasPrefix(rest, " ") {
+	long := len(text) > maxTag
+	fields := split(rest[:min(len(rest), maxRead)])
+	switch {
+	case len(fields) == 0 || strings.HasPrefix(rest, " "):
 		return Route{}, &Error{Reason: "nothing after the prefix; want host/path or /path"}
+	case long:
+		return p.tooLong(fields)
 	}
 	return p.read(fields[0], fields[1:])
+}
+
+// tooLong refuses a tag for its length. A list of networks is what makes a tag
+// long, so it is read as far as it must be to know whether it guards its route.
+func (p Parser) tooLong(fields []string) (Route, error) {
+	refused := &Error{Reason: fmt.Sprintf("longer than %d bytes", maxTag)}
+	r, err := p.read(fields[0], fields[1:])
+	var worse *Error
+	if errors.As(err, &worse) {
+		refused.Guards = worse.Guards
+	} else {
+		refused.Guards = r.Options.Guarded()
+	}
+	if !refused.Guards {
+		return Route{}, refused
+	}
+	return Route{Key: r.Key}, refused
 }
 
 // ParseRoute reads a route and its options as the override language has them:

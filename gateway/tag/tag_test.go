@@ -182,6 +182,27 @@ func TestARefusedTagThatWasMeantAsAGuardKeepsItsRoute(t *testing.T) {
 	}
 }
 
+func TestATagThatIsTooLongToBeReadStillGuards(t *testing.T) {
+	list := "allow=ip:10.0.0.1" + strings.Repeat(",ip:10.0.0.1", 100)
+	for text, guards := range map[string]bool{
+		"urlprefix-x/admin " + list:                                      true,
+		"urlprefix-x/admin weight=0.5 " + list + " auth=staff":           true,
+		"urlprefix-x/admin " + list + ",10.0.0.2":                        true,
+		"urlprefix-x/admin dc=a" + strings.Repeat(",a", 600) + " auth=x": true,
+		"urlprefix-x/admin dc=a" + strings.Repeat(",a", 600):             false,
+	} {
+		route, err := parse(text)
+		want := tag.Key{}
+		if guards {
+			want = tag.Key{Host: "x", Path: "/admin", Match: tag.Segment}
+		}
+		var refused *tag.Error
+		if !errors.As(err, &refused) || refused.Guards != guards || !strings.Contains(refused.Reason, "longer") || route.Key != want {
+			t.Errorf("Parse(%.60q of %d bytes) = %+v, %v; want it refused, and guards %t", text, len(text), route.Key, err, guards)
+		}
+	}
+}
+
 func TestAdmits(t *testing.T) {
 	tests := []struct {
 		options, addr string
