@@ -222,13 +222,17 @@ func (e *edit) route(next, old *row) *Route {
 		}
 		targets = append(targets, Target{Instance: d.instance, Service: d.service.name, Options: d.options, Weight: d.options.Weight})
 	}
-	// Old instances without the guard do not open what new ones were to restrict.
-	if closed != "" && !slices.ContainsFunc(targets, func(t Target) bool { return t.Options.Guarded() }) {
+	// Old instances without the guard, and those that rules add, do not open what
+	// new ones were to restrict.
+	if closed != "" && !guarded(targets) {
 		targets = nil
 	}
 	discovered := len(targets) > 0
 	if e.next.rules != nil {
 		targets = e.next.rules.Apply(next.key, targets)
+	}
+	if closed != "" && len(targets) > 0 && !guarded(targets) {
+		targets, discovered = nil, false
 	}
 	switch {
 	case len(targets) > 0:
@@ -253,6 +257,10 @@ func (e *edit) route(next, old *row) *Route {
 		return nil
 	}
 	return &Route{Key: next.key, Services: old.route.Services, Gone: gone}
+}
+
+func guarded(targets []Target) bool {
+	return slices.ContainsFunc(targets, func(t Target) bool { return t.Options.Guarded() })
 }
 
 func servicesOf(declared []*declaration) []string {
