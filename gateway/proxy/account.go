@@ -41,6 +41,9 @@ func (p *Proxy) account(x *exchange, h head, end ending) {
 		service = x.answered.target.service
 	}
 	p.metrics.request(service, status, now.Sub(x.started))
+	if x.unauthorized {
+		p.metrics.unauthorized.Inc()
+	}
 	x.measure(now)
 	p.recent.put(x, status, now)
 	x.endSpan(status)

@@ -51,6 +51,8 @@ type exchange struct {
 	attempts []attempt
 	tried    []*balance.Endpoint
 	answered *member
+	// unauthorized is true if its credentials were not good enough.
+	unauthorized bool
 	// waits is how often the request has waited for a newer table.
 	waits int
 	err   error
@@ -135,7 +137,7 @@ func (p *Proxy) authenticate(ctx context.Context, x *exchange, authorization str
 		}
 		verdict := p.cfg.Auth.Check(ctx, scheme, authorization)
 		if !verdict.Allowed() {
-			p.metrics.unauthorized.Inc()
+			x.unauthorized = true
 			return pageUnauthorized(x.plan, verdict)
 		}
 		x.user = verdict.User

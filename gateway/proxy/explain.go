@@ -178,16 +178,36 @@ func (p *Proxy) ExplainHandler() http.Handler {
 			writeJSON(w, trace)
 			return
 		}
-		client, _ := netip.ParseAddr(query.Get("client"))
-		switch explained, err := p.Explain(r.Context(), Question{query.Get("method"), query.Get("url"), client}); {
-		case query.Get("url") == "":
+		if query.Get("url") == "" {
 			http.Error(w, "want ?url=URL, or ?id=REQUEST-ID", http.StatusBadRequest)
-		case err != nil:
-			http.Error(w, err.Error(), http.StatusBadRequest)
-		default:
-			writeJSON(w, explained)
+			return
 		}
+		client, err := clientIn(query)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		explained, err := p.Explain(r.Context(), Question{query.Get("method"), query.Get("url"), client})
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		writeJSON(w, explained)
 	})
+}
+
+// clientIn reads client=; the zero Addr is that there is none. One that is no
+// address is refused: the answer for another client would be believed.
+func clientIn(query url.Values) (netip.Addr, error) {
+	text := strings.TrimSpace(query.Get("client"))
+	if text == "" {
+		return netip.Addr{}, nil
+	}
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("client=%.60q: want an IP address", text)
+	}
+	return addr, nil
 }
 
 // RecentHandler serves the last requests, the newest first.
