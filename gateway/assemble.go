@@ -266,7 +266,12 @@ func (g *gateway) join() {
 		g.group.Add("override keys", g.overrides.watch.Run)
 		g.group.Add("overrides", g.overrides.Run)
 	}
-	g.group.Add("routes", g.proxy.Run)
+	g.group.Add("routes", func(ctx context.Context) error {
+		if g.overrides != nil {
+			g.overrides.await(ctx)
+		}
+		return g.proxy.Run(ctx)
+	})
 	for _, server := range g.listeners {
 		g.group.Add("listener "+server.Addr().String(), server.Run)
 	}

@@ -3,12 +3,17 @@ package main
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"sluice/consul"
 	"sluice/gateway/override"
 	"sluice/gateway/route"
 )
+
+// overridePatience bounds the wait for the first answer about overrides.
+const overridePatience = 10 * time.Second
 
 // overrides follow the operator's changes to the routes in Consul's key-value
 // store. While Consul cannot be asked, the last ones hold. It is safe for
@@ -18,6 +23,9 @@ type overrides struct {
 	config override.Config
 	log    *slog.Logger
 	state  atomic.Pointer[overrideState]
+	// known is closed, once, when it is known for the first time what holds.
+	known chan struct{}
+	first sync.Once
 }
 
 type overrideState struct {
@@ -27,7 +35,7 @@ type overrideState struct {
 }
 
 func newOverrides(watch *consul.Watch[[]consul.KVEntry], cfg override.Config, log *slog.Logger) *overrides {
-	o := &overrides{watch: watch, config: cfg, log: log}
+	o := &overrides{watch: watch, config: cfg, log: log, known: make(chan struct{})}
 	o.state.Store(&overrideState{changed: make(chan struct{})})
 	return o
 }
@@ -57,12 +65,27 @@ func (o *overrides) Run(ctx context.Context) error {
 		changed := o.watch.Changed()
 		if state := o.watch.State(); state.Known {
 			o.take(state.Value)
+			o.first.Do(func() { close(o.known) })
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
 		}
+	}
+}
+
+// await waits until it is known what holds, so that no request takes a route that
+// an operator has taken away. It gives up after a while: a key that the gateway may
+// not read must not keep every route from being served.
+func (o *overrides) await(ctx context.Context) {
+	timer := time.NewTimer(overridePatience)
+	defer timer.Stop()
+	select {
+	case <-o.known:
+	case <-ctx.Done():
+	case <-timer.C:
+		o.log.Warn("overrides are not known yet; routes are served without them until they are", "waited", overridePatience)
 	}
 }
 
