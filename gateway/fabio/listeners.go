@@ -45,7 +45,7 @@ func (c *converter) listener(g group) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	text := address + ";proto=" + proto
+	text := address + ";proto=" + proto + c.security(g, proto, address)
 	if g.get("pxyproto") == "true" {
 		text += ";pxyproto=true"
 	}
@@ -88,23 +88,17 @@ func (c *converter) proto(g group, address string) (string, bool) {
 			proto = "https"
 		}
 	}
-	if source != "" && !c.hasSource(source) {
+	if source != "" && c.source(source) == nil {
 		c.note(Malformed, "%s: there is no certificate source %q in proxy.cs", address, source)
 		return "", false
 	}
 	switch proto {
-	case "http", "tcp+sni":
-	case "https", "https+tcp+sni":
-		if source == "" && proto == "https" {
-			c.note(Malformed, "%s: https needs a certificate source", address)
+	case "http", "tcp+sni", "grpc":
+	case "https", "grpcs", "https+tcp+sni":
+		if source == "" && proto != "https+tcp+sni" {
+			c.note(Malformed, "%s: %s needs a certificate source", address, proto)
 			return "", false
 		}
-	case "grpcs":
-		c.note(Same, "%s: https takes gRPC too", address)
-		return "https", true
-	case "grpc":
-		c.note(ByHand, "%s: gRPC without TLS needs HTTP/2 without TLS, which has to be switched on", address)
-		return "http", true
 	case "tcp":
 		if source != "" {
 			c.note(Unsupported, "%s: TLS is not taken off TCP connections; tcp+sni passes it on", address)
@@ -132,12 +126,7 @@ func (c *converter) restOf(g group, address string) {
 			c.note(Elsewhere, "%s: the time for a PROXY header is fixed", address)
 		case "refresh":
 			c.note(Elsewhere, "%s: listeners stay as they are", address)
-		case "strictmatch":
-			if o.value == "true" {
-				c.note(Unsupported, "%s: a client that asks for a name without a certificate gets the first one", address)
-			}
-		case "tlsmin":
-			c.least(o.value, address)
+		case "strictmatch", "tlsmin": // see security
 		case "tlsmax":
 			c.note(Unsupported, "%s: TLS 1.3 is the latest version, always", address)
 		case "tlsciphers":
@@ -148,21 +137,53 @@ func (c *converter) restOf(g group, address string) {
 	}
 }
 
-func (c *converter) least(value, address string) {
-	switch strings.ToLower(strings.TrimSpace(value)) {
+// security returns the options of a listener about TLS: the files of its source,
+// unless they are in the folder of -cert-dir, and what else it asks for.
+func (c *converter) security(g group, proto, address string) (text string) {
+	if proto != "https" && proto != "grpcs" && proto != "https+tcp+sni" {
+		if g.get("strictmatch") == "true" || g.get("tlsmin") != "" {
+			c.note(Same, "%s: strictmatch and tlsmin are for TLS, which nobody speaks with the gateway here", address)
+		}
+		return ""
+	}
+	if source := c.source(g.get("cs")); source.get("type") == "file" && source.writable() {
+		text = ";cert=" + source.get("cert")
+		if key := source.get("key"); key != "" {
+			text += ",key=" + key
+		}
+		if roots := source.get("clientca"); roots != "" {
+			text += ";clientca=" + roots
+		}
+	}
+	if g.get("strictmatch") == "true" {
+		text += ";strictmatch=true"
+	}
+	switch value := strings.ToLower(strings.TrimSpace(g.get("tlsmin"))); value {
+	case "":
 	case "tls12", "0x0303", "771":
 		c.note(Same, "%s: TLS 1.2 is the least", address)
 	case "tls13", "0x0304", "772":
-		c.note(Unsupported, "%s: TLS 1.2 is taken too", address)
+		text += ";tlsmin=1.3"
 	default:
 		c.note(Elsewhere, "%s: TLS 1.2 is the least, and older versions are refused", address)
 	}
+	return text
 }
 
-// hasSource reports whether proxy.cs has a source of that name.
-func (c *converter) hasSource(name string) bool {
+// source returns the certificate source of that name; nil if there is none.
+func (c *converter) source(name string) group {
 	groups, err := parseGroups(c.values["proxy.cs"])
-	return err == nil && slices.ContainsFunc(groups, func(g group) bool { return g.get("cs") == name })
+	for _, g := range groups {
+		if err == nil && name != "" && g.get("cs") == name {
+			return g
+		}
+	}
+	return nil
+}
+
+// writable reports whether the paths of a source can be part of -listen.
+func (g group) writable() bool {
+	return !strings.ContainsAny(g.get("cert")+g.get("key")+g.get("clientca"), ",;|\"")
 }
 
 // groups reads a list that may be empty. What it says of a fault does not repeat
@@ -196,6 +217,8 @@ func (c *converter) certificates(value string) {
 			continue
 		case kind == "path":
 			dirs = append(dirs, cert)
+		case kind == "file" && g.writable():
+			c.note(Elsewhere, "%s: its files are in -listen, with each listener that has it", name)
 		case kind == "file":
 			c.note(ByHand, "%s: put the certificate and its key into the folder of -cert-dir, as NAME-cert.pem and NAME-key.pem", name)
 		case slices.Contains([]string{"http", "consul", "vault", "vault-pki"}, kind):
@@ -222,8 +245,12 @@ func (c *converter) sourceOptions(g group, name string) {
 		case "cs", "type", "cert", "key":
 		case "refresh":
 			c.note(Elsewhere, "%s: a change of the files is seen within seconds", name)
-		case "clientca", "caupgcn":
-			c.note(Unsupported, "%s: %s: clients are not asked for certificates", name, o.key)
+		case "clientca":
+			if g.get("type") != "file" || !g.writable() {
+				c.note(ByHand, "%s: clientca: write the roots into one file and name it with clientca= in -listen; without it clients are not asked for certificates", name)
+			}
+		case "caupgcn":
+			c.note(Unsupported, "%s: %s: every root is taken as it is", name, o.key)
 		case "hdr", "vaultfetchtoken":
 			c.note(Unsupported, "%s: %s: certificates come from files", name, o.key)
 		default:

@@ -55,6 +55,21 @@ func (c *converter) time(value string) (time.Duration, bool) {
 	return d, true
 }
 
+// upstreamTime makes a flag of a time for connections to instances. 0 is no limit
+// in Fabio, and the gateway has none that is longer than an hour.
+func upstreamTime(flag string) func(*converter, string) {
+	return func(c *converter, value string) {
+		d, ok := c.time(value)
+		switch {
+		case !ok:
+		case d < time.Millisecond:
+			c.note(Elsewhere, "there is always a limit; the default of -%s holds", flag)
+		default:
+			c.flag(flag, min(d, time.Hour).String())
+		}
+	}
+}
+
 func (c *converter) answerTimeout(value string) {
 	d, ok := c.time(value)
 	switch {
