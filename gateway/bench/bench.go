@@ -58,6 +58,7 @@ func measure(ctx context.Context, args []string, out, log io.Writer) error {
 	}
 	b.generator.wrk, _ = find("wrk", "SLUICE_WRK")
 	b.results.Generator = b.generator.name()
+	b.results.Settings = cfg.settings()
 	if err := b.findPeers(); err != nil {
 		return err
 	}

@@ -123,6 +123,15 @@ func (cfg *config) validate(rest []string) error {
 	return errors.Join(problems...)
 }
 
+// settings are what a reader of the figures must know of the command line.
+func (cfg *config) settings() string {
+	text := fmt.Sprintf("%d client connections, %d rounds of %v each", cfg.connections, cfg.rounds, cfg.round)
+	if len(cfg.gatewayArgs) > 0 {
+		text += "; sluice with " + strings.Join(cfg.gatewayArgs, " ")
+	}
+	return text
+}
+
 // wants reports whether a name was chosen; no choice is everything.
 func wants(chosen []string, name string) bool {
 	return len(chosen) == 0 || slices.Contains(chosen, name)

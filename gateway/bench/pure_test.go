@@ -298,3 +298,43 @@ func TestThePageHasARowForEveryPeerAndKeepsWhatIsAroundTheTable(t *testing.T) {
 		}
 	}
 }
+
+func TestABarIsNotMetByARunOfLess(t *testing.T) {
+	for _, c := range []struct {
+		scenario, name string
+		value          float64
+		of             int
+		verdict        string
+	}{
+		{scenarioIdle, "resident", 50, 10_000, met},
+		{scenarioIdle, "resident", 50, 100, unknown + ": with 100 alone"},
+		{scenarioIdle, "resident", 101, 100, missed},
+		{scenarioRestart, "failed", 0, 10, met},
+		{scenarioRestart, "failed", 0, 1, unknown + ": with 1 alone"},
+		{scenarioRestart, "failed", 1, 1, missed},
+	} {
+		r := newResults(time.Now(), "a machine")
+		r.Values = []value{{Scenario: c.scenario, Peer: sluice, Name: c.name, Value: c.value, Of: c.of}}
+		found := ""
+		for _, b := range judge(r) {
+			if b.Verdict != unknown {
+				found += b.Verdict
+			}
+		}
+		if found != c.verdict {
+			t.Errorf("%s, %g with %d: %q, want %q", c.scenario, c.value, c.of, found, c.verdict)
+		}
+	}
+}
+
+func TestTheTableSaysWhatTheRunWasAskedFor(t *testing.T) {
+	cfg, err := parse([]string{"-connections", "8", "-rounds", "1", "-gateway-args", "-codec=std"}, &strings.Builder{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newResults(time.Now(), "a machine")
+	r.Settings = cfg.settings()
+	if text := render(r); !strings.Contains(text, "8 client connections, 1 rounds of 8s each; sluice with -codec=std.") {
+		t.Error(text)
+	}
+}

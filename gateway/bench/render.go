@@ -18,7 +18,7 @@ const (
 // render returns the whole result as Markdown.
 func render(r *results) string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s, on %s. Load by %s; at a constant rate by our own generator. Medians; ratios are to sluice.\n", r.Machine, r.Date, r.Generator)
+	fmt.Fprintf(&text, "%s, on %s. %s. Load by %s; at a constant rate by our own generator. Medians; ratios are to sluice.\n", r.Machine, r.Date, r.Settings, r.Generator)
 	for _, s := range scenarios() {
 		rows := r.rows(s)
 		if len(rows) == 0 {

@@ -96,7 +96,7 @@ func (b *bench) restartsUnder(ctx context.Context, p foundPeer, running []*proce
 	if end.result.Reason != "" {
 		note += "; the first: " + end.result.Reason
 	}
-	b.results.Values = append(b.results.Values, value{Scenario: scenarioRestart, Peer: p.name, Name: "failed", Unit: "requests", Value: float64(end.result.Failed), Note: note})
+	b.results.Values = append(b.results.Values, value{Scenario: scenarioRestart, Peer: p.name, Name: "failed", Unit: "requests", Value: float64(end.result.Failed), Note: note, Of: b.cfg.restarts})
 	b.say("%s: %d failed %s", p.name, end.result.Failed, note)
 	return nil
 }

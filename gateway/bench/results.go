@@ -17,6 +17,8 @@ import (
 type results struct {
 	Date    string `json:"date"`
 	Machine string `json:"machine"`
+	// Settings are those of the command line that figures depend on.
+	Settings string `json:"settings"`
 	// Generator sent the load that has no constant rate.
 	Generator string            `json:"generator"`
 	Versions  map[string]string `json:"versions"`
@@ -77,6 +79,8 @@ type value struct {
 	Unit     string  `json:"unit"`
 	Value    float64 `json:"value"`
 	Note     string  `json:"note,omitempty"`
+	// Of is how many there were: connections, restarts. 0 is not counted.
+	Of int `json:"of,omitempty"`
 }
 
 type refusal struct {

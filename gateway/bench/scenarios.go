@@ -38,7 +38,7 @@ func scenarios() []scenario {
 	}
 	return []scenario{
 		{
-			scenarioPlain, "plain in, plain out, keep-alive", "Plain to plain, keep-alive", "64 client connections unless said otherwise, 1 KiB answers.",
+			scenarioPlain, "plain in, plain out, keep-alive", "Plain to plain, keep-alive", "Answers of 1 KiB.",
 			[]string{scenarioPlain},
 			func(b *bench, ctx context.Context) error { return b.closedLoop(ctx, scenarioPlain, plainPath) },
 		},
@@ -309,7 +309,7 @@ func (b *bench) idleOf(ctx context.Context, p foundPeer) error {
 	}
 	note := fmt.Sprintf("%d connections; %s MB before them", b.cfg.idle, number(megabytes(before.resident)))
 	b.results.Values = append(b.results.Values,
-		value{Scenario: scenarioIdle, Peer: p.name, Name: "resident", Unit: "MB", Value: megabytes(with.resident), Note: note},
+		value{Scenario: scenarioIdle, Peer: p.name, Name: "resident", Unit: "MB", Value: megabytes(with.resident), Note: note, Of: b.cfg.idle},
 		value{Scenario: scenarioIdle, Peer: p.name, Name: "proportional", Unit: "MB", Value: megabytes(with.proportional)},
 	)
 	b.say("%s: %s MB resident, %s", p.name, number(megabytes(with.resident)), note)
