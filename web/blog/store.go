@@ -61,6 +61,21 @@ type Entry struct {
 	Created time.Time `bson:"created" json:"created"`
 	// Via names the instance of web that stored it.
 	Via string `bson:"via" json:"via"`
+
+	// Blog is the ID of the blog that the entry belongs to.
+	Blog string `bson:"blog,omitempty" json:"blog,omitempty"`
+	// Slug is the entry's name in addresses, unique within its blog.
+	Slug   string `bson:"slug,omitempty" json:"slug,omitempty"`
+	Author string `bson:"author,omitempty" json:"author,omitempty"`
+	// Updated is when the entry was last written.
+	Updated time.Time `bson:"updated,omitempty" json:"updated,omitzero"`
+	// Revision counts the writes of the entry, from 1.
+	Revision int64 `bson:"revision,omitempty" json:"revision,omitempty"`
+	// Edit is made by the writer for each change, so that a change that is sent
+	// twice is known again.
+	Edit string `bson:"edit,omitempty" json:"-"`
+	// Deleted is when it was deleted; it is gone for good UndoFor later.
+	Deleted time.Time `bson:"deleted,omitempty" json:"-"`
 }
 
 // Hello is what a member of the replica set says of itself.
@@ -86,17 +101,29 @@ type Config struct {
 	Probe func(ctx context.Context) error
 	// User and Password authenticate with SCRAM against the blog's database.
 	User, Password string
+	// PasswordCost is bcrypt's for new passwords; 0 is DefaultPasswordCost.
+	PasswordCost int
 	// Secondary reads from a secondary and does not write.
 	Secondary bool
 }
 
 // Store is the blog's collection. It is safe for concurrent use.
 type Store struct {
-	cfg     Config
-	client  *mongo.Client
-	entries *mongo.Collection
-	indexed atomic.Bool
+	cfg                       Config
+	client                    *mongo.Client
+	entries                   *mongo.Collection
+	blogs                     *mongo.Collection
+	users, sessions, attempts *mongo.Collection
+	indexed                   atomic.Bool
 }
+
+// The collections beside that of the entries.
+const (
+	blogsCollection    = "blogs"
+	usersCollection    = "users"
+	sessionsCollection = "sessions"
+	attemptsCollection = "login_attempts"
+)
 
 // Open prepares a store; it does not wait for the database. Run must be called:
 // it ends what Open starts.
@@ -121,7 +148,11 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", cfg.Service, err)
 	}
-	return &Store{cfg: cfg, client: client, entries: client.Database(database).Collection(collection)}, nil
+	db := client.Database(database)
+	return &Store{
+		cfg: cfg, client: client, entries: db.Collection(collection), blogs: db.Collection(blogsCollection),
+		users: db.Collection(usersCollection), sessions: db.Collection(sessionsCollection), attempts: db.Collection(attemptsCollection),
+	}, nil
 }
 
 // Run keeps the store until ctx ends, then closes its connections.
@@ -150,7 +181,7 @@ func (s *Store) Newest(ctx context.Context, n int64) ([]Entry, error) {
 	err := s.do(ctx, ReadTimeout, func(ctx context.Context) error {
 		entries = []Entry{}
 		order := bson.D{{Key: "created", Value: -1}, {Key: "_id", Value: -1}}
-		cursor, err := s.entries.Find(ctx, bson.D{}, options.Find().SetSort(order).SetLimit(n))
+		cursor, err := s.entries.Find(ctx, bson.D{notDeleted()}, options.Find().SetSort(order).SetLimit(n))
 		if err != nil {
 			return err
 		}
@@ -217,6 +248,9 @@ func (s *Store) do(ctx context.Context, timeout time.Duration, operation func(co
 	pause := firstPause
 	for attempt := 1; ; attempt++ {
 		known, err := s.blocked(ctx)
+		if denied := denial(err); denied != nil && attempt > 1 {
+			return &underWayError{denied}
+		}
 		if err != nil {
 			return err
 		}
@@ -230,7 +264,7 @@ func (s *Store) do(ctx context.Context, timeout time.Duration, operation func(co
 		case denied != nil && attempt < maxAttempts:
 			continue
 		case denied != nil:
-			return denied
+			return &underWayError{denied}
 		case attempt >= maxAttempts && !errors.Is(err, errPending) || !transient(err) || !wait(ctx, pause, s.cfg.Way.Changed()):
 			return s.explain(err)
 		}
@@ -260,7 +294,7 @@ func (e *Error) Unwrap() []error {
 }
 
 func (s *Store) explain(err error) error {
-	if errors.Is(err, ErrTaken) {
+	if refusal(err) {
 		return err
 	}
 	return &Error{Service: s.cfg.Service, Way: s.cfg.Way.Err(), Driver: err}
@@ -269,7 +303,7 @@ func (s *Store) explain(err error) error {
 // transient reports whether an operation may succeed when it is repeated: a
 // server's answer is final unless it is about a role that moved.
 func transient(err error) bool {
-	if errors.Is(err, ErrTaken) {
+	if refusal(err) {
 		return false
 	}
 	var answer mongo.ServerError

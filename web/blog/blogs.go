@@ -1,0 +1,87 @@
+package blog
+
+import (
+	"context"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+// Blogs returns all blogs by name.
+func (s *Store) Blogs(ctx context.Context) ([]Blog, error) {
+	var blogs []Blog
+	err := s.do(ctx, ReadTimeout, func(ctx context.Context) error {
+		blogs = nil
+		return all(ctx, s.blogs, bson.D{notDeleted()}, options.Find().SetSort(bson.D{{Key: "name", Value: 1}, {Key: "_id", Value: 1}}), &blogs)
+	})
+	return blogs, err
+}
+
+// Blog returns a blog by its ID, or ErrNotFound.
+func (s *Store) Blog(ctx context.Context, id string) (Blog, error) {
+	var blog Blog
+	err := s.do(ctx, ReadTimeout, func(ctx context.Context) error {
+		blog = Blog{}
+		return one(ctx, s.blogs, bson.D{{Key: "_id", Value: id}, notDeleted()}, &blog)
+	})
+	return blog, err
+}
+
+// DeletedBlogs returns the blogs that can still be had back at the time now.
+func (s *Store) DeletedBlogs(ctx context.Context, now time.Time) ([]Blog, error) {
+	filter := bson.D{{Key: "deleted", Value: bson.D{{Key: "$gt", Value: now.Add(-UndoFor)}}}}
+	var blogs []Blog
+	err := s.do(ctx, ReadTimeout, func(ctx context.Context) error {
+		blogs = nil
+		return all(ctx, s.blogs, filter, options.Find().SetLimit(20), &blogs)
+	})
+	return blogs, err
+}
+
+// AddBlog stores a new blog as its first revision; ErrSlugTaken means that its ID
+// is in use.
+func (s *Store) AddBlog(ctx context.Context, blog Blog) error {
+	blog.Revision = 1
+	return s.do(ctx, WriteTimeout, func(ctx context.Context) error {
+		_, err := s.blogs.InsertOne(ctx, blog)
+		if !mongo.IsDuplicateKeyError(err) {
+			return err
+		}
+		var stored Blog
+		if err := one(ctx, s.blogs, bson.D{{Key: "_id", Value: blog.ID}}, &stored); err != nil {
+			return err
+		}
+		if stored.Edit != blog.Edit {
+			return ErrSlugTaken
+		}
+		return nil
+	})
+}
+
+// ChangeBlog writes name and tagline over revision blog.Revision, as ChangeEntry
+// does.
+func (s *Store) ChangeBlog(ctx context.Context, blog Blog) error {
+	set := bson.D{
+		{Key: "name", Value: blog.Name}, {Key: "tagline", Value: blog.Tagline}, {Key: "updated", Value: blog.Updated}, {Key: "edit", Value: blog.Edit},
+	}
+	return s.change(ctx, s.blogs, revised{blog.ID, blog.Revision, blog.Edit}, set)
+}
+
+// DeleteBlog hides a blog that has no entries; with entries it is ErrNotEmpty.
+func (s *Store) DeleteBlog(ctx context.Context, id string, now time.Time) error {
+	page, err := s.Entries(ctx, Query{Blog: id, Limit: 1})
+	if err != nil {
+		return err
+	}
+	if len(page.Entries) > 0 {
+		return ErrNotEmpty
+	}
+	return s.hide(ctx, s.blogs, id, now)
+}
+
+// UndeleteBlog brings a blog back, or is ErrNotFound when it is too late.
+func (s *Store) UndeleteBlog(ctx context.Context, id string, now time.Time) error {
+	return s.unhide(ctx, s.blogs, id, now)
+}

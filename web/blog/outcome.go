@@ -1,0 +1,77 @@
+package blog
+
+import (
+	"errors"
+
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"sluice/mesh"
+)
+
+// Why a write is refused, beside ErrTaken.
+var (
+	// ErrSlugTaken means that another entry or blog has this address.
+	ErrSlugTaken = errors.New("this address is taken")
+	// ErrConflict means that somebody else has changed it since it was read.
+	ErrConflict = errors.New("somebody else has changed this meanwhile")
+	// ErrNotFound means that there is none, or no longer.
+	ErrNotFound = errors.New("not found")
+	// ErrNotEmpty means that a blog still has entries.
+	ErrNotEmpty = errors.New("the blog still has entries")
+)
+
+// Outcome is what became of a write.
+type Outcome int
+
+// The outcomes.
+const (
+	// Acked: a majority of the members has it.
+	Acked Outcome = iota
+	// Refused: it was not done and will not be.
+	Refused
+	// Unknown: it may have been done, or may still be; sending it again tells.
+	Unknown
+)
+
+// String returns "acked", "refused" or "unknown".
+func (o Outcome) String() string {
+	return [...]string{"acked", "refused", "unknown"}[o]
+}
+
+// OutcomeOf tells from a write's error what became of it.
+func OutcomeOf(err error) Outcome {
+	var underWay *underWayError
+	var answer mongo.ServerError
+	var write mongo.WriteException
+	switch {
+	case err == nil:
+		return Acked
+	case errors.As(err, &underWay):
+		return Unknown
+	case refusal(err), errors.Is(err, mesh.ErrDenied):
+		return Refused
+	case errors.As(err, &write) && write.WriteConcernError != nil:
+		return Unknown
+	case errors.As(err, &answer) && !transient(answer):
+		return Refused
+	default:
+		return Unknown
+	}
+}
+
+// refusal reports whether err is our own refusal, that repeating cannot change.
+func refusal(err error) bool {
+	for _, known := range []error{ErrTaken, ErrSlugTaken, ErrConflict, ErrNotFound, ErrNotEmpty, ErrThrottled} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return false
+}
+
+// underWayError is a denial that met an operation under way, which may have been
+// done before.
+type underWayError struct{ denied *mesh.DeniedError }
+
+func (e *underWayError) Error() string { return e.denied.Error() }
+func (e *underWayError) Unwrap() error { return e.denied }

@@ -1,0 +1,251 @@
+package blog
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
+)
+
+const (
+	// MainBlog is the ID of the blog that Prepare makes.
+	MainBlog = "main"
+	// UndoFor is how long what was deleted can be had back.
+	UndoFor = time.Minute
+)
+
+// Blog is one blog.
+type Blog struct {
+	// ID is the blog's name in addresses.
+	ID       string    `bson:"_id"`
+	Name     string    `bson:"name"`
+	Tagline  string    `bson:"tagline"`
+	Created  time.Time `bson:"created"`
+	Updated  time.Time `bson:"updated"`
+	Revision int64     `bson:"revision"`
+	Edit     string    `bson:"edit"`
+	Deleted  time.Time `bson:"deleted,omitempty"`
+}
+
+// Query selects entries.
+type Query struct {
+	// Blog is a blog's ID; "" is all of them.
+	Blog string
+	// Headline is part of the headline, in any case; "" is every headline.
+	Headline string
+	// Skip and Limit select a page, newest first.
+	Skip, Limit int64
+}
+
+// Page is some of the entries that a query selects.
+type Page struct {
+	Entries []Entry
+	// More says that there are older ones.
+	More bool
+}
+
+func notDeleted() bson.E { return bson.E{Key: "deleted", Value: nil} }
+
+func (q Query) filter() bson.D {
+	filter := bson.D{notDeleted()}
+	if q.Blog != "" {
+		filter = append(filter, bson.E{Key: "blog", Value: q.Blog})
+	}
+	if q.Headline != "" {
+		pattern := bson.Regex{Pattern: regexp.QuoteMeta(q.Headline), Options: "i"}
+		filter = append(filter, bson.E{Key: "title", Value: pattern})
+	}
+	return filter
+}
+
+// Entries returns the page that q selects.
+func (s *Store) Entries(ctx context.Context, q Query) (Page, error) {
+	order := bson.D{{Key: "created", Value: -1}, {Key: "_id", Value: -1}}
+	find := options.Find().SetSort(order).SetSkip(q.Skip).SetLimit(q.Limit + 1)
+	var page Page
+	err := s.do(ctx, ReadTimeout, func(ctx context.Context) error {
+		page = Page{}
+		return all(ctx, s.entries, q.filter(), find, &page.Entries)
+	})
+	if int64(len(page.Entries)) > q.Limit {
+		page.Entries, page.More = page.Entries[:q.Limit], true
+	}
+	return page, err
+}
+
+// EntryBySlug returns one entry of a blog, or ErrNotFound.
+func (s *Store) EntryBySlug(ctx context.Context, blog, slug string) (Entry, error) {
+	return s.entry(ctx, bson.D{{Key: "blog", Value: blog}, {Key: "slug", Value: slug}, notDeleted()})
+}
+
+// Entry returns an entry by its ID, or ErrNotFound.
+func (s *Store) Entry(ctx context.Context, id string) (Entry, error) {
+	return s.entry(ctx, bson.D{{Key: "_id", Value: id}, notDeleted()})
+}
+
+func (s *Store) entry(ctx context.Context, filter bson.D) (Entry, error) {
+	var entry Entry
+	err := s.do(ctx, ReadTimeout, func(ctx context.Context) error {
+		entry = Entry{}
+		return one(ctx, s.entries, filter, &entry)
+	})
+	return entry, err
+}
+
+// Deleted returns the entries that can still be had back at the time now.
+func (s *Store) Deleted(ctx context.Context, now time.Time) ([]Entry, error) {
+	filter := bson.D{{Key: "deleted", Value: bson.D{{Key: "$gt", Value: now.Add(-UndoFor)}}}}
+	var entries []Entry
+	err := s.do(ctx, ReadTimeout, func(ctx context.Context) error {
+		return all(ctx, s.entries, filter, options.Find().SetLimit(20).SetSort(bson.D{{Key: "deleted", Value: -1}}), &entries)
+	})
+	return entries, err
+}
+
+// AddEntry stores a new entry as its first revision. It is Add with a slug, so
+// that it can be ErrSlugTaken too.
+func (s *Store) AddEntry(ctx context.Context, entry Entry) error {
+	entry.Revision = 1
+	return s.do(ctx, WriteTimeout, func(ctx context.Context) error {
+		_, err := s.entries.InsertOne(ctx, entry)
+		if !mongo.IsDuplicateKeyError(err) {
+			return err
+		}
+		var own Entry
+		if gone := one(ctx, s.entries, bson.D{{Key: "_id", Value: entry.ID}}, &own); errors.Is(gone, ErrNotFound) && duplicates(err, "slug") {
+			return ErrSlugTaken
+		}
+		stored, err := s.committed(ctx, entry.ID)
+		if err == nil && stored.Edit != entry.Edit {
+			return ErrTaken
+		}
+		return err
+	})
+}
+
+// ChangeEntry writes entry over its revision entry.Revision and makes the next.
+// It is ErrConflict when there is a newer one, ErrSlugTaken, or ErrNotFound.
+func (s *Store) ChangeEntry(ctx context.Context, entry Entry) error {
+	set := bson.D{
+		{Key: "title", Value: entry.Title},
+		{Key: "body", Value: entry.Body},
+		{Key: "slug", Value: entry.Slug},
+		{Key: "blog", Value: entry.Blog},
+		{Key: "author", Value: entry.Author},
+		{Key: "updated", Value: entry.Updated},
+		{Key: "edit", Value: entry.Edit},
+	}
+	return s.change(ctx, s.entries, revised{entry.ID, entry.Revision, entry.Edit}, set)
+}
+
+// revised names the revision that a change is made to, and the change.
+type revised struct {
+	id       string
+	revision int64
+	edit     string
+}
+
+// change writes to one revision of a document, once: what it finds done by the
+// same edit is done.
+func (s *Store) change(ctx context.Context, collection *mongo.Collection, of revised, set bson.D) error {
+	filter := bson.D{{Key: "_id", Value: of.id}, {Key: "revision", Value: of.revision}, notDeleted()}
+	update := bson.D{{Key: "$set", Value: set}, {Key: "$inc", Value: bson.D{{Key: "revision", Value: 1}}}}
+	return s.do(ctx, WriteTimeout, func(ctx context.Context) error {
+		result, err := collection.UpdateOne(ctx, filter, update)
+		if mongo.IsDuplicateKeyError(err) {
+			return ErrSlugTaken
+		}
+		if err != nil || result.MatchedCount == 1 {
+			return err
+		}
+		var stored struct {
+			Revision int64     `bson:"revision"`
+			Edit     string    `bson:"edit"`
+			Deleted  time.Time `bson:"deleted"`
+		}
+		// What a primary alone has can be rolled back: see committed.
+		majority := collection.Clone(options.Collection().SetReadConcern(readconcern.Majority()))
+		err = one(ctx, majority, bson.D{{Key: "_id", Value: of.id}}, &stored)
+		switch {
+		case err != nil:
+			return err
+		case stored.Edit == of.edit:
+			return nil
+		case !stored.Deleted.IsZero():
+			return ErrNotFound
+		case stored.Revision == of.revision:
+			return errPending
+		default:
+			return ErrConflict
+		}
+	})
+}
+
+// DeleteEntry hides an entry; UndeleteEntry within UndoFor brings it back.
+// Deleting what is deleted is no error.
+func (s *Store) DeleteEntry(ctx context.Context, id string, now time.Time) error {
+	return s.hide(ctx, s.entries, id, now)
+}
+
+// UndeleteEntry brings an entry back, or is ErrNotFound when it is too late.
+func (s *Store) UndeleteEntry(ctx context.Context, id string, now time.Time) error {
+	return s.unhide(ctx, s.entries, id, now)
+}
+
+func (s *Store) hide(ctx context.Context, collection *mongo.Collection, id string, now time.Time) error {
+	update := bson.D{{Key: "$set", Value: bson.D{{Key: "deleted", Value: now}}}, {Key: "$inc", Value: bson.D{{Key: "revision", Value: 1}}}}
+	return s.do(ctx, WriteTimeout, func(ctx context.Context) error {
+		_, err := collection.UpdateOne(ctx, bson.D{{Key: "_id", Value: id}, notDeleted()}, update)
+		return err
+	})
+}
+
+func (s *Store) unhide(ctx context.Context, collection *mongo.Collection, id string, now time.Time) error {
+	filter := bson.D{{Key: "_id", Value: id}, {Key: "$or", Value: bson.A{
+		bson.D{{Key: "deleted", Value: bson.D{{Key: "$gt", Value: now.Add(-UndoFor)}}}},
+		bson.D{notDeleted()}, // brought back before
+	}}}
+	return s.do(ctx, WriteTimeout, func(ctx context.Context) error {
+		result, err := collection.UpdateOne(ctx, filter, bson.D{{Key: "$unset", Value: bson.D{{Key: "deleted", Value: ""}}}})
+		if err == nil && result.MatchedCount == 0 {
+			return ErrNotFound
+		}
+		return err
+	})
+}
+
+// duplicates reports whether a duplicate key is one of the index over field.
+func duplicates(err error, field string) bool {
+	var write mongo.WriteException
+	if !errors.As(err, &write) {
+		return false
+	}
+	for _, e := range write.WriteErrors {
+		if _, missing := e.Raw.LookupErr("keyPattern", field); missing == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// one decodes the document that filter selects, or is ErrNotFound.
+func one(ctx context.Context, collection *mongo.Collection, filter bson.D, into any) error {
+	err := collection.FindOne(ctx, filter).Decode(into)
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return ErrNotFound
+	}
+	return err
+}
+
+func all(ctx context.Context, collection *mongo.Collection, filter bson.D, find *options.FindOptionsBuilder, into any) error {
+	cursor, err := collection.Find(ctx, filter, find)
+	if err != nil {
+		return err
+	}
+	return cursor.All(ctx, into)
+}
