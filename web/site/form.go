@@ -59,10 +59,10 @@ func (s *Site) readForm(c echo.Context) (blog.Entry, Form, error) {
 	if wrong := checkForm(form); wrong != "" {
 		return blog.Entry{}, form, &badForm{status: http.StatusBadRequest, reason: wrong, form: form}
 	}
+	now := s.cfg.Now().UTC().Truncate(time.Millisecond) // as fine as the database keeps it
 	return blog.Entry{
-		ID: form.ID, Title: form.Title, Body: form.Body,
-		// As fine as the database keeps it.
-		Created: s.cfg.Now().UTC().Truncate(time.Millisecond), Via: s.cfg.Instance,
+		ID: form.ID, Title: form.Title, Body: form.Body, Created: now, Via: s.cfg.Instance,
+		Blog: blog.MainBlog, Slug: form.ID, Updated: now, Revision: 1,
 	}, form, nil
 }
 

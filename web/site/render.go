@@ -126,6 +126,10 @@ func (s *Site) serveError(err error, c echo.Context) {
 	if c.Response().Committed {
 		return
 	}
+	if s.ofPress(c.Request().URL.Path) {
+		s.printError(c, err)
+		return
+	}
 	view := s.view()
 	view.Edges = s.edges(c.Request())
 	var form *badForm

@@ -61,6 +61,8 @@ type Config struct {
 	Credentials mesh.CredentialSource
 	// Primary and Secondary are the ways to the database.
 	Primary, Secondary Database
+	// Library is the blog and who may write it; nil serves neither.
+	Library Library
 	// Logger gets one line per request; nil is silent.
 	Logger *slog.Logger
 	// Now tells the time; nil is time.Now.
@@ -73,6 +75,8 @@ type Site struct {
 	log  *slog.Logger
 	echo *echo.Echo
 	page *pages
+	// press is nil without a library.
+	press *press
 }
 
 // New returns the site for cfg.
@@ -99,6 +103,9 @@ func New(cfg Config) (*Site, error) {
 		s.echo.Match([]string{http.MethodGet, http.MethodHead}, path, s.show)
 	}
 	s.echo.POST(cfg.Base+"/entries", s.add)
+	if cfg.Library != nil {
+		return s, s.publish()
+	}
 	return s, nil
 }
 
@@ -202,7 +209,7 @@ func (s *Site) add(c echo.Context) error {
 func (s *Site) view() View {
 	view := View{
 		Title: s.cfg.Title, Base: s.cfg.Base, Node: s.cfg.Node, Datacenter: s.cfg.Datacenter, Instance: s.cfg.Instance,
-		Now: s.cfg.Now(), Hosts: []string{}, Entries: []blog.Entry{}, Form: Form{ID: newID()},
+		Now: s.cfg.Now(), Hosts: []string{}, Entries: []blog.Entry{}, Form: Form{ID: newID()}, Paper: s.press != nil,
 	}
 	if credentials, err := s.cfg.Credentials.Credentials(); err == nil && credentials.Certificate != nil {
 		view.Identity = certificate(credentials.Certificate.Leaf)

@@ -36,6 +36,8 @@ type View struct {
 	Problem     *Problem     `json:"problem,omitempty"`
 	Form        Form         `json:"-"`
 	Now         time.Time    `json:"-"`
+	// Paper says that there is a blog to lead to.
+	Paper bool `json:"-"`
 }
 
 // Secondary is the result of a read over the way to a secondary.

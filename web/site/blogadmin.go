@@ -1,0 +1,132 @@
+package site
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"sluice/web/blog"
+)
+
+const (
+	maxName    = 60
+	maxTagline = 120
+)
+
+func (s *Site) adminBlogs(c echo.Context) error {
+	return s.printBlogs(c, http.StatusOK, nil)
+}
+
+func (s *Site) printBlogs(c echo.Context, status int, wrong map[string]string) error {
+	page := s.paper(c, "Blogs")
+	page.Wrong = wrong
+	var err error
+	if page.Blogs, err = s.cfg.Library.Blogs(c.Request().Context()); err != nil {
+		return err
+	}
+	if page.DeletedBlogs, err = s.cfg.Library.DeletedBlogs(c.Request().Context(), s.cfg.Now()); err != nil {
+		return err
+	}
+	return s.print(c, status, "blogs", page)
+}
+
+func (s *Site) newBlog(c echo.Context) error {
+	page := s.paper(c, "New blog")
+	page.BlogDraft.Edit = newID()
+	return s.print(c, http.StatusOK, "blogform", page)
+}
+
+func (s *Site) editBlog(c echo.Context) error {
+	b, err := s.cfg.Library.Blog(c.Request().Context(), c.Param("id"))
+	if err != nil {
+		return err
+	}
+	page := s.paper(c, "Edit "+b.Name)
+	page.BlogDraft, page.BlogDraft.Edit = b, newID()
+	return s.print(c, http.StatusOK, "blogform", page)
+}
+
+// saveBlog answers the form of a blog.
+func (s *Site) saveBlog(c echo.Context) error {
+	page := s.paper(c, "Blog")
+	revision, err := strconv.ParseInt(c.FormValue("revision"), 10, 64)
+	if err != nil {
+		revision = -1
+	}
+	now := s.cfg.Now().UTC().Truncate(time.Millisecond)
+	page.BlogDraft = blog.Blog{
+		ID: strings.TrimSpace(c.FormValue("id")), Name: strings.TrimSpace(c.FormValue("name")), Tagline: strings.TrimSpace(c.FormValue("tagline")),
+		Edit: c.FormValue("edit"), Revision: revision, Created: now, Updated: now,
+	}
+	if page.BlogDraft.ID == "" {
+		page.BlogDraft.ID = blog.Slug(page.BlogDraft.Name)
+	}
+	if page.Wrong = checkBlog(page.BlogDraft); len(page.Wrong) > 0 {
+		return s.print(c, http.StatusBadRequest, "blogform", page)
+	}
+	write := s.cfg.Library.AddBlog
+	if revision > 0 {
+		write = s.cfg.Library.ChangeBlog
+	}
+	err = write(c.Request().Context(), page.BlogDraft)
+	switch {
+	case err == nil:
+		return c.Redirect(http.StatusSeeOther, s.cfg.Base+"/admin/blogs")
+	case errors.Is(err, blog.ErrSlugTaken):
+		page.Wrong = map[string]string{"id": "Another blog has this address."}
+		return s.print(c, http.StatusConflict, "blogform", page)
+	case errors.Is(err, blog.ErrConflict):
+		theirs, err := s.cfg.Library.Blog(c.Request().Context(), page.BlogDraft.ID)
+		if err != nil {
+			return err
+		}
+		page.TheirBlog = &theirs
+		page.BlogDraft.Revision, page.BlogDraft.Edit = theirs.Revision, newID()
+		return s.print(c, http.StatusConflict, "blogform", page)
+	default:
+		page.Problem = s.writeProblem(err)
+		return s.print(c, page.Problem.Status, "blogform", page)
+	}
+}
+
+// checkBlog returns what is wrong, in words, by field.
+func checkBlog(b blog.Blog) map[string]string {
+	wrong := map[string]string{}
+	if words := checkText("name", b.Name, maxName, ""); words != "" {
+		wrong["name"] = words
+	}
+	if b.Tagline != "" {
+		if words := checkText("tagline", b.Tagline, maxTagline, ""); words != "" {
+			wrong["tagline"] = words
+		}
+	}
+	if !blog.ValidSlug(b.ID) {
+		wrong["id"] = "An address is lower-case letters and digits, in words that single hyphens join, and at most 80 characters long."
+	}
+	if !isID(b.Edit) || b.Revision < 0 {
+		wrong["name"] = "This form is not valid. Open the page anew."
+	}
+	return wrong
+}
+
+func (s *Site) deleteBlog(c echo.Context) error {
+	err := s.cfg.Library.DeleteBlog(c.Request().Context(), c.Param("id"), s.cfg.Now())
+	if errors.Is(err, blog.ErrNotEmpty) {
+		return s.printBlogs(c, http.StatusConflict, map[string]string{"delete": "The blog still has entries: move or delete them first."})
+	}
+	if err != nil {
+		return err
+	}
+	return c.Redirect(http.StatusSeeOther, s.cfg.Base+"/admin/blogs")
+}
+
+func (s *Site) undeleteBlog(c echo.Context) error {
+	if err := s.cfg.Library.UndeleteBlog(c.Request().Context(), c.Param("id"), s.cfg.Now()); err != nil {
+		return err
+	}
+	return c.Redirect(http.StatusSeeOther, s.cfg.Base+"/admin/blogs")
+}

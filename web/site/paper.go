@@ -1,0 +1,240 @@
+package site
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"html/template"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
+
+	"sluice/mesh"
+	"sluice/web/blog"
+	"sluice/web/markdown"
+)
+
+//go:embed pages
+var pageFiles embed.FS
+
+const (
+	perPage      = 10
+	excerptChars = 280
+	// paperTimeout bounds a request of the blog; a write may take blog.WriteTimeout.
+	paperTimeout = 25 * time.Second
+)
+
+// Library is what the blog and its administration keep. *blog.Store is one.
+type Library interface {
+	Entries(ctx context.Context, q blog.Query) (blog.Page, error)
+	EntryBySlug(ctx context.Context, blog, slug string) (blog.Entry, error)
+	Entry(ctx context.Context, id string) (blog.Entry, error)
+	Deleted(ctx context.Context, now time.Time) ([]blog.Entry, error)
+	AddEntry(ctx context.Context, entry blog.Entry) error
+	ChangeEntry(ctx context.Context, entry blog.Entry) error
+	DeleteEntry(ctx context.Context, id string, now time.Time) error
+	UndeleteEntry(ctx context.Context, id string, now time.Time) error
+
+	Blogs(ctx context.Context) ([]blog.Blog, error)
+	Blog(ctx context.Context, id string) (blog.Blog, error)
+	DeletedBlogs(ctx context.Context, now time.Time) ([]blog.Blog, error)
+	AddBlog(ctx context.Context, b blog.Blog) error
+	ChangeBlog(ctx context.Context, b blog.Blog) error
+	DeleteBlog(ctx context.Context, id string, now time.Time) error
+	UndeleteBlog(ctx context.Context, id string, now time.Time) error
+
+	Login(ctx context.Context, attempt blog.Attempt) (secret string, err error)
+	Session(ctx context.Context, secret string, now time.Time) (blog.Session, error)
+	Logout(ctx context.Context, secret string) error
+}
+
+// paper is what a page of the blog or of its administration shows.
+type paper struct {
+	Title, Base, Node, Datacenter string
+	Admin                         bool
+	User, CSRF                    string
+	Blog                          *blog.Blog
+	Blogs, DeletedBlogs           []blog.Blog
+	Items                         []item
+	Item                          *item
+	Deleted                       []goner
+	Search, SearchAt              string
+	Newer, Older                  string // addresses
+	Draft                         draft
+	BlogDraft                     blog.Blog
+	Wrong                         map[string]string // by field
+	Theirs                        *blog.Entry
+	TheirBlog                     *blog.Blog
+	Preview                       template.HTML
+	Problem                       *Problem
+}
+
+// item is an entry with what is made of it.
+type item struct {
+	blog.Entry
+	URL, Excerpt string
+	HTML         template.HTML
+}
+
+// goner is a deleted entry that can be had back until Gone.
+type goner struct {
+	blog.Entry
+	Gone time.Time
+}
+
+// press makes the pages.
+type press struct {
+	templates map[string]*template.Template
+	policy    string
+	markdown  *markdown.Renderer
+}
+
+func newPress() (*press, error) {
+	css, err := pageFiles.ReadFile("pages/blog.css")
+	if err != nil {
+		return nil, err
+	}
+	layout, err := template.New("layout.html").Funcs(template.FuncMap{
+		"style": func() template.CSS { return template.CSS(css) }, "text": text, "stamp": stamp,
+		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"day":   func(t time.Time) string { return t.UTC().Format("2 January 2006") },
+		"clock": func(t time.Time) string { return t.UTC().Format("15:04:05 UTC") },
+	}).ParseFS(pageFiles, "pages/layout.html")
+	if err != nil {
+		return nil, err
+	}
+	p := &press{templates: map[string]*template.Template{}, markdown: markdown.New()}
+	for _, name := range []string{"index", "list", "entry", "problem", "login", "admin", "editor", "blogs", "blogform"} {
+		page, err := layout.Clone()
+		if err == nil {
+			page, err = page.ParseFS(pageFiles, "pages/"+name+".html")
+		}
+		if err != nil {
+			return nil, err
+		}
+		p.templates[name] = page
+	}
+	sum := sha256.Sum256(css)
+	p.policy = "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
+		"'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+	return p, nil
+}
+
+// publish adds the blog and its administration to the routes.
+func (s *Site) publish() error {
+	var err error
+	if s.press, err = newPress(); err != nil {
+		return fmt.Errorf("make site: %w", err)
+	}
+	secure := middleware.SecureWithConfig(middleware.SecureConfig{
+		ContentTypeNosniff: "nosniff", XFrameOptions: "DENY", ContentSecurityPolicy: s.press.policy,
+		// Not "no-referrer": with it a browser sends a form with "Origin: null".
+		ReferrerPolicy: "same-origin",
+	})
+	timeout := middleware.ContextTimeout(paperTimeout)
+	read := []string{http.MethodGet, http.MethodHead}
+	public := s.echo.Group(s.cfg.Base+"/blog", secure, timeout)
+	public.Match(read, "", s.listBlogs)
+	public.Match(read, "/:blog", s.listEntries)
+	public.Match(read, "/:blog/feed.atom", s.feed)
+	public.Match(read, "/:blog/:slug", s.showEntry)
+	s.administer(secure, timeout)
+	return nil
+}
+
+// paper returns an empty page for a request.
+func (s *Site) paper(c echo.Context, title string) paper {
+	p := paper{Title: title, Base: s.cfg.Base, Node: s.cfg.Node, Datacenter: s.cfg.Datacenter}
+	p.Admin = strings.HasPrefix(c.Request().URL.Path, s.cfg.Base+"/admin")
+	p.User, _ = c.Get(userKey).(string)
+	p.CSRF, _ = c.Get(csrfKey).(string)
+	return p
+}
+
+// print answers with a page; a problem has a status of its own.
+func (s *Site) print(c echo.Context, status int, name string, p paper) error {
+	if p.Problem != nil {
+		status = p.Problem.Status
+	}
+	var body bytes.Buffer
+	if err := s.press.templates[name].Execute(&body, p); err != nil {
+		return fmt.Errorf("render %s: %w", name, err)
+	}
+	c.Response().Header().Set("Cache-Control", "no-store")
+	return c.Blob(status, "text/html; charset=utf-8", body.Bytes())
+}
+
+// ofPress reports whether a path belongs to the blog or its administration.
+func (s *Site) ofPress(path string) bool {
+	for _, part := range []string{"/blog", "/admin"} {
+		if rest, ok := strings.CutPrefix(path, s.cfg.Base+part); ok && s.press != nil && (rest == "" || rest[0] == '/') {
+			return true
+		}
+	}
+	return false
+}
+
+// printError answers a request of the blog that no handler has answered.
+func (s *Site) printError(c echo.Context, err error) {
+	page := s.paper(c, "")
+	page.Problem = s.paperProblem(err)
+	page.Title = page.Problem.Title
+	if err := s.print(c, page.Problem.Status, "problem", page); err != nil {
+		s.log.Error("cannot answer", "err", err)
+	}
+}
+
+func (s *Site) paperProblem(err error) *Problem {
+	var known *echo.HTTPError
+	var form *badForm
+	switch {
+	case errors.Is(err, blog.ErrNotFound):
+		return &Problem{Status: http.StatusNotFound, Kind: "request", Title: "Not found", Reason: "There is no such page here, or no longer."}
+	case errors.As(err, &form):
+		return &Problem{Status: form.status, Kind: "form", Title: "The form was not taken", Reason: form.reason}
+	case errors.As(err, &known) && known.Code == http.StatusForbidden:
+		return &Problem{
+			Status: known.Code, Kind: "form", Title: "The form was not taken",
+			Reason: "The form was sent from another site, or its page is too old.", Hint: "Go back, open the page anew and send it again.",
+		}
+	case errors.As(err, &known) && known.Code < http.StatusInternalServerError:
+		reason := "There is no such page here, or no longer."
+		if known.Code == http.StatusRequestEntityTooLarge {
+			reason = "The form is too large."
+		}
+		return &Problem{Status: known.Code, Kind: "request", Title: http.StatusText(known.Code), Reason: reason}
+	case errors.As(err, &known), errors.Is(err, errRender):
+		s.log.Error("request failed", "err", err)
+		return &Problem{Status: http.StatusInternalServerError, Kind: "internal", Title: "Something is wrong in web", Reason: "The page cannot be made. The log has the reason.", Command: "sluice logs"}
+	default:
+		s.log.Warn("cannot use the blog", "destination", "mongo-primary", "err", err)
+		return problem("mongo-primary", err)
+	}
+}
+
+// errRender means that a page cannot be made of what there is.
+var errRender = errors.New("cannot render")
+
+// writeProblem is the problem of a write that failed, with what became of it.
+func (s *Site) writeProblem(err error) *Problem {
+	p := s.paperProblem(err)
+	p.Reason = strings.TrimSuffix(p.Reason, ".") + "."
+	switch blog.OutcomeOf(err) {
+	case blog.Unknown:
+		p.Reason += " Whether it is saved is not known; sending it again from this page saves it once."
+		if errors.Is(err, mesh.ErrDenied) {
+			p.Hint = "The denial came while the write was under way. To allow it:"
+		}
+	case blog.Refused:
+		p.Reason += " Nothing was saved."
+	case blog.Acked:
+	}
+	return p
+}

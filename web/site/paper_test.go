@@ -1,0 +1,471 @@
+package site_test
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"html"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"sluice/internal/meshtest"
+	"sluice/internal/mongotest"
+	"sluice/mesh"
+	"sluice/web/blog"
+	"sluice/web/site"
+)
+
+// openWay is a way that is always open.
+type openWay struct{ never chan struct{} }
+
+func (openWay) Err() error                 { return nil }
+func (w openWay) Changed() <-chan struct{} { return w.never }
+
+// failing is a library whose writes a test can make fail, before or after they
+// are done.
+type failing struct {
+	site.Library
+	mu            sync.Mutex
+	before, after error
+}
+
+func (f *failing) set(before, after error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.before, f.after = before, after
+}
+
+func (f *failing) AddEntry(ctx context.Context, e blog.Entry) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.before != nil {
+		return f.before
+	}
+	return errors.Join(f.Library.AddEntry(ctx, e), f.after)
+}
+
+const adminPassword = "correct horse battery"
+
+// desk is a person in front of a blog on a real mongod.
+type desk struct {
+	*testing.T
+	base    string
+	client  *http.Client
+	library *failing
+	store   *blog.Store
+}
+
+func startDesk(t *testing.T) *desk {
+	t.Helper()
+	world := meshtest.New(t)
+	set := mongotest.Start(t, mongotest.Config{Addresses: []string{mongotest.FreeAddress(t, "127.0.0.1")}})
+	address := set.Members[0].Address
+	system, err := mongo.Connect(options.Client().ApplyURI("mongodb://" + address + "/?directConnection=true").
+		SetAuth(options.Credential{AuthSource: "local", Username: "__system", Password: set.Key(t)}).SetTimeout(20 * time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = system.Disconnect(context.Background()) }()
+	member := bson.A{bson.D{{Key: "_id", Value: 0}, {Key: "host", Value: address}}}
+	initiate := bson.D{{Key: "replSetInitiate", Value: bson.D{{Key: "_id", Value: set.Name}, {Key: "members", Value: member}}}}
+	if err := system.Database("admin").RunCommand(t.Context(), initiate).Err(); err != nil {
+		t.Fatal(err)
+	}
+	mongotest.Wait(t, 20*time.Second, "the blog's user exists", func(ctx context.Context) error {
+		return system.Database("blog").RunCommand(ctx, bson.D{
+			{Key: "createUser", Value: "web"}, {Key: "pwd", Value: "x"}, {Key: "roles", Value: bson.A{"readWrite"}},
+		}).Err()
+	})
+	store, err := blog.Open(blog.Config{Service: "mongo-primary", Address: address, Way: openWay{make(chan struct{})}, User: "web", Password: "x", PasswordCost: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	world.Run("store", store.Run)
+	first := blog.Foundation{BlogName: "Field notes", Tagline: "from the mesh", Administrator: "admin", Password: adminPassword, Now: time.Now()}
+	if err := store.Prepare(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	d := &desk{T: t, library: &failing{Library: store}, store: store}
+	pages, err := site.New(site.Config{
+		Base: "/web", Node: "web-1", Datacenter: "dc1", Instance: "web-web-1", Credentials: world.Credentials("web"), Library: d.library,
+		Primary: site.Database{Store: store, Upstream: &upstream{}}, Secondary: site.Database{Store: store, Upstream: &upstream{}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(pages)
+	t.Cleanup(server.Close)
+	d.base = server.URL + "/web"
+	jar, _ := cookiejar.New(nil)
+	d.client = &http.Client{Jar: jar, Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	t.Cleanup(d.client.CloseIdleConnections)
+	return d
+}
+
+// at is the same desk in a part of the test.
+func (d *desk) at(t *testing.T) *desk { return &desk{t, d.base, d.client, d.library, d.store} }
+
+func (d *desk) send(method, path, body string, header ...string) answer {
+	d.Helper()
+	request, err := http.NewRequestWithContext(d.Context(), method, d.base+path, strings.NewReader(body))
+	if err != nil {
+		d.Fatal(err)
+	}
+	if body != "" {
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	for i := 0; i < len(header); i += 2 {
+		request.Header.Set(header[i], header[i+1])
+	}
+	response, err := d.client.Do(request)
+	if err != nil {
+		d.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		d.Fatal(err)
+	}
+	return answer{response.StatusCode, response.Header, string(text)}
+}
+
+// open gets a page and the fields of its last form.
+func (d *desk) open(path string) url.Values {
+	d.Helper()
+	got := d.send(http.MethodGet, path, "")
+	if got.status != 200 {
+		d.Fatalf("%s: %d %s", path, got.status, got.body)
+	}
+	return fields(got.body)
+}
+
+func fields(page string) url.Values {
+	values := url.Values{}
+	for _, field := range regexp.MustCompile(`<input[^>]* name="(\w+)"[^>]*?value="([^"]*)"`).FindAllStringSubmatch(page, -1) {
+		values.Set(field[1], html.UnescapeString(field[2]))
+	}
+	if body := regexp.MustCompile(`(?s)<textarea[^>]*>(.*)</textarea>`).FindStringSubmatch(page); body != nil {
+		values.Set("body", html.UnescapeString(body[1]))
+	}
+	values.Set("blog", "main")
+	return values
+}
+
+func (d *desk) wants(got answer, status int, texts ...string) {
+	d.Helper()
+	_, main, _ := strings.Cut(got.body, "</style>")
+	if got.status != status {
+		d.Errorf("status %d, want %d: %s", got.status, status, main)
+	}
+	for _, text := range texts {
+		if !strings.Contains(got.body, text) {
+			d.Errorf("no %q in %s", text, main)
+		}
+	}
+}
+
+func (d *desk) login(name, password string) answer {
+	d.Helper()
+	values := d.open("/admin/login")
+	values.Set("name", name)
+	values.Set("password", password)
+	return d.send(http.MethodPost, "/admin/login", values.Encode())
+}
+
+// write saves a new entry.
+func (d *desk) write(title, body string) url.Values {
+	d.Helper()
+	values := d.open("/admin/entries/new")
+	values.Set("title", title)
+	values.Set("body", body)
+	if got := d.send(http.MethodPost, "/admin/entries", values.Encode()); got.status != 303 {
+		d.Fatalf("%d %s", got.status, got.body)
+	}
+	return values
+}
+
+// One mongod serves all of these, because its start is what takes time. They come
+// in order: who is not logged in first.
+func TestBlogAndItsAdministrationOnARealMongod(t *testing.T) {
+	d := startDesk(t)
+	for _, part := range []struct {
+		name string
+		test func(*desk)
+	}{
+		{"nothing inside is shown or done without a login", strangers},
+		{"a login sets a cookie that scripts cannot read", logins},
+		{"what is written is found on every page", written},
+		{"bad input is refused in words and what was typed is kept", badInputs},
+		{"a change over a change shows both", bothShown},
+		{"what is deleted can be had back", undone},
+		{"the outcome of a failed write is told and a second form stores once", outcomes},
+		{"a blog is made and is deleted only when it is empty", blogs},
+		{"bad addresses and searches lead nowhere", badAddresses},
+		{"a person works with it in a browser", inABrowser},
+		{"a logout ends the session for good", logouts},
+	} {
+		if !t.Run(part.name, func(t *testing.T) { part.test(d.at(t)) }) {
+			return // the next part builds on this one
+		}
+	}
+}
+
+func strangers(d *desk) {
+	for _, path := range []string{"/admin", "/admin/entries/new", "/admin/entries/x", "/admin/blogs", "/admin/blogs/new"} {
+		if got := d.send(http.MethodGet, path, ""); got.status != 303 || got.header.Get("Location") != "/web/admin/login" {
+			d.Errorf("%s: %d to %q", path, got.status, got.header.Get("Location"))
+		}
+	}
+	token := d.open("/admin/login")
+	for _, path := range []string{"/admin/entries", "/admin/entries/x/delete", "/admin/blogs", "/admin/blogs/main/delete", "/admin/logout"} {
+		d.wants(d.send(http.MethodPost, path, token.Encode()), 401, "Your login has ended")
+	}
+	d.wants(d.send(http.MethodPost, "/admin/login", "name=admin&password="+url.QueryEscape(adminPassword)), 403, "sent from another site")
+	d.wants(d.send(http.MethodPost, "/admin/login", token.Encode(), "Sec-Fetch-Site", "cross-site"), 403)
+	d.wants(d.login("admin", "wrong"), 401, "Name or password is wrong.", `value="admin"`)
+	d.wants(d.login(`{"$gt":""}`, `{"$gt":""}`), 401, "Name or password is wrong.")
+	d.wants(d.login("", ""), 401)
+}
+
+func logins(d *desk) {
+	got := d.login("admin", adminPassword)
+	cookie := got.header.Get("Set-Cookie")
+	if all := strings.Join(got.header.Values("Set-Cookie"), "\n"); got.status != 303 || !strings.Contains(all, "sluice_session=") {
+		d.Fatalf("%d %s", got.status, cookie)
+	}
+	for _, cookie := range got.header.Values("Set-Cookie") {
+		for _, want := range []string{"HttpOnly", "SameSite=Lax", "Path=/web/admin"} {
+			if !strings.Contains(cookie, want) {
+				d.Errorf("%s: no %s", cookie, want)
+			}
+		}
+	}
+	page := d.send(http.MethodGet, "/admin", "")
+	d.wants(page, 200, "Log out admin")
+	if policy := page.header.Get("Content-Security-Policy"); strings.Contains(policy, "unsafe") || !strings.Contains(policy, "script") == strings.Contains(page.body, "<script") {
+		d.Errorf("policy %q", policy)
+	}
+	if page.header.Get("X-Frame-Options") != "DENY" || page.header.Get("X-Content-Type-Options") != "nosniff" {
+		d.Errorf("headers %v", page.header)
+	}
+}
+
+func written(d *desk) {
+	d.write("Über <Meshes>", "# Why\n\nSome *text* & <script>alert(1)</script> [x](javascript:alert(1))")
+	entry := d.send(http.MethodGet, "/blog/main/ueber-meshes", "")
+	d.wants(entry, 200, "Über &lt;Meshes&gt;", "<h2>Why</h2>", "<em>text</em>", "admin", "stored by web-web-1")
+	if strings.Contains(entry.body, "<script") || strings.Contains(entry.body, "javascript:") {
+		d.Error("a script is on the page")
+	}
+	d.wants(d.send(http.MethodGet, "/blog/main", ""), 200, "Field notes", "from the mesh", "Über &lt;Meshes&gt;", "/web/blog/main/ueber-meshes")
+	d.wants(d.send(http.MethodGet, "/blog/main?q=MESH", ""), 200, "Über &lt;Meshes&gt;", `value="MESH"`)
+	if got := d.send(http.MethodGet, "/blog", ""); got.status != 302 || got.header.Get("Location") != "/web/blog/main" {
+		d.Errorf("%d to %q", got.status, got.header.Get("Location"))
+	}
+	got := d.send(http.MethodGet, "/blog/main/feed.atom", "")
+	var feed struct {
+		ID      string `xml:"id"`
+		Updated string `xml:"updated"`
+		Entries []struct {
+			Title   string `xml:"title"`
+			Content string `xml:"content"`
+			Link    struct {
+				Href string `xml:"href,attr"`
+			} `xml:"link"`
+		} `xml:"entry"`
+	}
+	if err := xml.Unmarshal([]byte(got.body), &feed); err != nil || len(feed.Entries) != 1 || feed.Entries[0].Title != "Über <Meshes>" ||
+		!strings.Contains(feed.Entries[0].Content, "<em>text</em>") || feed.Entries[0].Link.Href != d.base+"/blog/main/ueber-meshes" {
+		d.Errorf("%v: %s", err, got.body)
+	}
+	for i := range 12 {
+		d.write(fmt.Sprintf("Paged %02d", i), "text")
+	}
+	d.wants(d.send(http.MethodGet, "/blog/main?q=paged", ""), 200, "Paged 11", "Paged 02", "/web/blog/main?page=2&amp;q=paged")
+	second := d.send(http.MethodGet, "/blog/main?q=paged&page=2", "")
+	d.wants(second, 200, "Paged 01", "Paged 00", `href="/web/blog/main?q=paged"`)
+	if strings.Contains(second.body, "Paged 02") || strings.Contains(second.body, "Older") {
+		d.Error("the second page shows more than the rest")
+	}
+}
+
+func badInputs(d *desk) {
+	long := strings.Repeat("ä", site.MaxTitle+1)
+	for _, test := range []struct {
+		name   string
+		change map[string]string
+		header []string
+		status int
+		want   string
+	}{
+		{"no headline", map[string]string{"title": " "}, nil, 400, "The headline is missing."},
+		{"no text", map[string]string{"body": ""}, nil, 400, "The text is missing."},
+		{"long headline", map[string]string{"title": long}, nil, 400, "longer than 120"},
+		{"long text", map[string]string{"body": strings.Repeat("ä", site.MaxText+1)}, nil, 400, "longer than 50000"},
+		{"oversized", map[string]string{"body": strings.Repeat("x", 600<<10)}, nil, 413, "too large"},
+		{"not UTF-8", map[string]string{"body": "a\xffb"}, nil, 400, "not valid text"},
+		{"NUL in the headline", map[string]string{"title": "a\x00b"}, nil, 400, "control character"},
+		{"a path as address", map[string]string{"slug": "../../etc/passwd"}, nil, 400, "An address is"},
+		{"an operator as address", map[string]string{"slug": `{"$gt":""}`}, nil, 400, "An address is"},
+		{"an address that is taken", map[string]string{"slug": "ueber-meshes"}, nil, 409, "Another entry of this blog has this address."},
+		{"an operator as ID", map[string]string{"id": `{"$gt":""}`}, nil, 400, "not valid"},
+		{"an operator as blog", map[string]string{"blog": `{"$ne":1}`}, nil, 400, "Choose a blog."},
+		{"a blog that is not there", map[string]string{"blog": "none"}, nil, 400, "no such blog"},
+		{"a revision below all", map[string]string{"revision": "-1"}, nil, 400, "not valid"},
+		{"a revision that is none", map[string]string{"revision": "$inc"}, nil, 400, "not valid"},
+		{"another content type", nil, []string{"Content-Type", "application/json"}, 415, "application/x-www-form-urlencoded"},
+		{"no token", map[string]string{"csrf": ""}, nil, 403, "another site"},
+		{"a wrong token", map[string]string{"csrf": "x"}, nil, 403, "another site"},
+		{"from another site", nil, []string{"Sec-Fetch-Site", "cross-site"}, 403, "another site"},
+	} {
+		d.Run(test.name, func(t *testing.T) {
+			d := d.at(t)
+			values := d.open("/admin/entries/new")
+			values.Set("title", `kept "headline"`)
+			values.Set("body", "kept <text>")
+			for key, value := range test.change {
+				values.Set(key, value)
+			}
+			got := d.send(http.MethodPost, "/admin/entries", values.Encode(), test.header...)
+			d.wants(got, test.status, test.want)
+			if test.status == 400 || test.status == 409 {
+				if test.change["title"] == "" && !strings.Contains(got.body, `kept &#34;headline&#34;`) && test.name != "no headline" {
+					d.Error("the headline is gone")
+				}
+				if _, changed := test.change["body"]; !changed && !strings.Contains(got.body, "kept &lt;text&gt;") {
+					d.Error("the text is gone")
+				}
+			}
+		})
+	}
+	if page, err := d.store.Entries(d.Context(), blog.Query{Headline: "kept", Limit: 5}); err != nil || len(page.Entries) != 0 {
+		d.Errorf("stored: %+v, %v", page, err)
+	}
+	d.write("Über <Meshes>", "the same headline gets an address of its own")
+	values := d.open("/admin/entries/new")
+	values.Set("title", "A preview")
+	values.Set("body", "**bold**")
+	values.Set("do", "preview")
+	d.wants(d.send(http.MethodPost, "/admin/entries", values.Encode()), 200, "<strong>bold</strong>", "not saved yet", `value="A preview"`)
+}
+
+func bothShown(d *desk) {
+	id := d.write("Shared", "as it was").Get("id")
+	mine, theirs := d.open("/admin/entries/"+id), d.open("/admin/entries/"+id)
+	theirs.Set("body", "as they left it")
+	if got := d.send(http.MethodPost, "/admin/entries", theirs.Encode()); got.status != 303 {
+		d.Fatal(got.status)
+	}
+	if got := d.send(http.MethodPost, "/admin/entries", theirs.Encode()); got.status != 303 {
+		d.Errorf("the same form again: %d", got.status)
+	}
+	mine.Set("body", "as I want it")
+	got := d.send(http.MethodPost, "/admin/entries", mine.Encode())
+	d.wants(got, 409, "Somebody else has changed this entry", "as they left it", "as I want it")
+	again := fields(got.body)
+	if again.Get("body") != "as I want it" {
+		d.Fatalf("the form has %q", again.Get("body"))
+	}
+	if got := d.send(http.MethodPost, "/admin/entries", again.Encode()); got.status != 303 {
+		d.Errorf("knowingly: %d", got.status)
+	}
+	d.wants(d.send(http.MethodGet, "/blog/main/shared", ""), 200, "as I want it")
+}
+
+func undone(d *desk) {
+	values := d.write("Fleeting", "text")
+	id := values.Get("id")
+	open := d.open("/admin/entries/" + id)
+	if got := d.send(http.MethodPost, "/admin/entries/"+id+"/delete", values.Encode()); got.status != 303 {
+		d.Fatal(got.status)
+	}
+	d.wants(d.send(http.MethodGet, "/blog/main/fleeting", ""), 404, "no such page")
+	d.wants(d.send(http.MethodPost, "/admin/entries", open.Encode()), 410, "Somebody has deleted this entry")
+	d.wants(d.send(http.MethodGet, "/admin", ""), 200, "“Fleeting” is deleted", "/web/admin/entries/"+id+"/undo")
+	if got := d.send(http.MethodPost, "/admin/entries/"+id+"/undo", values.Encode()); got.status != 303 {
+		d.Fatal(got.status)
+	}
+	d.wants(d.send(http.MethodGet, "/blog/main/fleeting", ""), 200, "Fleeting")
+}
+
+func outcomes(d *desk) {
+	defer d.library.set(nil, nil)
+	values := d.open("/admin/entries/new")
+	values.Set("title", "Uncertain")
+	values.Set("body", "text")
+	d.library.set(denied("web", "mongo-primary"), nil)
+	d.wants(d.send(http.MethodPost, "/admin/entries", values.Encode()), 503,
+		"denied by intention web -> mongo-primary. Nothing was saved.", `value="Uncertain"`, values.Get("id"))
+	d.library.set(nil, &blog.Error{Service: "mongo-primary", Way: mesh.ErrNoInstance, Driver: context.DeadlineExceeded})
+	d.wants(d.send(http.MethodPost, "/admin/entries", values.Encode()), 503,
+		"Whether it is saved is not known", values.Get("id"), values.Get("edit"))
+	d.library.set(nil, nil)
+	if got := d.send(http.MethodPost, "/admin/entries", values.Encode()); got.status != 303 {
+		d.Errorf("again: %d %s", got.status, got.body)
+	}
+	if page, err := d.store.Entries(d.Context(), blog.Query{Headline: "Uncertain", Limit: 5}); err != nil || len(page.Entries) != 1 {
+		d.Errorf("stored %d times, %v", len(page.Entries), err)
+	}
+}
+
+func blogs(d *desk) {
+	values := d.open("/admin/blogs/new")
+	values.Set("name", "Side notes")
+	values.Set("id", "")
+	if got := d.send(http.MethodPost, "/admin/blogs", values.Encode()); got.status != 303 {
+		d.Fatalf("%d %s", got.status, got.body)
+	}
+	d.wants(d.send(http.MethodGet, "/blog", ""), 200, "Field notes", "Side notes", "/web/blog/side-notes")
+	values.Set("edit", strings.Repeat("0", 32))
+	d.wants(d.send(http.MethodPost, "/admin/blogs", values.Encode()), 409, "Another blog has this address.", `value="Side notes"`)
+	values.Set("name", strings.Repeat("x", 61))
+	d.wants(d.send(http.MethodPost, "/admin/blogs", values.Encode()), 400, "longer than 60")
+	d.wants(d.send(http.MethodPost, "/admin/blogs/main/delete", values.Encode()), 409, "still has entries")
+	for _, do := range []string{"delete", "undo", "delete"} {
+		if got := d.send(http.MethodPost, "/admin/blogs/side-notes/"+do, values.Encode()); got.status != 303 {
+			d.Errorf("%s: %d", do, got.status)
+		}
+	}
+	d.wants(d.send(http.MethodGet, "/blog/side-notes", ""), 404)
+}
+
+func badAddresses(d *desk) {
+	for path, want := range map[string]int{
+		"/blog/none": 404, "/blog/main/none": 404, "/blog/..%2f..%2fetc/passwd": 404, "/blog/main/%7B%22$gt%22:%22%22%7D": 404,
+		"/blog/main/%ff": 404, "/blog/MAIN": 404, "/blog/main/a%00b": 404, "/admin/entries/%7B%22$gt%22:1%7D": 404, "/admin/none": 404,
+		"/blog/main?page=-1": 200, "/blog/main?page=99999999999999999999": 200, "/blog/main?page=100000": 200, "/blog/main?q=%ff%00": 200,
+		"/blog/main?q[$gt]=": 200, "/blog/main?q=(a*)*%5B": 200, "/blog/main/feed.atom?q=%ff": 200,
+	} {
+		if got := d.send(http.MethodGet, path, ""); got.status != want {
+			d.Errorf("%s: %d, want %d", path, got.status, want)
+		}
+	}
+	d.wants(d.send(http.MethodPut, "/blog/main", "x"), 404)
+	d.wants(d.send(http.MethodGet, "/none", "", "Accept", "text/html"), 404, "The blog is at /web.")
+}
+
+func logouts(d *desk) {
+	base, _ := url.Parse(d.base + "/admin")
+	before := d.client.Jar.Cookies(base)
+	values := d.open("/admin/entries/new")
+	if got := d.send(http.MethodPost, "/admin/logout", values.Encode()); got.status != 303 {
+		d.Fatal(got.status)
+	}
+	d.client.Jar.SetCookies(base, before)
+	if got := d.send(http.MethodGet, "/admin", ""); got.status != 303 {
+		d.Errorf("with the old cookie: %d", got.status)
+	}
+}

@@ -1,0 +1,223 @@
+package site
+
+import (
+	"encoding/xml"
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/labstack/echo/v4"
+
+	"sluice/web/blog"
+)
+
+const (
+	feedEntries = 20
+	// maxPage keeps a request from making the database count without an end.
+	maxPage = 100_000
+)
+
+// listBlogs shows all blogs, or leads to the only one.
+func (s *Site) listBlogs(c echo.Context) error {
+	blogs, err := s.cfg.Library.Blogs(c.Request().Context())
+	if err != nil {
+		return err
+	}
+	if len(blogs) == 1 {
+		return c.Redirect(http.StatusFound, s.cfg.Base+"/blog/"+blogs[0].ID)
+	}
+	page := s.paper(c, "Blogs")
+	page.Blogs = blogs
+	return s.print(c, http.StatusOK, "index", page)
+}
+
+// ofBlog returns the blog that the path names.
+func (s *Site) ofBlog(c echo.Context) (*blog.Blog, error) {
+	id := c.Param("blog")
+	if !blog.ValidSlug(id) {
+		return nil, blog.ErrNotFound
+	}
+	b, err := s.cfg.Library.Blog(c.Request().Context(), id)
+	return &b, err
+}
+
+// listEntries shows a page of a blog's entries.
+func (s *Site) listEntries(c echo.Context) error {
+	b, err := s.ofBlog(c)
+	if err != nil {
+		return err
+	}
+	page := s.paper(c, b.Name)
+	page.Blog = b
+	if err := s.fill(c, &page, b.ID); err != nil {
+		return err
+	}
+	return s.print(c, http.StatusOK, "list", page)
+}
+
+// fill reads the entries that the request asks for: "q" is searched for in
+// headlines, "page" counts from 1. blogID "" is every blog.
+func (s *Site) fill(c echo.Context, page *paper, blogID string) error {
+	page.SearchAt = c.Request().URL.Path
+	page.Search = searchText(c.QueryParam("q"))
+	number, err := strconv.ParseInt(c.QueryParam("page"), 10, 64)
+	if err != nil || number < 1 || number > maxPage {
+		number = 1
+	}
+	entries, err := s.cfg.Library.Entries(c.Request().Context(), blog.Query{
+		Blog: blogID, Headline: page.Search, Skip: (number - 1) * perPage, Limit: perPage,
+	})
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries.Entries {
+		page.Items = append(page.Items, item{Entry: entry, URL: s.address(entry), Excerpt: s.press.markdown.Excerpt(entry.Body, excerptChars)})
+	}
+	if number > 1 {
+		page.Newer = pageAddress(page.SearchAt, page.Search, number-1)
+	}
+	if entries.More {
+		page.Older = pageAddress(page.SearchAt, page.Search, number+1)
+	}
+	return nil
+}
+
+// searchText returns what of a search can be in a headline.
+func searchText(q string) string {
+	q = strings.TrimSpace(strings.ReplaceAll(strings.ToValidUTF8(q, ""), "\x00", ""))
+	if utf8.RuneCountInString(q) > MaxTitle {
+		q = string([]rune(q)[:MaxTitle])
+	}
+	return q
+}
+
+func pageAddress(path, search string, number int64) string {
+	values := url.Values{}
+	if search != "" {
+		values.Set("q", search)
+	}
+	if number > 1 {
+		values.Set("page", strconv.FormatInt(number, 10))
+	}
+	if len(values) == 0 {
+		return path
+	}
+	return path + "?" + values.Encode()
+}
+
+func (s *Site) address(entry blog.Entry) string {
+	return s.cfg.Base + "/blog/" + url.PathEscape(entry.Blog) + "/" + url.PathEscape(entry.Slug)
+}
+
+// showEntry shows one entry.
+func (s *Site) showEntry(c echo.Context) error {
+	b, err := s.ofBlog(c)
+	if err != nil {
+		return err
+	}
+	slug := c.Param("slug")
+	if !blog.ValidSlug(slug) {
+		return blog.ErrNotFound
+	}
+	entry, err := s.cfg.Library.EntryBySlug(c.Request().Context(), b.ID, slug)
+	if err != nil {
+		return err
+	}
+	page := s.paper(c, entry.Title)
+	page.Blog = b
+	html, err := s.render(entry.Body)
+	if err != nil {
+		return err
+	}
+	page.Item = &item{Entry: entry, HTML: html, URL: s.address(entry)}
+	return s.print(c, http.StatusOK, "entry", page)
+}
+
+func (s *Site) render(body string) (template.HTML, error) {
+	html, err := s.press.markdown.Render(body)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", errRender, err)
+	}
+	return html, nil
+}
+
+// The Atom feed: RFC 4287.
+type atomFeed struct {
+	XMLName  xml.Name    `xml:"http://www.w3.org/2005/Atom feed"`
+	Title    string      `xml:"title"`
+	Subtitle string      `xml:"subtitle,omitempty"`
+	ID       string      `xml:"id"`
+	Updated  string      `xml:"updated"`
+	Links    []atomLink  `xml:"link"`
+	Entries  []atomEntry `xml:"entry"`
+}
+
+type atomLink struct {
+	Rel  string `xml:"rel,attr"`
+	Type string `xml:"type,attr"`
+	Href string `xml:"href,attr"`
+}
+
+type atomEntry struct {
+	Title     string   `xml:"title"`
+	ID        string   `xml:"id"`
+	Published string   `xml:"published"`
+	Updated   string   `xml:"updated"`
+	Author    string   `xml:"author>name"`
+	Link      atomLink `xml:"link"`
+	Content   atomText `xml:"content"`
+}
+
+type atomText struct {
+	Type string `xml:"type,attr"`
+	Text string `xml:",chardata"`
+}
+
+// feed answers with the newest entries as Atom.
+func (s *Site) feed(c echo.Context) error {
+	b, err := s.ofBlog(c)
+	if err != nil {
+		return err
+	}
+	entries, err := s.cfg.Library.Entries(c.Request().Context(), blog.Query{Blog: b.ID, Limit: feedEntries})
+	if err != nil {
+		return err
+	}
+	root := c.Scheme() + "://" + c.Request().Host
+	updated := b.Updated
+	feed := atomFeed{
+		Title: b.Name, Subtitle: b.Tagline, ID: root + s.cfg.Base + "/blog/" + b.ID,
+		Links: []atomLink{
+			{Rel: "self", Type: "application/atom+xml", Href: root + c.Request().URL.EscapedPath()},
+			{Rel: "alternate", Type: "text/html", Href: root + s.cfg.Base + "/blog/" + b.ID},
+		},
+	}
+	for _, entry := range entries.Entries {
+		html, err := s.render(entry.Body)
+		if err != nil {
+			return err
+		}
+		feed.Entries = append(feed.Entries, atomEntry{
+			Title: entry.Title, ID: root + s.cfg.Base + "/blog/" + b.ID + "#" + entry.ID, Author: or(entry.Author, "anonymous"),
+			Published: rfc3339(entry.Created), Updated: rfc3339(entry.Updated),
+			Link: atomLink{Rel: "alternate", Type: "text/html", Href: root + s.address(entry)}, Content: atomText{Type: "html", Text: string(html)},
+		})
+		if entry.Updated.After(updated) {
+			updated = entry.Updated
+		}
+	}
+	feed.Updated = rfc3339(updated)
+	body, err := xml.MarshalIndent(feed, "", " ")
+	if err != nil {
+		return fmt.Errorf("%w: %w", errRender, err)
+	}
+	c.Response().Header().Set("Cache-Control", "no-cache")
+	return c.Blob(http.StatusOK, "application/atom+xml; charset=utf-8", append([]byte(xml.Header), body...))
+}
+
+func rfc3339(t time.Time) string { return t.UTC().Format(time.RFC3339) }
