@@ -52,6 +52,9 @@ func (l Layout) KeyFile() string { return filepath.Join(l.Secrets(), "mongo.key"
 // AppPasswordFile holds the password of web's database user.
 func (l Layout) AppPasswordFile() string { return filepath.Join(l.Secrets(), "web.password") }
 
+// AdminPasswordFile holds the password of the blog's first administrator.
+func (l Layout) AdminPasswordFile() string { return filepath.Join(l.Secrets(), "blog-admin.password") }
+
 // TLS is the folder of the agents' own authority and certificates.
 func (l Layout) TLS() string { return filepath.Join(l.root, "tls") }
 

@@ -121,6 +121,7 @@ func (pl planner) web(p place) process.Spec {
 	return pl.spec(p, processWeb, pl.programs.Web, append(pl.common(p, "web"),
 		"-mongo-user", "web",
 		"-mongo-password-file", pl.layout.AppPasswordFile(),
+		"-admin-password-file", pl.layout.AdminPasswordFile(),
 	)...)
 }
 

@@ -32,6 +32,8 @@ type secrets struct {
 	Gossip string
 	// Tokens are the ACL secrets by token name.
 	Tokens map[string]string
+	// NewAdmin says that the blog's administrator was made just now.
+	NewAdmin bool
 }
 
 // loadSecrets reads the secrets of a lab, and makes those that are not there.
@@ -60,7 +62,11 @@ func loadSecrets(layout Layout, topology datacenters.Topology) (secrets, error) 
 	if _, err := secretFile(layout.AppPasswordFile(), func() (string, error) { return randomBase64(24) }); err != nil {
 		return secrets{}, err
 	}
-	return s, nil
+	_, err = secretFile(layout.AdminPasswordFile(), func() (string, error) {
+		s.NewAdmin = true
+		return rand.Text(), nil
+	})
+	return s, err
 }
 
 // secretFile returns what the file holds, or fills it by generate.

@@ -256,6 +256,10 @@ type Summary struct {
 	Memory   []ProcessMemory `json:"memory"`
 	URLs     []URL           `json:"urls"`
 	UIToken  string          `json:"ui_token_file"`
+	// AdminPassword is the file with the password of the blog's administrator;
+	// NewAdmin says that this lab has made it, so that nobody can know it yet.
+	AdminPassword string `json:"admin_password_file"`
+	NewAdmin      bool   `json:"new_admin"`
 }
 
 // Phase is one step of the way up.
@@ -278,7 +282,7 @@ type URL struct {
 }
 
 func (s *Supervisor) summary(phases []Phase, took time.Duration) Summary {
-	summary := Summary{Seconds: took.Seconds(), Phases: phases, UIToken: s.layout.TokenFile(uiToken)}
+	summary := Summary{Seconds: took.Seconds(), Phases: phases, UIToken: s.layout.TokenFile(uiToken), AdminPassword: s.layout.AdminPasswordFile(), NewAdmin: s.secrets.NewAdmin}
 	for _, name := range []string{processConsul, processMongod, processMongoAgent, processWeb, processGateway} {
 		entry := ProcessMemory{Name: name}
 		for _, n := range s.nodes {

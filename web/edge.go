@@ -28,6 +28,14 @@ type edge struct {
 	upstreams []*mesh.Upstream
 }
 
+// way is one way to the database, with the store at its end.
+type way struct {
+	store    *blog.Store
+	upstream *mesh.Upstream
+}
+
+func (w way) database() site.Database { return site.Database{Store: w.store, Upstream: w.upstream} }
+
 func newEdge(client *consul.Client, logger *slog.Logger) *edge {
 	e := &edge{
 		identity: client.Identity(name),
@@ -64,17 +72,17 @@ func (e *edge) listen(address string, logger *slog.Logger) (*mesh.Listener, erro
 }
 
 // open makes the way to one service and the store behind it.
-func (e *edge) open(group *service.Group, cfg blog.Config, logger *slog.Logger) (site.Database, error) {
-	way := mesh.UpstreamConfig{
+func (e *edge) open(group *service.Group, cfg blog.Config, logger *slog.Logger) (way, error) {
+	out := mesh.UpstreamConfig{
 		Service: cfg.Service, Address: cfg.Address, Dialer: e.dialer, DrainTimeout: drainConnections, Logger: logger,
 		Prefer: newestTerm,
 	}
 	if cfg.Service == primary {
-		way.Epoch, way.Candidates, way.Protocol = term, e.members.Candidates, mongowire.Protocol()
+		out.Epoch, out.Candidates, out.Protocol = term, e.members.Candidates, mongowire.Protocol()
 	}
-	upstream, err := mesh.ListenUpstream(way)
+	upstream, err := mesh.ListenUpstream(out)
 	if err != nil {
-		return site.Database{}, err
+		return way{}, err
 	}
 	cfg.Way = upstream
 	cfg.Probe = func(ctx context.Context) error {
@@ -86,12 +94,12 @@ func (e *edge) open(group *service.Group, cfg blog.Config, logger *slog.Logger) 
 	}
 	store, err := blog.Open(cfg)
 	if err != nil {
-		return site.Database{}, err
+		return way{}, err
 	}
 	e.upstreams = append(e.upstreams, upstream)
 	group.Add("upstream "+cfg.Service, upstream.Run)
 	group.Add("store of "+cfg.Service, store.Run)
-	return site.Database{Store: store, Upstream: upstream}, nil
+	return way{store, upstream}, nil
 }
 
 func (e *edge) report() mesh.ReportConfig {

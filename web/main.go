@@ -49,6 +49,8 @@ type config struct {
 	pageTitle     string
 	mongoUser     string
 	mongoPassword string // file
+	adminUser     string
+	adminPassword string // file
 }
 
 func parse(args []string, stdout io.Writer) (config, error) {
@@ -59,6 +61,8 @@ func parse(args []string, stdout io.Writer) (config, error) {
 	fs.StringVar(&cfg.pageTitle, "page-title", "Blog", "`heading` of the page")
 	fs.StringVar(&cfg.mongoUser, "mongo-user", "web", "`name` of the database user")
 	fs.StringVar(&cfg.mongoPassword, "mongo-password-file", "", "`file` with the database user's password, readable by its owner only")
+	fs.StringVar(&cfg.adminUser, "admin-user", "admin", "`name` of the blog's first administrator")
+	fs.StringVar(&cfg.adminPassword, "admin-password-file", "", "`file` with the first administrator's password, readable by its owner only; without it none is made")
 	if err := service.ParseFlags(fs, args, stdout); err != nil {
 		return cfg, err
 	}
@@ -78,7 +82,7 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 	if err != nil {
 		return err
 	}
-	password, err := service.ReadSecret(cfg.mongoPassword)
+	with, err := cfg.opening()
 	if err != nil {
 		return err
 	}
@@ -103,7 +107,7 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 	if err != nil {
 		return err
 	}
-	pages, err := cfg.open(group, edge, password, logger)
+	pages, err := cfg.open(group, edge, with, logger)
 	if err != nil {
 		return err
 	}
@@ -133,23 +137,40 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 	return group.Run(ctx)
 }
 
+// opening is what a database is opened with.
+type opening struct {
+	password string
+	first    blog.Foundation
+}
+
+// opening reads the secrets.
+func (cfg config) opening() (opening, error) {
+	password, err := service.ReadSecret(cfg.mongoPassword)
+	if err != nil {
+		return opening{}, err
+	}
+	first, err := cfg.foundation()
+	return opening{password, first}, err
+}
+
 // open makes the ways to the database and the site that uses them.
-func (cfg config) open(group *service.Group, edge *edge, password string, logger *slog.Logger) (*site.Site, error) {
+func (cfg config) open(group *service.Group, edge *edge, with opening, logger *slog.Logger) (*site.Site, error) {
 	toPrimary, err := edge.open(group, blog.Config{
-		Service: primary, Address: cfg.ListenLoopback(primaryPort), User: cfg.mongoUser, Password: password,
+		Service: primary, Address: cfg.ListenLoopback(primaryPort), User: cfg.mongoUser, Password: with.password,
 	}, logger)
 	if err != nil {
 		return nil, err
 	}
 	toSecondary, err := edge.open(group, blog.Config{
-		Service: secondary, Address: cfg.ListenLoopback(secondaryPort), User: cfg.mongoUser, Password: password, Secondary: true,
+		Service: secondary, Address: cfg.ListenLoopback(secondaryPort), User: cfg.mongoUser, Password: with.password, Secondary: true,
 	}, logger)
 	if err != nil {
 		return nil, err
 	}
+	group.Add("foundation of the blog", func(ctx context.Context) error { return prepare(ctx, toPrimary.store, with.first, logger) })
 	return site.New(site.Config{
 		Base: cfg.urlprefix, Title: cfg.pageTitle, Node: cfg.Node, Datacenter: cfg.Datacenter, Instance: cfg.instance(),
-		Credentials: edge.identity, Primary: toPrimary, Secondary: toSecondary, Logger: logger,
+		Credentials: edge.identity, Primary: toPrimary.database(), Secondary: toSecondary.database(), Library: toPrimary.store, Logger: logger,
 	})
 }
 

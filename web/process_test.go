@@ -114,7 +114,7 @@ func startMongo(t *testing.T) *mongotest.Member {
 	set := mongotest.Start(t, mongotest.Config{Addresses: []string{mongotest.FreeAddress(t, "127.0.0.1")}})
 	member := set.Members[0]
 	client, err := mongo.Connect(options.Client().ApplyURI("mongodb://" + member.Address + "/?directConnection=true").
-		SetAuth(options.Credential{AuthSource: "local", Username: "__system", Password: set.Key(t)}).SetTimeout(5 * time.Second))
+		SetAuth(options.Credential{AuthSource: "local", Username: "__system", Password: set.Key(t)}).SetTimeout(20 * time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}

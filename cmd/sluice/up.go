@@ -107,6 +107,7 @@ func (a *app) printSummary(started lab.Started) {
 		fmt.Fprintf(a.std.out, "  %-14s %s\n", url.Name, url.URL)
 	}
 	fmt.Fprintf(a.std.out, "  %-14s in %s\n", "token for it", relative(summary.UIToken))
+	a.printAdmin(started)
 	fmt.Fprintf(a.std.out, "\nTry:\n  curl %s\n", summary.URLs[0].URL)
 	for _, command := range []string{
 		"sluice intentions deny web mongo-primary     then reload the page",
@@ -114,6 +115,19 @@ func (a *app) printSummary(started lab.Started) {
 		"sluice status",
 	} {
 		fmt.Fprintln(a.std.out, " ", a.std.proposal(command))
+	}
+}
+
+// printAdmin says how to log in to the blog. The password itself is shown by the
+// "up" that has made it, and by no other.
+func (a *app) printAdmin(started lab.Started) {
+	summary := started.Summary
+	fmt.Fprintf(a.std.out, "  %-14s %s/admin as admin, password in %s\n", "blog admin", summary.URLs[0].URL, relative(summary.AdminPassword))
+	if !summary.NewAdmin || started.Already {
+		return
+	}
+	if password, err := os.ReadFile(summary.AdminPassword); err == nil {
+		fmt.Fprintf(a.std.out, "  %-14s %s (shown this once)\n", "password", strings.TrimSpace(string(password)))
 	}
 }
 

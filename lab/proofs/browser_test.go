@@ -48,6 +48,21 @@ func browserReadsAndWrites(p *proof) {
 		p.Errorf("the entry is not listed:\n%s", text)
 	}
 	p.screenshot(ctx, url, pictures, "blog")
+	p.do(ctx, chromedp.Navigate(url+"/blog/main"))
+	if text = p.text(ctx); !strings.Contains(text, entry) {
+		p.Errorf("the blog does not show the entry:\n%s", text)
+	}
+	password, err := os.ReadFile(p.secret("blog-admin.password"))
+	if err != nil {
+		p.Fatal(err)
+	}
+	p.do(ctx, chromedp.Navigate(url+"/admin"), chromedp.SendKeys(chromedp.CSS("#name"), "admin"), chromedp.SendKeys(chromedp.CSS("#password"), string(password)))
+	if _, err := chromedp.RunResponse(ctx, chromedp.Click(chromedp.CSS("main form button"))); err != nil {
+		p.Fatal(err)
+	}
+	if text = p.text(ctx); !strings.Contains(text, "Log out admin") || !strings.Contains(text, entry) {
+		p.Errorf("the administrator that the lab has made is not let in:\n%s", text)
+	}
 
 	p.lab.Must("intentions", "deny", "web", "mongo-primary")
 	p.do(ctx, chromedp.Navigate(url))
