@@ -91,6 +91,8 @@ func (t tagReader) read(text string) *reading {
 type declarer struct {
 	reader tagReader
 	known  map[string]*reading
+	// mine are the routes of the instance in hand.
+	mine   map[Key]*declaration
 	result *service
 }
 
@@ -99,7 +101,7 @@ func (t tagReader) declare(name string, instances []mesh.Instance) *service {
 	if len(instances) == 0 {
 		return nil
 	}
-	d := declarer{reader: t, known: map[string]*reading{}, result: &service{name: name, given: instances, instances: inOrder(instances)}}
+	d := declarer{reader: t, known: map[string]*reading{}, mine: map[Key]*declaration{}, result: &service{name: name, given: instances, instances: inOrder(instances)}}
 	for i := range d.result.instances {
 		d.instance(&d.result.instances[i])
 	}
@@ -120,7 +122,7 @@ func inOrder(instances []mesh.Instance) []mesh.Instance {
 }
 
 func (d *declarer) instance(instance *mesh.Instance) {
-	first := len(d.result.declared)
+	clear(d.mine)
 	for _, text := range instance.Tags {
 		read := d.known[text]
 		if read == nil {
@@ -134,32 +136,31 @@ func (d *declarer) instance(instance *mesh.Instance) {
 			d.problem(instance, text, read.refused, read.closes)
 		}
 		if read.refused == "" || read.closes {
-			d.add(&declaration{reading: read, service: d.result, instance: instance}, text, first)
+			d.add(&declaration{reading: read, service: d.result, instance: instance}, text)
 		}
 	}
 }
 
 // add takes one route of an instance. If the instance declares it a second time,
 // the first holds, unless they disagree on who may use it: then nobody may.
-func (d *declarer) add(next *declaration, text string, first int) {
-	for _, known := range d.result.declared[first:] {
-		if known.key != next.key {
-			continue
-		}
-		if known.refused == next.refused && known.options.Equal(next.options) {
-			return
-		}
-		const reason = "the instance declares the route again, with other options"
-		guards := known.refused != "" || next.refused != "" || known.options.Guarded() || next.options.Guarded()
-		d.problem(known.instance, text, reason, guards)
-		if guards && known.refused == "" {
-			refused := *known.reading
-			refused.refused, refused.closes = reason, true
-			known.reading = &refused
-		}
+func (d *declarer) add(next *declaration, text string) {
+	known := d.mine[next.key]
+	if known == nil {
+		d.mine[next.key] = next
+		d.result.declared = append(d.result.declared, next)
 		return
 	}
-	d.result.declared = append(d.result.declared, next)
+	if known.refused == next.refused && known.options.Equal(next.options) {
+		return
+	}
+	const reason = "the instance declares the route again, with other options"
+	guards := known.refused != "" || next.refused != "" || known.options.Guarded() || next.options.Guarded()
+	d.problem(known.instance, text, reason, guards)
+	if guards && known.refused == "" {
+		refused := *known.reading
+		refused.refused, refused.closes = reason, true
+		known.reading = &refused
+	}
 }
 
 func (d *declarer) problem(instance *mesh.Instance, text, reason string, closed bool) {
