@@ -18,6 +18,12 @@ const (
 	gatewayAdminPort = 9998
 )
 
+// detectorNice is what a mongo-agent gets of busy processors. It tells a dead node
+// from a living one by the time that an answer takes: waiting for a processor must
+// not look like death. All cluster managers ask for this (Corosync runs in real
+// time); seven Consul agents and three mongods on two processors make it needed.
+const detectorNice = -10
+
 // Names of the processes on a node.
 const (
 	processConsul     = "consul"
@@ -142,7 +148,9 @@ func (pl planner) mongoAgent(p place) process.Spec {
 	if p.flat {
 		args = append(args, "-flat")
 	}
-	return pl.spec(p, processMongoAgent, pl.programs.MongoAgent, args...)
+	spec := pl.spec(p, processMongoAgent, pl.programs.MongoAgent, args...)
+	spec.Nice = detectorNice
+	return spec
 }
 
 // mongod binds its member address alone: nobody outside its own node reaches it.

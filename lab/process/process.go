@@ -46,6 +46,9 @@ type Spec struct {
 	Env     []string // the whole environment, as in os/exec
 	Dir     string
 	LogFile string // appended to, 0600; moved to LogFile.1 at 10 MB; empty keeps only the tail in memory
+	// Nice is the process's share of busy processors, -20 (most) to 19; 0 is the
+	// usual one. A process that may not have more goes without.
+	Nice int
 }
 
 // State is what became of a process so far.
@@ -100,9 +103,15 @@ func (p *Process) start() error {
 	cmd.Dir = p.spec.Dir
 	cmd.Stdout, cmd.Stderr = p.output, p.output
 	cmd.WaitDelay = outputWait
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A session is a group, and more: Linux shares the processors out by session
+	// first (sched_autogroup). In one session with all others an agent that needs
+	// next to nothing waits behind every mongod; on a machine of its own it would not.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := p.starter.Start(cmd); err != nil {
 		return fmt.Errorf("start %s: %w", p.spec.Name, err)
+	}
+	if p.spec.Nice != 0 {
+		_ = setNice(cmd.Process.Pid, p.spec.Nice) // not allowed everywhere, and needed nowhere
 	}
 	done := make(chan struct{})
 	p.mu.Lock()
