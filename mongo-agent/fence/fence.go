@@ -37,7 +37,7 @@ func Reason(now time.Time, f Facts) string {
 		return "no majority of the agents has answered yet"
 	case !now.Before(f.Lease):
 		// No duration in it: a reason that changes all the time is news all the time.
-		return "no majority of the agents has answered since " + f.Lease.Format("15:04:05.000")
+		return "its confirmation by a majority of the agents ended at " + f.Lease.Format("15:04:05.000")
 	default:
 		return ""
 	}

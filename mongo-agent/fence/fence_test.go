@@ -18,8 +18,8 @@ func TestOnlyAConfirmedPrimaryOfTheHighestTermIsServed(t *testing.T) {
 		"confirmed":                     {func(*fence.Facts) {}, ""},
 		"others are behind":             {func(f *fence.Facts) { f.HighestTerm = 6 }, ""},
 		"a later term exists":           {func(f *fence.Facts) { f.HighestTerm = 8 }, "mongo-2 knows of the election term 8"},
-		"the lease ends now":            {func(f *fence.Facts) { f.Lease = now }, "no majority"},
-		"the lease has ended":           {func(f *fence.Facts) { f.Lease = now.Add(-time.Second) }, "no majority"},
+		"the lease ends now":            {func(f *fence.Facts) { f.Lease = now }, "by a majority of the agents ended"},
+		"the lease has ended":           {func(f *fence.Facts) { f.Lease = now.Add(-time.Second) }, "by a majority of the agents ended"},
 		"there has never been a lease":  {func(f *fence.Facts) { f.Lease = time.Time{} }, "no majority"},
 		"the role is being handed over": {func(f *fence.Facts) { f.HandingOver = "mongo-3" }, "handing over to mongo-3"},
 	}
