@@ -105,6 +105,9 @@ func (p *Proxy) admit(ctx context.Context, x *exchange, authorization string) *p
 			return p.discreet(pageRefused(x.plan, verdict))
 		}
 	}
+	if x.plan.climbs(x.path) {
+		return pageBadRequest(&x.ask)
+	}
 	if answer := p.authenticate(ctx, x, authorization); answer != nil {
 		return answer
 	}
@@ -114,19 +117,16 @@ func (p *Proxy) admit(ctx context.Context, x *exchange, authorization string) *p
 	return nil
 }
 
-// ambiguous reports whether the path has empty segments and leads elsewhere
-// without them: many services take /a//b for /a/b, and would serve under one
-// route what another one guards.
+// ambiguous reports whether the path leads elsewhere for a reader that is more
+// lenient: many services take /a//b, /a\b or /a;x/b for /a/b, and would serve under
+// one route what another one guards.
 func (x *exchange) ambiguous(matched *route.Route) bool {
-	if !strings.Contains(x.path, "//") {
-		return false
+	for path := range readings(x.path) {
+		if other, ok := x.state.table.Lookup(x.host, path); ok && other != matched {
+			return true
+		}
 	}
-	merged := x.path
-	for strings.Contains(merged, "//") {
-		merged = strings.ReplaceAll(merged, "//", "/")
-	}
-	other, _ := x.state.table.Lookup(x.host, merged)
-	return other != matched
+	return false
 }
 
 // authenticate checks the credentials for every scheme of the route.

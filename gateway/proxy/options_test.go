@@ -65,6 +65,11 @@ func TestTheOptionsOfATagDoWhatTheySay(t *testing.T) {
 			t.Errorf("%s: %d %q, want %q", c.target, got.status, got.body, c.want)
 		}
 	}
+	for _, target := range []string{"/both../a", "/both%2e./a", "/strip..;x/a", "/both./a"} {
+		if got := l.get(target); got.status != 400 {
+			t.Errorf("%s, which strip= turns into a dot segment: %d %q", target, got.status, got.body)
+		}
+	}
 	if got := l.get("/host"); !strings.HasPrefix(got.body, "inner.example ") {
 		t.Errorf("host=: %q", got.body)
 	}

@@ -26,7 +26,9 @@ type plan struct {
 	// schemes are the names under which credentials are checked, all of them.
 	schemes []string
 	members []member
-	picker  *balance.Picker
+	// strips are what the members take off paths.
+	strips []string
+	picker *balance.Picker
 	*memory
 	timeout time.Duration
 	// attempts is the limit for attempts at one request.
@@ -104,6 +106,9 @@ func (p *Proxy) staff(pl *plan, f *fleet) {
 			target: found, wire: p.wire(found, mannerOf(t.Options)), options: t.Options,
 			token: fmt.Sprintf("%016x", balance.Hash(found.name())),
 		})
+		if strip := t.Options.Strip; strip != "" && !slices.Contains(pl.strips, strip) {
+			pl.strips = append(pl.strips, strip)
+		}
 		members = append(members, balance.Member{Endpoint: found.endpoint, Share: t.Share, Limit: cmp.Or(t.Options.MaxConn, p.cfg.MaxConn)})
 	}
 	tiers := pl.options.Datacenters

@@ -31,8 +31,8 @@ func pageRefusedBody(refused *h1.Error) *page {
 func pageAmbiguous(a *ask) *page {
 	return &page{
 		Status: http.StatusBadRequest, Title: "Ambiguous path",
-		Reason: fmt.Sprintf("The path %.200q has empty segments, and means another route without them.", a.path),
-		Hint:   "Ask for the path with single slashes.",
+		Reason: fmt.Sprintf("The path %.200q has empty segments, backslashes or parameters, and means another route without them.", a.path),
+		Hint:   "Ask for the path with single slashes, and without \\ and ;.",
 	}
 }
 

@@ -132,10 +132,15 @@ func SplitPort(host string) (name, port string) {
 }
 
 // HasDotSegment reports whether a decoded path has a segment "." or "..". Such
-// a path can mean one thing to the gateway and another to the service.
+// a path can mean one thing to the gateway and another to the service. A backslash
+// ends a segment as well, and what follows a semicolon is none of it: so some
+// services read them.
 func HasDotSegment(path string) bool {
-	for segment := range strings.SplitSeq(path, "/") {
-		if segment == "." || segment == ".." {
+	if !strings.HasPrefix(path, ".") && !strings.Contains(path, "/.") && !strings.Contains(path, `\.`) {
+		return false
+	}
+	for segment := range strings.FieldsFuncSeq(path, func(c rune) bool { return c == '/' || c == '\\' }) {
+		if segment, _, _ = strings.Cut(segment, ";"); segment == "." || segment == ".." {
 			return true
 		}
 	}
