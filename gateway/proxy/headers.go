@@ -12,11 +12,11 @@ func (c *ownCarrier) writeHead(w *h1.Writer, m *member, traceparent string) {
 	x, o := c.x, m.options
 	target := c.request.Target
 	if o.Strip != "" || o.Prepend != "" {
-		c.scratch = append(c.scratch[:0], rewriting{o.Strip, o.Prepend}.target(x.raw, x.path)...)
+		rewritten := rewriting{o.Strip, o.Prepend}.target(x.raw, x.path)
 		if x.hasQuery {
-			c.scratch = append(append(c.scratch, '?'), x.query...)
+			rewritten += "?" + x.query
 		}
-		target = c.scratch
+		target = []byte(rewritten) // its own: of a hedged request, two heads may be written at a time
 	}
 	w.RequestLine(c.request.Method, target)
 	w.String("Host: ")

@@ -34,6 +34,7 @@ type racing[R any] struct {
 // nothing about its instance. Nothing is under way any more when it returns.
 func (r *racing[R]) race(ctx context.Context, pick balance.Pick, m *member) tried[R] {
 	p, x := r.Proxy, r.x
+	x.forwardedFor() // worked out once, before two attempts ask for it
 	r.results = make(chan tried[R])
 	r.start(ctx, pick, m)
 	timer := time.NewTimer(r.delay)

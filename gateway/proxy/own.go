@@ -66,7 +66,6 @@ type session struct {
 	tls      bool
 	// forwarded are the fields that are the same for each request.
 	forwarded string
-	scratch   []byte
 	lines     []string
 
 	// served is true once there was a request.

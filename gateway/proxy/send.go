@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"sluice/gateway/h1"
@@ -41,6 +42,9 @@ type ownCarrier struct {
 	deadline time.Time
 	// used is true once bytes of the client's body were taken.
 	used bool
+	// interims is held while an interim answer is passed on: of a hedged request, two
+	// attempts may get one at a time.
+	interims sync.Mutex
 }
 
 func (c *ownCarrier) spent() bool { return c.used }
@@ -243,11 +247,12 @@ func (c *ownCarrier) interim(up *conn) error {
 		return errSwitched
 	case status == http.StatusContinue || c.request.Minor == 0:
 		return nil
-	default:
-		c.writer.StatusLine(status, up.response.Reason)
-		c.copyFields(up.response.Fields)
-		c.writer.EndHead()
 	}
+	c.interims.Lock()
+	defer c.interims.Unlock()
+	c.writer.StatusLine(up.response.Status, up.response.Reason)
+	c.copyFields(up.response.Fields)
+	c.writer.EndHead()
 	if err := c.writer.Flush(); err != nil {
 		return errClientGone
 	}
