@@ -90,7 +90,9 @@ func TestStopKillsAtOnceWhenItsContextHasEnded(t *testing.T) {
 }
 
 func TestAHaltedProcessShowsAndCanBeStopped(t *testing.T) {
-	p, _ := shell(t, "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done")
+	// It starts nobody after it is ready: a shell whose child is halted between vfork
+	// and exec waits for it and cannot be halted itself.
+	p, _ := shell(t, "sleep 1000 & trap 'exit 3' TERM; echo ready; while :; do wait $!; done")
 	eventually(t, "it is ready", func() bool { return slices.Contains(p.Tail(1), "ready") })
 	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
