@@ -134,7 +134,9 @@ func (g *gateway) openFiles() (err error) {
 		g.closers = append(g.closers, file)
 		out = file
 	}
-	g.access, err = accesslog.New(accesslog.Config{Output: out, Format: g.cfg.AccessLogFormat, Logger: g.log})
+	g.access, err = accesslog.New(accesslog.Config{
+		Output: out, Format: g.cfg.AccessLogFormat, Secrets: g.cfg.MaskedParameters(), Logger: g.log,
+	})
 	return err
 }
 

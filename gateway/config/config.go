@@ -36,6 +36,12 @@ const (
 	Stdout      = "stdout"
 )
 
+// The words of -access-log-mask that are no names.
+const (
+	MaskDefault = "default"
+	MaskNone    = "none"
+)
+
 // Config is what the gateway is told. Parse makes it; from then on it is only
 // read, by any number of goroutines. Durations of 0 mean none where the comment
 // does not say otherwise.
@@ -112,6 +118,9 @@ type Config struct {
 	// AccessLog is NoAccessLog, Stdout or the path of a file; AccessLogFormat as
 	// accesslog.Config.Format.
 	AccessLog, AccessLogFormat string
+	// AccessLogMask are names of query parameters, MaskDefault among them for those
+	// that are usual, or MaskNone alone. See MaskedParameters.
+	AccessLogMask []string
 
 	// What other values are made of.
 	listen       []Listener
@@ -141,7 +150,7 @@ func fallback() Config {
 		HeaderTimeout: 5 * time.Second, IdleTimeout: 90 * time.Second, BodyIdle: time.Minute,
 		MaxHeaderBytes: 64 << 10, MaxHeaders: 128,
 		NoRouteStatus: 404, Drain: 1500 * time.Millisecond, MetricsPrefix: "sluice_gateway",
-		AccessLog: NoAccessLog, AccessLogFormat: accesslog.Common,
+		AccessLog: NoAccessLog, AccessLogFormat: accesslog.Common, AccessLogMask: []string{MaskDefault},
 		port: unset, adminPort: unset, slowStart: balance.DefaultSlowStart, retryRatio: 0.2, retryRate: 10,
 		ejection: balance.Ejection{Origin: 5, Local: 2, Base: 10 * time.Second, Max: 5 * time.Minute, Percent: 50},
 	}

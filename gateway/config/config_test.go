@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/accesslog"
 	"sluice/gateway/config"
 	"sluice/gateway/fabio"
 	"sluice/gateway/tag"
@@ -142,6 +143,8 @@ func TestEachFaultIsSaidWithItsPlaceItsValueAndWhatIsAllowed(t *testing.T) {
 		{"-port 99999", `want a number from 0 to 65535, or none`},
 		{"-access-log stdot", `do you mean "stdout"?`},
 		{"-access-log-format $nothing", `the field $nothing is unknown`},
+		{"-access-log-mask token,none", `none does not go with other names`},
+		{"-access-log-mask user[token]", `want the name of a query parameter`},
 		{"-health-path /", `every route would lose its first page`},
 		{"-health-path /a/../b", `want a path`},
 		{"-response-headers dc,node", `want one of dc, instance`},
@@ -308,4 +311,19 @@ func same(a, b config.Config) (field string, ok bool) {
 		}
 	}
 	return "", a.Ejection() == b.Ejection() && a.Budget() == b.Budget() && a.SlowStart() == b.SlowStart()
+}
+
+func TestTheUsualSecretsAreMaskedUnlessAllNamesAreGiven(t *testing.T) {
+	for text, want := range map[string][]string{
+		"": accesslog.DefaultSecrets(), "default": accesslog.DefaultSecrets(), "none": {}, "pin": {"pin"},
+		"default, pin": append(accesslog.DefaultSecrets(), "pin"),
+	} {
+		var args []string
+		if text != "" {
+			args = []string{"-access-log-mask", text}
+		}
+		if got := parse(t, args...).MaskedParameters(); got == nil || !slices.Equal(got, want) {
+			t.Errorf("%q masks %q, want %q", text, got, want)
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -228,7 +229,48 @@ func operationSettings() []setting {
 			return nil
 		}),
 		text("access-log-format", "json|common|combined|TEXT", "a format with a name, or a text with fields, as in '$remote_host $response_status'", func(c *Config) *string { return &c.AccessLogFormat }, accesslog.CheckFormat),
+		{
+			name: "access-log-mask", value: "NAME,NAME", usage: "query parameters whose values the access log replaces by ***; default stands for the usual names of secrets (access_token, code, key, password, sig, token and others), none masks nothing",
+			set: func(c *Config, text string) (err error) { c.AccessLogMask, err = parseMask(text); return err },
+			get: one(func(c *Config) string { return strings.Join(c.AccessLogMask, ",") }),
+		},
 	}
+}
+
+// parseMask reads the names of query parameters. The word for no masking stands
+// alone: a list that holds it by a slip would show what it names.
+func parseMask(text string) ([]string, error) {
+	names, err := parseList(text, func(word string) error {
+		if strings.ContainsAny(word, "&;#=?[]. %+") {
+			return errors.New("want the name of a query parameter as an application reads it, without what is around it")
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case len(names) == 0:
+		return nil, errors.New("want names, default, or none")
+	case len(names) > 1 && slices.Contains(names, MaskNone):
+		return nil, errors.New("none does not go with other names")
+	}
+	return names, nil
+}
+
+// MaskedParameters returns the query parameters whose values the access log does
+// not hold; it is empty, and not nil, where none is masked.
+func (c Config) MaskedParameters() []string {
+	masked := []string{}
+	for _, name := range c.AccessLogMask {
+		switch name {
+		case MaskDefault:
+			masked = append(masked, accesslog.DefaultSecrets()...)
+		case MaskNone:
+		default:
+			masked = append(masked, name)
+		}
+	}
+	return masked
 }
 
 func setResponseHeaders(c *Config, text string) error {
