@@ -20,6 +20,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sluice/gateway/files"
 )
 
 const (
@@ -96,16 +98,7 @@ func Open(cfg Config) (*Guard, error) {
 
 // Run looks at the files until ctx ends.
 func (g *Guard) Run(ctx context.Context) error {
-	ticker := time.NewTicker(g.interval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			g.Reload()
-		}
-	}
+	return files.Follow(ctx, g.interval, g.Reload)
 }
 
 // Reload looks at all files once and takes what has changed.
@@ -137,7 +130,7 @@ func (g *Guard) Problems() map[string]error {
 
 // load reads the file and reports whether its content is another than before.
 func (s *scheme) load() (changed bool, err error) {
-	data, err := readFile(s.File)
+	data, err := files.Read(s.File, maxFile)
 	if err != nil {
 		return false, fmt.Errorf("read password file %s: %w", s.File, err)
 	}

@@ -5,8 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"golang.org/x/crypto/bcrypt"
@@ -31,23 +29,6 @@ type passwords struct {
 	costliest []byte
 	// sum tells one content of the file from another.
 	sum [sha256.Size]byte
-}
-
-// readFile returns the content of a file of at most maxFile bytes.
-func readFile(path string) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxFile {
-		return nil, fmt.Errorf("it is larger than %d bytes", maxFile)
-	}
-	return data, nil
 }
 
 // parsePasswords reads the lines "user:hash" of a file that htpasswd -B has

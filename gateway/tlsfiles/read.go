@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"sluice/gateway/files"
 )
 
 const (
@@ -88,13 +90,13 @@ func (c *content) fill(dir string, digest hash.Hash) error {
 		c.pairs = append(c.pairs, found...)
 	}
 	for _, pair := range c.pairs {
-		cert, err := readFile(pair.Cert)
+		cert, err := files.Read(pair.Cert, maxFile)
 		if err != nil {
 			return err
 		}
 		key := cert
 		if pair.Key != "" {
-			if key, err = readFile(pair.Key); err != nil {
+			if key, err = files.Read(pair.Key, maxFile); err != nil {
 				return err
 			}
 		}
@@ -133,22 +135,6 @@ func list(dir string) ([]Pair, error) {
 		}
 	}
 	return pairs, nil
-}
-
-func readFile(path string) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxFile {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxFile)
-	}
-	return data, nil
 }
 
 // parse turns what was read into certificates. An error names the file and holds

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sluice/gateway/files"
 )
 
 // DefaultInterval is how often the files are looked at; Fabio's default too.
@@ -70,16 +72,8 @@ func Open(cfg Config) (*Store, error) {
 
 // Run looks at the files until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
-	ticker := time.NewTicker(s.cfg.Interval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			_ = s.Reload() // it has been logged, and is kept for Problem
-		}
-	}
+	// The error has been logged, and is kept for Problem.
+	return files.Follow(ctx, s.cfg.Interval, func() { _ = s.Reload() })
 }
 
 // Reload looks at the files once. If they have changed, they are served from now
