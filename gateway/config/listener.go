@@ -165,7 +165,7 @@ func (l *Listener) tlsOptions() []option {
 			set: l.addCert, get: l.certTexts,
 		},
 		boolOption("strictmatch", "refuse clients that ask for a name without a certificate", &l.StrictMatch),
-		pathOption("clientca", "FILE", "roots, PEM: clients must show a certificate that leads to one of them", &l.ClientCA),
+		pathOption("clientca", "FILE", "roots, PEM: clients must show a certificate that leads to one of them; when one is taken away, the connections of its clients are cut", &l.ClientCA),
 		{
 			name: "tlsmin", value: "1.2|1.3", usage: "least version of TLS; 1.2",
 			set: func(text string) error {

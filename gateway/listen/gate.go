@@ -101,6 +101,26 @@ func (g *gate) hold(inner net.Conn) *conn {
 	return c
 }
 
+// certify keeps what the client of a connection has shown.
+func (g *gate) certify(c *conn, shown certified) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c.shown = shown
+}
+
+// certified returns the connections whose clients have shown a certificate.
+func (g *gate) certified() map[*conn]certified {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := map[*conn]certified{}
+	for c := range g.live {
+		if len(c.shown.chain) > 0 {
+			all[c] = c.shown
+		}
+	}
+	return all
+}
+
 // cutAll resets every connection that is left, and returns how many.
 func (g *gate) cutAll() int {
 	g.mu.Lock()
@@ -143,6 +163,8 @@ type conn struct {
 	gate *gate
 	info Info
 	once sync.Once
+	// shown is under the gate's lock.
+	shown certified
 }
 
 // Close leaves the gate.

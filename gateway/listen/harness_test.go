@@ -131,13 +131,7 @@ func mint(t *testing.T, path string, serial int64) tls.Certificate {
 	}
 	chain := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	secret := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})
-	// By a rename, so that nobody reads half of it.
-	if err := os.WriteFile(path+".new", append(append([]byte{}, chain...), secret...), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		t.Fatal(err)
-	}
+	replace(t, path, append(append([]byte{}, chain...), secret...))
 	pair, err := tls.X509KeyPair(chain, secret)
 	if err != nil {
 		t.Fatal(err)

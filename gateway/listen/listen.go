@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -83,7 +84,8 @@ type Server struct {
 	headers atomic.Pointer[proxyproto.Listener]
 	store   *tlsfiles.Store // nil without TLS
 	tls     *tls.Config
-	std     *http.Server // nil without HTTP
+	roots   *tlsfiles.Roots // nil where clients need no certificate
+	std     *http.Server    // nil without HTTP
 	handoff *tcp.Handoff
 
 	// arriving are connections that nobody serves yet, served those of Own. held are
@@ -213,7 +215,7 @@ type Snapshot struct {
 	// Cut connections, which a stop did not wait for any longer.
 	Cut uint64 `json:"cut"`
 	// Certificates are what is served, the default first, NotAfter is when the first of
-	// them expires, and Problem why newer files are not served; "" without.
+	// them expires, and Problem why newer files, roots of clients among them, are not used; "" without.
 	Certificates []tlsfiles.Info `json:"certificates,omitempty"`
 	NotAfter     time.Time       `json:"not_after,omitzero"`
 	Problem      string          `json:"problem,omitempty"`
@@ -235,6 +237,11 @@ func (s *Server) Snapshot() Snapshot {
 		shot.Certificates, shot.NotAfter = s.store.Certificates(), s.store.Earliest()
 		if err := s.store.Problem(); err != nil {
 			shot.Problem = err.Error()
+		}
+	}
+	if s.roots != nil {
+		if err := s.roots.Problem(); err != nil {
+			shot.Problem = strings.TrimPrefix(shot.Problem+"; "+err.Error(), "; ")
 		}
 	}
 	return shot

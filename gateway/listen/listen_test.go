@@ -7,7 +7,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -160,6 +162,68 @@ func TestAClientWithoutACertificateIsRefusedWhereOneIsAskedFor(t *testing.T) {
 	other.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &other.Certificates[0], nil }
 	if got := get(client(t, false, other), "https://"+s.addr); !strings.Contains(got, "tls:") {
 		t.Errorf("got %q", got)
+	}
+}
+
+// The file of the roots is another than that of the listener's own certificate.
+func TestARootOfClientsIsReplacedAndWhomItLetInIsCut(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		spec, _, _ := certs(t)
+		roots, others := filepath.Join(t.TempDir(), "roots.pem"), filepath.Join(t.TempDir(), "others.pem")
+		kept, gone := mint(t, others, 7), mint(t, roots, 8)
+		both := append(read(t, others), read(t, roots)...)
+		replace(t, roots, both)
+		s := start(t, spec+";clientca="+roots, listen.Config{Std: says("std"), Own: own, Reload: 5 * time.Millisecond})
+		with := func(pair tls.Certificate) *http.Client {
+			config := insecure()
+			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+			config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+			return client(t, http2, config)
+		}
+		stays, leaves := with(kept), with(gone)
+		url := "https://" + s.addr
+		for _, c := range []*http.Client{stays, leaves} {
+			if got := get(c, url); !strings.Contains(got, "tls=true") {
+				t.Fatalf("with both roots: %q", got)
+			}
+		}
+		replace(t, roots, both[:len(both)-40])
+		eventually(t, "half a file is a problem", func() bool { return strings.Contains(s.Snapshot().Problem, "roots.pem") })
+		if got := get(leaves, url); !strings.Contains(got, "tls=true") || s.Snapshot().Open != 2 {
+			t.Errorf("half a file has changed something: %q, %+v", got, s.Snapshot())
+		}
+		replace(t, roots, read(t, others))
+		eventually(t, "the connection is cut", func() bool { return s.Snapshot().Open == 1 })
+		if problem := s.Snapshot().Problem; problem != "" {
+			t.Errorf("the problem stays: %s", problem)
+		}
+		if got := get(leaves, url); strings.Contains(got, "tls=true") {
+			t.Errorf("whose root has gone gets in: %q", got)
+		}
+		before := s.Snapshot().Accepted
+		if got := get(stays, url); !strings.Contains(got, "tls=true") || s.Snapshot().Accepted != before {
+			t.Errorf("whose root is there had to connect again: %q", got)
+		}
+	}
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// replace writes a file by a rename, so that nobody reads half of it.
+func replace(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -32,7 +32,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer giveUp()
 
 	var parts sync.WaitGroup
-	failures := make(chan error, 3) // one for each part
+	failures := make(chan error, 4) // one for each part
 	start := func(part func() error) {
 		parts.Go(func() {
 			if err := part(); err != nil {
@@ -43,6 +43,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	if s.store != nil {
 		start(func() error { return s.store.Run(life) })
+	}
+	if s.roots != nil {
+		start(func() error { return s.roots.Run(life) })
 	}
 	if s.std != nil {
 		s.std.BaseContext = func(net.Listener) context.Context { return life }

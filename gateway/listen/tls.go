@@ -3,23 +3,16 @@ package listen
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"sluice/gateway/config"
 	"sluice/gateway/tlsfiles"
 )
 
-// maxRoots bounds the file of roots, in bytes.
-const maxRoots = 4 << 20
-
-// openTLS reads certificates and roots. Certificates are followed from then on; the
-// roots stay, because to take one away must also end what it has let in, and a
-// restart does.
+// openTLS reads certificates and roots, which are followed from then on.
 func (s *Server) openTLS() error {
 	l := s.cfg.Listener
 	store, err := tlsfiles.Open(tlsfiles.Config{
@@ -40,39 +33,24 @@ func (s *Server) openTLS() error {
 		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 	}
 	if l.ClientCA != "" {
-		if s.tls.ClientCAs, err = roots(l.ClientCA); err != nil {
-			return fmt.Errorf("clientca=%s: %w", l.ClientCA, err)
+		if err := s.openRoots(); err != nil {
+			return fmt.Errorf("clientca: %w", err)
 		}
-		s.tls.ClientAuth = tls.RequireAndVerifyClientCert
 	}
 	return nil
-}
-
-func roots(path string) (*x509.CertPool, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxRoots))
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(data) {
-		return nil, errors.New("there is no certificate in it")
-	}
-	return pool, nil
 }
 
 // shake does the handshake within its time.
 func (s *Server) shake(ctx context.Context, c *conn) (*tls.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Listener.Handshake)
 	defer cancel()
-	session := tls.Server(c, s.tls)
+	session := tls.Server(c, s.handshakeConfig())
 	err := session.HandshakeContext(ctx)
+	state := session.ConnectionState()
 	if err == nil {
-		state := session.ConnectionState()
+		err = s.certify(c, state)
+	}
+	if err == nil {
 		c.info.TLS = &state
 		return session, nil
 	}
