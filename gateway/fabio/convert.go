@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"sluice/gateway/config"
 )
 
 // Kind is what becomes of a property, or of a part of one.
@@ -143,8 +145,10 @@ type converter struct {
 	// referred are the names that values refer to.
 	referred map[string]bool
 	rows     []row
-	at       Property
-	report   Report
+	// bound are the addresses that are taken.
+	bound  []config.Address
+	at     Property
+	report Report
 }
 
 func (c *converter) flag(name, value string) {

@@ -82,8 +82,9 @@ func TestWholeConfigurationBecomesFlagsAndNotes(t *testing.T) {
 	}
 }
 
-func TestPropertyBecomesThisFlagOrThatNote(t *testing.T) {
-	tests := []struct{ text, want string }{
+// propertyTests are properties with a part of what becomes of them.
+func propertyTests() []struct{ text, want string } {
+	return []struct{ text, want string }{
 		{"proxy.strategy=rnd", "-strategy random"},
 		{"proxy.strategy=least", "malformed: \"least\" is none of rnd, rr"},
 		{"proxy.noroutestatus=99", "malformed"},
@@ -91,21 +92,21 @@ func TestPropertyBecomesThisFlagOrThatNote(t *testing.T) {
 		{"proxy.shutdownwait=90s", "-drain 1m30s"},
 		{"proxy.shutdownwait=-1s", "malformed"},
 		{"proxy.responseheadertimeout=0s", "done otherwise"},
-		{"proxy.addr=:9999", "-listen ':9999;proto=http'"},
-		{"proxy.addr=addr=:9999;proto=http", "-listen ':9999;proto=http'"},
-		{"proxy.addr=\":9999\"", "-listen ':9999;proto=http'"},
+		{"proxy.addr=:9999", "-listen ':9999;proto=http;public=true'"},
+		{"proxy.addr=addr=:9999;proto=http", "-listen ':9999;proto=http;public=true'"},
+		{"proxy.addr=\":9999\"", "-listen ':9999;proto=http;public=true'"},
 		{"proxy.addr=9999", "malformed"},
 		{"proxy.addr=", "malformed: there is no listener"},
 		{"proxy.addr={{ GetPrivateIP }}:1", "by hand: templates of addresses are not expanded"},
 		{"proxy.addr=:1;rt=x", "\"x\" is no duration"},
 		{"proxy.addr=:1;pxyproto=true", "by hand: name the load balancers"},
-		{"proxy.addr=:1;pxyproto=false", "-listen ':1;proto=http'"},
+		{"proxy.addr=:1;pxyproto=false", "-listen ':1;proto=http;public=true'"},
 		{"proxy.addr=:1;colour=red", "unknown: :1: Fabio has no option \"colour\""},
 		{"proxy.addr=:1;proto=udp", "malformed: :1: the protocol \"udp\" is unknown"},
 		{"proxy.addr=:1;proto=https", "malformed: :1: https needs"},
 		{"proxy.addr=:1;cs=x", "malformed: :1: there is no certificate source \"x\""},
 		{"proxy.addr=:1;proto=tcp-dynamic", "not supported"},
-		{"proxy.addr=:1;proto=grpc", "-listen ':1;proto=grpc'"},
+		{"proxy.addr=:1;proto=grpc", "-listen ':1;proto=grpc;public=true'"},
 		{"proxy.addr=:1;proto=grpcs;cs=a\nproxy.cs=cs=a;type=path;cert=/a", "-listen ':1;proto=grpcs'"},
 		{"proxy.addr=:1;cs=a;tlsmin=tls13;strictmatch=true\nproxy.cs=cs=a;type=path;cert=/a", "-listen ':1;proto=https;strictmatch=true;tlsmin=1.3'"},
 		{"proxy.addr=:1;cs=a\nproxy.cs=cs=a;type=file;cert=/a.pem;key=/b.pem;clientca=/ca.pem", "-listen ':1;proto=https;cert=/a.pem,key=/b.pem;clientca=/ca.pem'"},
@@ -147,7 +148,7 @@ func TestPropertyBecomesThisFlagOrThatNote(t *testing.T) {
 		{"metrics.target=", "done otherwise"},
 		{"metrics.prefix=fabio", "-metrics-prefix fabio"},
 		{"metrics.prefix=a.b", "by hand"},
-		{"ui.addr=:9998", "-admin-address :9998"},
+		{"ui.addr=:9998", "-admin-address ':9998;public=true'"},
 		{"ui.addr=:9998;cs=ui", "not supported"},
 		{"ui.access=rw", "by hand"},
 		{"ui.access=x", "malformed"},
@@ -159,7 +160,10 @@ func TestPropertyBecomesThisFlagOrThatNote(t *testing.T) {
 		{"proxy.strategy=rr\nproxy.strategy=rnd", "line 1: proxy.strategy: dead: line 2 gives it again"},
 		{"proxy.strategy=rr\nproxy.strategy=rnd", "-strategy random"},
 	}
-	for _, test := range tests {
+}
+
+func TestPropertyBecomesThisFlagOrThatNote(t *testing.T) {
+	for _, test := range propertyTests() {
 		report, err := fabio.Convert(test.text, environment)
 		if err != nil || !strings.Contains(report.String(), test.want) {
 			t.Errorf("%q becomes\n%s%v, want %q", test.text, report, err, test.want)
@@ -206,7 +210,7 @@ func TestEveryPropertyOfFabioIsKnown(t *testing.T) {
 
 func TestArgsAreOneFlagEachAndCompleteSaysWhetherAnythingIsLost(t *testing.T) {
 	report, err := fabio.Convert("proxy.addr=:1,:2;rt=1s\nruntime.gogc=800\n", nil)
-	want := []string{"-listen", ":1;proto=http", "-listen", ":2;proto=http;rt=1s"}
+	want := []string{"-listen", ":1;proto=http;public=true", "-listen", ":2;proto=http;public=true;rt=1s"}
 	if err != nil || !slices.Equal(report.Args(), want) || !report.Complete() {
 		t.Errorf("got %q, complete %t, %v", report.Args(), report.Complete(), err)
 	}

@@ -4,7 +4,13 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
+
+	"sluice/gateway/config"
 )
+
+// aDay is the longest time that a listener or a route may have.
+const aDay = 24 * time.Hour
 
 // listeners makes a flag of each listener.
 func (c *converter) listeners(value string) {
@@ -38,16 +44,20 @@ func (c *converter) listener(g group) (string, bool) {
 	if address == "" {
 		address = g.get("addr")
 	}
-	if !c.isAddress(address) {
+	place, ok := c.address(address)
+	if !ok {
 		return "", false
 	}
 	proto, ok := c.proto(g, address)
-	if !ok {
+	if !ok || !c.take(place) {
 		return "", false
 	}
 	text := address + ";proto=" + proto + c.security(g, proto, address)
 	if g.get("pxyproto") == "true" {
 		text += ";pxyproto=true"
+	}
+	if plain := proto == "http" || proto == "grpc" || proto == "tcp"; plain && !place.Loopback() {
+		text += ";public=true" // Fabio does not ask whether that is meant
 	}
 	for _, timeout := range []struct{ key, property string }{{"rt", "proxy.readtimeout"}, {"wt", "proxy.writetimeout"}, {"it", ""}} {
 		value := g.get(timeout.key)
@@ -58,24 +68,44 @@ func (c *converter) listener(g group) (string, bool) {
 			continue
 		}
 		if d, ok := c.time(value); ok && d > 0 {
-			text += ";" + timeout.key + "=" + d.String()
+			text += ";" + timeout.key + "=" + c.within(d, time.Millisecond, aDay).String()
 		}
 	}
 	c.restOf(g, address)
 	return text, true
 }
 
-// isAddress reports whether an address has a host and a port, of which the host
-// may be empty, and notes it if not.
-func (c *converter) isAddress(address string) bool {
-	if strings.Contains(address, "{{") {
+// address reads an address, and notes why if the gateway cannot bind to it.
+func (c *converter) address(text string) (config.Address, bool) {
+	if strings.Contains(text, "{{") {
 		c.note(ByHand, "templates of addresses are not expanded; write the address itself")
-		return false
+		return config.Address{}, false
 	}
-	if _, port, err := net.SplitHostPort(address); err != nil || port == "" {
-		c.note(Malformed, "%q is not HOST:PORT", address)
-		return false
+	if _, port, err := net.SplitHostPort(text); err != nil || port == "" {
+		c.note(Malformed, "%q is not HOST:PORT", text)
+		return config.Address{}, false
 	}
+	address, err := config.ParseAddress(text)
+	if err != nil {
+		c.note(ByHand, "write the IP address and the number of the port: %s", err)
+		return config.Address{}, false
+	}
+	return address, true
+}
+
+// take keeps an address for one listener, and notes if another has it.
+func (c *converter) take(address config.Address) bool {
+	bound := c.bound
+	if _, given := c.values["ui.addr"]; !given {
+		bound = append(slices.Clip(bound), config.Address{Port: 9998}) // Fabio's default too
+	}
+	for _, other := range bound {
+		if address.Overlaps(other) {
+			c.note(Malformed, "%s: the port is taken by %s", address, other)
+			return false
+		}
+	}
+	c.bound = append(c.bound, address)
 	return true
 }
 
@@ -98,6 +128,9 @@ func (c *converter) proto(g group, address string) (string, bool) {
 		if source == "" && proto != "https+tcp+sni" {
 			c.note(Malformed, "%s: %s needs a certificate source", address, proto)
 			return "", false
+		}
+		if source == "" {
+			c.note(ByHand, "%s: what is not passed on needs certificates; name their folder with -cert-dir, or make it tcp+sni", address)
 		}
 	case "tcp":
 		if source != "" {
@@ -265,9 +298,12 @@ func (c *converter) schemes(value string) {
 	if !ok {
 		return
 	}
+	seen := map[string]bool{}
 	for _, g := range groups {
 		name, file, realm := g.get("name"), g.get("file"), g.get("realm")
 		switch {
+		case seen[name]:
+			c.note(Malformed, "%s: the scheme is there before", name)
 		case name == "":
 			c.note(Malformed, "a scheme has no name")
 		case g.get("type") == "external":
@@ -282,6 +318,7 @@ func (c *converter) schemes(value string) {
 				text += ";realm=" + realm
 			}
 			c.flag("auth", text)
+			seen[name] = true
 			c.note(ByHand, "%s: only bcrypt hashes are taken; set older passwords again with htpasswd -B", name)
 		}
 	}
@@ -298,11 +335,13 @@ func (c *converter) admin(value string) {
 	if address == "" {
 		address = groups[0].get("addr")
 	}
-	if !c.isAddress(address) {
+	place, ok := c.address(address)
+	if !ok || !c.take(place) {
 		return
 	}
-	if strings.HasPrefix(address, ":") {
-		c.note(ByHand, "it listens on every address; -admin-address is better a loopback address")
+	if !place.Loopback() {
+		c.note(ByHand, "others than this node reach it, as they do Fabio's; -admin-address is better a loopback address")
+		address += ";public=true"
 	}
 	if len(groups[0]) > 1 {
 		c.note(Unsupported, "the operations page is plain HTTP, and has no options")

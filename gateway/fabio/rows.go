@@ -1,5 +1,7 @@
 package fabio
 
+import "time"
+
 // row is what becomes of one property, or of all whose names begin with what is
 // before a *. Of several rows that fit the first counts.
 type row struct {
@@ -28,7 +30,7 @@ func proxyRows() []row {
 		{name: "proxy.strategy", convert: oneOf("strategy", map[string]string{"rnd": "random", "rr": "rr"})},
 		{name: "proxy.matcher", convert: oneOf("match", map[string]string{"prefix": "prefix", "iprefix": "iprefix", "glob": "glob"})},
 		{name: "proxy.noroutestatus", convert: number("no-route-status", 100, 999)},
-		{name: "proxy.shutdownwait", convert: duration("drain")},
+		{name: "proxy.shutdownwait", convert: duration("drain", time.Hour)},
 		{name: "proxy.responseheadertimeout", convert: (*converter).answerTimeout},
 		{name: "proxy.readtimeout", convert: (*converter).listenerTimeout},
 		{name: "proxy.writetimeout", convert: (*converter).listenerTimeout},

@@ -37,10 +37,10 @@ func number(flag string, least, most int) func(*converter, string) {
 }
 
 // duration makes a flag of a time; 0 is the time too.
-func duration(flag string) func(*converter, string) {
+func duration(flag string, most time.Duration) func(*converter, string) {
 	return func(c *converter, value string) {
 		if d, ok := c.time(value); ok {
-			c.flag(flag, d.String())
+			c.flag(flag, c.within(d, 0, most).String())
 		}
 	}
 }
@@ -53,6 +53,15 @@ func (c *converter) time(value string) (time.Duration, bool) {
 		return 0, false
 	}
 	return d, true
+}
+
+// within returns the nearest time that the gateway takes, and notes if that is
+// another one.
+func (c *converter) within(d, least, most time.Duration) time.Duration {
+	if d < least || d > most {
+		c.note(Elsewhere, "%s: the time is from %s to %s here, and the nearest is taken", d, least, most)
+	}
+	return min(max(d, least), most)
 }
 
 // upstreamTime makes a flag of a time for connections to instances. 0 is no limit
@@ -77,7 +86,7 @@ func (c *converter) answerTimeout(value string) {
 	case d == 0:
 		c.note(Elsewhere, "no answer is waited for without end; the default of -route-timeout holds")
 	default:
-		c.flag("route-timeout", d.String())
+		c.flag("route-timeout", c.within(d, time.Millisecond, aDay).String())
 	}
 }
 
