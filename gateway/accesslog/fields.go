@@ -2,7 +2,9 @@ package accesslog
 
 import (
 	"bytes"
+	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -74,6 +76,10 @@ func fields() map[string]field {
 	}
 	return all
 }
+
+// FieldNames returns the names of all fields of a format, without their dollar
+// sign, sorted. $header.NAME is none of them.
+func FieldNames() []string { return slices.Sorted(maps.Keys(fields())) }
 
 func ofText(i int) field {
 	return func(dst []byte, v *view) []byte { return append(dst, v.text(i)...) }

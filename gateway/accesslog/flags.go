@@ -79,6 +79,13 @@ func (f Flags) String() string {
 	return b.String()
 }
 
+// FlagNames returns the names of all flags.
+func FlagNames() []string {
+	var names []string
+	Flags(^uint32(0)).each(func(name string) { names = append(names, name) })
+	return names
+}
+
 // each calls do with the name of every flag that is set.
 func (f Flags) each(do func(name string)) {
 	for bit := 0; f>>bit != 0; bit++ {

@@ -90,8 +90,8 @@ const basis = `
 An instance is called over Connect unless its tag says ` + "`plain=true`" + `, which Fabio takes for an option without meaning. Beyond that,
 what a tag of Fabio's says about an HTTP route means the same here, but for the table: host, path, fall-through, ` + "`strip`, `prepend`,\n`host`, `redirect`, `weight`, `allow` and `deny`" + `.
 
-What is said of Fabio rests on its documentation and source (1.7), put into a model that answers a corpus of tags and requests as the
-gateway does, difference by difference. **It has not been compared with the running program yet**: the test that does so
+What is said of Fabio rests on its documentation and on stored copies of its source, of several commits up to 1.7 and so of no single
+release, put into a model that answers a corpus of tags and requests as the gateway does, difference by difference. **It has not been compared with the running program yet**: the test that does so
 (` + "`TestFabioItselfAnswersAsTheModel`" + `) is skipped where ` + "`tools/peers/get fabio`" + ` cannot get it.
 `
 

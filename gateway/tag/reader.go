@@ -108,11 +108,8 @@ func (r *reader) set(name, value string) (err error) {
 // nearest returns the option that name is, but for its case, or that it is one
 // slip away from, two in a longer name; "" if there is none.
 func nearest(name string) string {
-	names := [...]string{
-		"allow", "deny", "auth", "weight", "strip", "prepend", "host", "redirect", "register", "proto", "plain", "pxyproto",
-		"tlsskipverify", "grpcservername", "strategy", "timeout", "hedge", "retry", "maxconn", "dc", "sticky", "match",
-	}
-	if slices.Contains(names[:], name) {
+	names := OptionNames()
+	if slices.Contains(names, name) {
 		return name
 	}
 	best, distance := "", 3
@@ -123,6 +120,14 @@ func nearest(name string) string {
 		}
 	}
 	return best
+}
+
+// OptionNames returns the names of all options that a tag may have.
+func OptionNames() []string {
+	return []string{
+		"allow", "deny", "auth", "weight", "strip", "prepend", "host", "redirect", "register", "proto", "plain", "pxyproto",
+		"tlsskipverify", "grpcservername", "strategy", "timeout", "hedge", "retry", "maxconn", "dc", "sticky", "match",
+	}
 }
 
 // edits is the number of bytes to insert, delete, replace or swap with their
