@@ -219,7 +219,10 @@ func (p *Proxy) again(ctx context.Context, x *exchange, progress retry.Progress,
 	if errors.Is(last.err, mesh.ErrNotReady) {
 		return false // nothing is wrong with the instance, and no other would do better
 	}
-	if outcome == balance.Policy {
+	switch {
+	case errors.Is(last.err, mesh.ErrWrongIdentity):
+		p.metrics.impostors.WithLabelValues(last.member.target.service).Inc()
+	case byDestination(last.err):
 		p.metrics.denied.WithLabelValues(last.member.target.service).Inc()
 	}
 	again, reason := retry.Decide(p.now(), retry.Attempt{

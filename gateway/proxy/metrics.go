@@ -16,6 +16,7 @@ type metrics struct {
 	requests  *prometheus.CounterVec
 	duration  *prometheus.HistogramVec
 	denied    *prometheus.CounterVec
+	impostors *prometheus.CounterVec
 	retries   prometheus.Counter
 	hedges    prometheus.Counter
 	noBudget  prometheus.Counter
@@ -42,6 +43,9 @@ func newMetrics(prefix string, registerer prometheus.Registerer) *metrics {
 		denied: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "_denied_by_destination_total", Help: "Calls that a destination refused by its intentions.",
 		}, []string{"service"}),
+		impostors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: prefix + "_wrong_identity_total", Help: "Calls that were not made because somebody else answered at the instance's address.",
+		}, []string{"service"}),
 		retries:      counter("retries_total", "Requests that were tried once more on another instance."),
 		hedges:       counter("hedges_total", "Requests that were sent to a second instance because the first was slow."),
 		noBudget:     counter("retry_budget_exhausted_total", "Requests that were not tried again because the budget of their route was spent."),
@@ -56,7 +60,7 @@ func newMetrics(prefix string, registerer prometheus.Registerer) *metrics {
 		}),
 	}
 	if registerer != nil {
-		registerer.MustRegister(m.requests, m.duration, m.denied, m.retries, m.hedges, m.noBudget, m.rotations,
+		registerer.MustRegister(m.requests, m.duration, m.denied, m.impostors, m.retries, m.hedges, m.noBudget, m.rotations,
 			m.unauthorized, m.ignoredTags, m.quarantined, m.routes)
 	}
 	return m

@@ -58,11 +58,7 @@ func (p *Proxy) pageFor(x *exchange, err error) *page {
 	case errors.As(err, &denied):
 		result = pageDenied(denied)
 	case errors.As(err, &wrong):
-		result = page{
-			Status: http.StatusBadGateway, Title: "Somebody else answered",
-			Reason: fmt.Sprintf("At the address of %s another identity answered, so nothing was sent.", instance),
-			Facts:  []fact{{"expected", wrong.Want.String()}, {"answered", nobody(wrong.Got)}},
-		}
+		result = p.pageImpostor(x, wrong, instance)
 	case errors.Is(err, balance.ErrOverflow):
 		result = page{
 			Status: http.StatusServiceUnavailable, Title: "All instances are busy",
@@ -138,6 +134,24 @@ func pageDenied(denied *mesh.DeniedError) page {
 		},
 		Hint:    "To allow it:",
 		Command: fmt.Sprintf("sluice intentions allow %s %s", d.Source, d.Destination),
+	}
+}
+
+// pageImpostor answers where somebody else is at an instance's address. It is a
+// refusal and no failure: whoever answered there may be in the best of health.
+func (p *Proxy) pageImpostor(x *exchange, wrong *mesh.WrongIdentityError, instance string) page {
+	return page{
+		Status: http.StatusForbidden, Title: "Somebody else answered",
+		Reason: fmt.Sprintf("At the address of %s another identity answered, so nothing was sent.", instance),
+		Facts: []fact{
+			{"source", p.cfg.Source},
+			{"destination", x.answered.target.service},
+			{"decided by", "the certificate that was shown: it is not the destination's"},
+			{"refused by", p.cfg.Source + ", before anything was sent"},
+			{"expected", wrong.Want.String()},
+			{"answered", nobody(wrong.Got)},
+		},
+		Hint: "The registration has a wrong address, or the address was given to somebody else. See:", Command: "sluice status",
 	}
 }
 

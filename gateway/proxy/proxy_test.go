@@ -486,8 +486,8 @@ func TestSomebodyElseAtTheAddressGetsNothing(t *testing.T) {
 	l := start(t, world, nil)
 	meshtest.Wait(t, "the route is there", func() bool { return len(l.Table().Routes()) == 1 })
 	got := l.get("/web")
-	if got.status != 502 || !strings.Contains(got.body, "/svc/web") || !strings.Contains(got.body, "/svc/impostor") || hits.Load() != 0 {
-		t.Fatalf("answer = %d %q, want 502 with both identities and no request sent", got.status, got.body)
+	if got.status != 403 || !strings.Contains(got.body, "/svc/web") || !strings.Contains(got.body, "/svc/impostor") || hits.Load() != 0 {
+		t.Fatalf("answer = %d %q, want 403 with both identities and no request sent", got.status, got.body)
 	}
 }
 
