@@ -94,6 +94,11 @@ type Config struct {
 	Auth *auth.Guard
 	// Strategy is how instances are picked where the tag does not say; "" is p2c.
 	Strategy tag.Strategy
+	// BodyIdle is how long the body of a request may pause, and MinBodyRate the bytes
+	// per second that it comes with at least, where net/http reads it; 0 is no bound.
+	// Calls of gRPC have neither. See OwnConfig for the gateway's own codec.
+	BodyIdle    time.Duration
+	MinBodyRate int64
 	// Timeout bounds a request from its head to the head of its answer, all
 	// attempts together; 0 is 30 s.
 	Timeout time.Duration

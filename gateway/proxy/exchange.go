@@ -46,6 +46,10 @@ type exchange struct {
 
 	// answering is called when the head of the answer is there; false is too late.
 	answering func() bool
+	// stopUpload ends a read of the request's body, and bare says that the answer has
+	// neither body nor trailer; both where net/http carries the request.
+	stopUpload func()
+	bare       bool
 
 	// What happened.
 	attempts []attempt

@@ -189,6 +189,10 @@ func nobody(id identity.ID) string {
 // write writes the page in the form that the client accepts.
 func (content *page) write(w http.ResponseWriter, r *http.Request) {
 	content.RequestID = w.Header().Get("X-Request-Id")
+	if isGRPC(r.Header) {
+		content.writeGRPC(w)
+		return
+	}
 	header, body := content.render(r.Header.Get("Accept"))
 	for name, values := range header {
 		w.Header()[name] = values

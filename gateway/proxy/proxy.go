@@ -112,6 +112,7 @@ func (x *exchange) proto() string {
 func (p *Proxy) stampResponse(r *http.Response) error {
 	x := exchangeOf(r.Request.Context())
 	r.Header.Del("X-Request-Id") // ServeHTTP has set ours
+	x.bare = r.ContentLength == 0 && len(r.Trailer) == 0
 	if x.plan.cookie != "" && x.answered.token != x.wants {
 		r.Header.Add("Set-Cookie", stickyCookie(x).String())
 	}

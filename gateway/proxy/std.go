@@ -51,12 +51,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.begin(p.newID(), p.now())
 	x.ask = p.askOf(r)
 	p.span(x, r.Header.Get("Traceparent"))
-	recorder := &statusRecorder{ResponseWriter: w, id: x.id}
+	recorder := &statusRecorder{ResponseWriter: w, x: x}
 	// Deferred, so that a response that was cut half-way is counted too.
 	defer func() {
 		p.account(x, stdHead{r}, ending{recorder.status, counted(r.Body), recorder.written, p.now()})
 	}()
-	body := countBody(r.Body)
+	body := countBody(r.Body, http.NewResponseController(w))
 	r.Body = body
 
 	recorder.Header().Set("X-Request-Id", x.id)
@@ -74,11 +74,14 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.stick(r.Header.Get, func(name string) string { return cookieOf(r, name) })
 	ctx, cancel := context.WithCancelCause(context.WithValue(r.Context(), exchangeKey{}, x))
 	defer cancel(nil)
-	clock := startClock(x.plan.timeout, func() { cancel(errTimeout) })
+	clock := startClock(x.patience(isGRPC(r.Header)), func() { cancel(errTimeout) })
 	defer clock.stop()
 	x.answering = clock.stop
 	if c, ok := body.(*countedBody); ok {
-		c.moved = clock.restart
+		c.moved, x.stopUpload = clock.restart, c.stop
+		if !isGRPC(r.Header) {
+			c.bound(p.cfg.BodyIdle, p.cfg.MinBodyRate)
+		}
 	}
 	p.reverse.ServeHTTP(recorder, r.WithContext(ctx))
 	if recorder.status == 0 {
@@ -108,7 +111,11 @@ type clock struct {
 	stopped bool
 }
 
+// startClock starts a clock; without a timeout it never ends.
 func startClock(timeout time.Duration, over func()) *clock {
+	if timeout == 0 {
+		return &clock{stopped: true}
+	}
 	return &clock{timer: time.AfterFunc(timeout, over), timeout: timeout}
 }
 
@@ -124,9 +131,11 @@ func (c *clock) restart() {
 func (c *clock) stop() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	was := c.stopped
+	if c.stopped {
+		return true
+	}
 	c.stopped = true
-	return c.timer.Stop() || was
+	return c.timer.Stop()
 }
 
 func (p *Proxy) askOf(r *http.Request) ask {
@@ -171,7 +180,7 @@ type roundTripper struct{ p *Proxy }
 // RoundTrip implements http.RoundTripper.
 func (rt roundTripper) RoundTrip(request *http.Request) (*http.Response, error) {
 	x := exchangeOf(request.Context())
-	c := &stdCarrier{x: x, request: request, body: holdBody(request)}
+	c := &stdCarrier{x: x, request: request, body: holdBody(request, x.stopUpload)}
 	done, err := carry[*http.Response](request.Context(), rt.p, x, c)
 	if err != nil {
 		return nil, err
@@ -208,7 +217,13 @@ func (c *stdCarrier) send(ctx context.Context, m *member) (result sent[*http.Res
 		request.Header = request.Header.Clone() // of a hedge, too
 		request.Header.Set("Traceparent", traceparent)
 	}
-	response, err := m.wire.std.Load().RoundTrip(request)
+	transport := m.wire.std.Load()
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		m.wire.release(transport)
+	} else {
+		response.Body = endWith(response.Body, func() { m.wire.release(transport) })
+	}
 	switch {
 	case err == nil && ctx.Err() != nil:
 		// An instance that sees us leave may still answer, and net/http still take it.
@@ -245,22 +260,24 @@ func aim(request *http.Request, x *exchange, m *member) {
 	request.Host = m.hostFor(x)
 }
 
-// heldBody is a request's body that survives a failed attempt: closing it does
-// nothing (the server closes the real one when the handler ends), and it knows
-// whether anything has been read from it.
+// heldBody is a request's body that survives a failed attempt: it knows whether
+// anything has been read from it, and closing it does nothing before that. (The
+// server closes the real one when the handler ends.)
 type heldBody struct {
 	reader io.Reader
-	empty  bool
-	used   atomic.Bool
+	// stop ends a Read that waits for the client.
+	stop  func()
+	empty bool
+	used  atomic.Bool
 }
 
 // holdBody replaces the request's body, so that it can be sent again while
 // nothing of it has been read.
-func holdBody(request *http.Request) *heldBody {
+func holdBody(request *http.Request, stop func()) *heldBody {
 	if request.Body == nil || request.Body == http.NoBody {
 		return &heldBody{empty: true}
 	}
-	body := &heldBody{reader: request.Body}
+	body := &heldBody{reader: request.Body, stop: stop}
 	request.Body = body
 	request.GetBody = nil // net/http must not send it again by itself
 	return body
@@ -275,7 +292,12 @@ func (b *heldBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *heldBody) Close() error { return nil }
+func (b *heldBody) Close() error {
+	if b.used.Load() && b.stop != nil {
+		b.stop()
+	}
+	return nil
+}
 
 // endWith calls end once when the body is closed.
 func endWith(body io.ReadCloser, end func()) io.ReadCloser {
@@ -301,43 +323,11 @@ type trackedUpgrade struct {
 	io.Writer
 }
 
-// countedBody counts what was read of a client's body.
-type countedBody struct {
-	io.ReadCloser
-	// n is read when the exchange ends, while net/http may still read the body.
-	n atomic.Int64
-	// moved is called for each piece: the time for an answer counts from the last.
-	moved func()
-}
-
-func countBody(body io.ReadCloser) io.ReadCloser {
-	if body == nil || body == http.NoBody {
-		return body
-	}
-	return &countedBody{ReadCloser: body}
-}
-
-func (b *countedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.n.Add(int64(n))
-	if b.moved != nil && n > 0 {
-		b.moved()
-	}
-	return n, err
-}
-
-func counted(body io.ReadCloser) int64 {
-	if c, ok := body.(*countedBody); ok {
-		return c.n.Load()
-	}
-	return 0
-}
-
 // statusRecorder remembers the status and the length of a response. Unwrap keeps
 // streaming and upgrades possible.
 type statusRecorder struct {
 	http.ResponseWriter
-	id      string
+	x       *exchange
 	status  int
 	written int64
 }
@@ -347,7 +337,7 @@ type statusRecorder struct {
 func (w *statusRecorder) WriteHeader(status int) {
 	if w.status < 200 {
 		w.status = status
-		w.Header().Set("X-Request-Id", w.id)
+		w.Header().Set("X-Request-Id", w.x.id)
 	}
 	if _, typed := w.Header()["Content-Type"]; !typed && status >= 200 {
 		w.Header()["Content-Type"] = nil // net/http would guess one
@@ -365,6 +355,16 @@ func (w *statusRecorder) Write(b []byte) (int, error) {
 }
 
 func (w *statusRecorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// FlushError keeps the head of an answer without a body back until the handler ends:
+// only then does HTTP/2 say in the head itself that nothing follows, and gRPC reads
+// a status in the head nowhere else.
+func (w *statusRecorder) FlushError() error {
+	if w.x.bare {
+		return nil
+	}
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
 
 // localPort is the port that the client has connected to.
 func localPort(r *http.Request) string {

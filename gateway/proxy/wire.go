@@ -13,6 +13,8 @@ type wire struct {
 	std  atomic.Pointer[http.Transport]
 	make func() *http.Transport
 	own  idle
+	// gone says that the instance is no more.
+	gone atomic.Bool
 }
 
 // wire returns the target's connections in a manner. Only Run calls it.
@@ -40,9 +42,16 @@ func (w *wire) retire() {
 }
 
 // end closes what carries no request, and the rest after it: the instance is gone.
-// A net/http connection that is made later still, by a request that has an older
-// table, ends when it was idle for long enough.
 func (w *wire) end() {
+	w.gone.Store(true)
 	w.std.Load().CloseIdleConnections()
 	w.own.finish()
+}
+
+// release follows a request over used. One that had an older table, or older
+// credentials, may have made net/http keep connections again that nobody needs.
+func (w *wire) release(used *http.Transport) {
+	if w.gone.Load() || w.std.Load() != used {
+		used.CloseIdleConnections()
+	}
 }
