@@ -153,3 +153,36 @@ func TestLookupAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// tagged is a service whose routes are spread over the tags of a few instances.
+func tagged(tb testing.TB, routes, instances int) []mesh.Instance {
+	tb.Helper()
+	all := make([]mesh.Instance, instances)
+	for n := range all {
+		all[n] = instance(tb, "web", fmt.Sprintf("node-%d", n))
+		for i := n * routes / instances; i < (n+1)*routes/instances; i++ {
+			all[n].Tags = append(all[n].Tags, fmt.Sprintf("urlprefix-%s/path/%d", hostOf(i/pathsPerHost), i%pathsPerHost))
+		}
+	}
+	return all
+}
+
+// An instance with one route comes and goes beside four that have thousands each.
+// As from Consul, no text is shared with the update before.
+func BenchmarkOneChangeBeside10000TagsOfItsService(b *testing.B) {
+	table := route.New(route.Config{Services: map[string][]mesh.Instance{"web": tagged(b, 10_000, 4)}, Keep: time.Minute})
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		b.StopTimer()
+		whole := tagged(b, 10_000, 4)
+		if i%2 == 0 {
+			whole = append(whole, instance(b, "web", "node-new", "urlprefix-change.example.com/"))
+		}
+		b.StartTimer()
+		next, changes := table.Update(time.Unix(int64(i), 0), map[string][]mesh.Instance{"web": whole})
+		if len(changes) != 1 {
+			b.Fatalf("%d changes", len(changes))
+		}
+		table = next
+	}
+}

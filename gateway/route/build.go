@@ -32,20 +32,28 @@ func newRoute(key Key, targets []Target) *Route {
 	return r
 }
 
-// setInstances makes Instances of the targets. If those are all the instances of
-// one service, as they mostly are, its routes share them.
-func (r *Route) setInstances(whole []mesh.Instance) {
-	shared := len(whole) == len(r.Targets)
-	for i := range r.Targets {
-		shared = shared && r.Targets[i].Instance == &whole[i]
-	}
-	if shared {
-		r.Instances = whole
+// setInstances makes Instances of the targets, of which whole is the service of the
+// first and declarer its instance; both may be nil. If those are all the instances
+// of one service, as they mostly are, or one of them, its routes share them.
+func (r *Route) setInstances(whole *service, declarer *part) {
+	if declarer != nil && len(r.Targets) == 1 && r.Targets[0].Instance == declarer.instance {
+		r.Instances, r.Services = declarer.alone, declarer.services
 		return
 	}
-	r.Instances = make([]mesh.Instance, len(r.Targets))
+	parts := whole.all()
+	shared := len(parts) == len(r.Targets)
 	for i := range r.Targets {
-		r.Instances[i] = *r.Targets[i].Instance
+		shared = shared && r.Targets[i].Instance == parts[i].instance
+	}
+	if shared {
+		r.Instances = whole.instances
+	} else {
+		r.Instances = make([]mesh.Instance, len(r.Targets))
+		for i := range r.Targets {
+			r.Instances[i] = *r.Targets[i].Instance
+		}
+	}
+	for i := range r.Targets {
 		r.Targets[i].Instance = &r.Instances[i]
 	}
 }

@@ -14,26 +14,38 @@ import (
 
 // service is what one service has in the table.
 type service struct {
-	name string
-	// given are the instances as they came, instances the same in their order.
-	given, instances []mesh.Instance
-	declared         []*declaration // by key, then by instance
-	problems         []Problem
+	// given are the instances as they came, parts the same in their order.
+	given    []mesh.Instance
+	name     string
+	parts    []*part
+	problems []Problem
+	// instances are those of parts, for routes that have them all.
+	instances []mesh.Instance
+}
+
+// part is what one instance declares. It is shared by tables for as long as the
+// instance stays as it is, and holds nothing of the rest of its service, which
+// would be kept alive by it.
+type part struct {
+	service  string
+	instance *mesh.Instance
+	// alone and services are those of routes that no other instance declares.
+	alone    []mesh.Instance
+	services []string
+	// readings are those of the tags, in their order.
+	readings []*reading
+	declared []*declaration // by key
+	problems []Problem
 }
 
 // declaration is one instance at one route. If it was refused, it serves nobody.
 type declaration struct {
 	*reading
-	service  *service
-	instance *mesh.Instance
-}
-
-func (d *declaration) same(other *declaration) bool {
-	return d.refused == other.refused && d.options.Equal(other.options) && sameInstance(d.instance, other.instance)
+	*part
 }
 
 func compareDeclarations(a, b *declaration) int {
-	return cmp.Or(a.key.Compare(b.key), strings.Compare(a.service.name, b.service.name), compareInstances(a.instance, b.instance))
+	return cmp.Or(a.key.Compare(b.key), strings.Compare(a.service, b.service), compareInstances(a.instance, b.instance))
 }
 
 func compareInstances(a, b *mesh.Instance) int {
@@ -42,7 +54,12 @@ func compareInstances(a, b *mesh.Instance) int {
 
 func sameInstance(a, b *mesh.Instance) bool {
 	return a == b || a.ServiceID == b.ServiceID && a.Node == b.Node && a.Address == b.Address && a.ID == b.ID &&
-		slices.Equal(a.Tags, b.Tags) && maps.Equal(a.Meta, b.Meta)
+		sameTags(a.Tags, b.Tags) && maps.Equal(a.Meta, b.Meta)
+}
+
+// sameTags knows at once that a list is itself: each route of an instance asks.
+func sameTags(a, b []string) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
 }
 
 // tagReader turns the tags of services into declarations.
@@ -91,24 +108,54 @@ func (t tagReader) read(text string) *reading {
 type declarer struct {
 	reader tagReader
 	known  map[string]*reading
-	// mine are the routes of the instance in hand.
-	mine   map[Key]*declaration
-	result *service
+	// mine are the routes of the instance in hand, which is that of part.
+	mine map[Key]*declaration
+	part *part
 }
 
-// declare returns nil for a service without instances.
-func (t tagReader) declare(name string, instances []mesh.Instance) *service {
+// declare returns what a service declares, with the parts of old, which may be nil,
+// for the instances that are as they were. It returns nil for a service without
+// instances.
+func (t tagReader) declare(name string, instances []mesh.Instance, old *service) *service {
 	if len(instances) == 0 {
 		return nil
 	}
-	d := declarer{reader: t, known: map[string]*reading{}, mine: map[Key]*declaration{}, result: &service{name: name, given: instances, instances: inOrder(instances)}}
-	for i := range d.result.instances {
-		d.instance(&d.result.instances[i])
+	s := &service{name: name, given: instances, instances: inOrder(instances)}
+	d := declarer{reader: t, known: map[string]*reading{}, mine: map[Key]*declaration{}}
+	s.parts = make([]*part, 0, len(instances))
+	rest := old.all()
+	for i := range s.instances {
+		instance := &s.instances[i]
+		for len(rest) > 0 && compareInstances(rest[0].instance, instance) < 0 {
+			rest = rest[1:]
+		}
+		switch {
+		case len(rest) == 0 || compareInstances(rest[0].instance, instance) != 0:
+			if len(d.known) == 0 {
+				d.learn(old.all())
+			}
+			s.parts = append(s.parts, d.declare(name, instance))
+		case sameInstance(rest[0].instance, instance):
+			s.parts, rest = append(s.parts, rest[0]), rest[1:]
+		default:
+			d.learn(rest)
+			s.parts, rest = append(s.parts, d.declare(name, instance)), rest[1:]
+		}
+		s.problems = append(s.problems, s.parts[i].problems...)
 	}
-	d.result.declared = slices.Clip(d.result.declared)
-	slices.SortFunc(d.result.declared, compareDeclarations)
-	slices.SortFunc(d.result.problems, compareProblems)
-	return d.result
+	slices.SortFunc(s.problems, compareProblems)
+	return s
+}
+
+// learn takes the readings of the first of parts, the most likely to have the tags
+// of an instance that is to be read.
+func (d *declarer) learn(parts []*part) {
+	if len(parts) == 0 {
+		return
+	}
+	for i, r := range parts[0].readings {
+		d.known[parts[0].instance.Tags[i]] = r
+	}
 }
 
 func inOrder(instances []mesh.Instance) []mesh.Instance {
@@ -121,24 +168,35 @@ func inOrder(instances []mesh.Instance) []mesh.Instance {
 	return instances
 }
 
-func (d *declarer) instance(instance *mesh.Instance) {
+func newPart(service string, instance *mesh.Instance) *part {
+	alone := []mesh.Instance{*instance}
+	return &part{service: service, instance: &alone[0], alone: alone, services: []string{service}, readings: make([]*reading, len(instance.Tags))}
+}
+
+// declare reads the tags of one instance.
+func (d *declarer) declare(service string, instance *mesh.Instance) *part {
 	clear(d.mine)
-	for _, text := range instance.Tags {
+	d.part = newPart(service, instance)
+	for i, text := range instance.Tags {
 		read := d.known[text]
 		if read == nil {
 			read = d.reader.read(text)
 			d.known[text] = read
 		}
+		d.part.readings[i] = read
 		if !read.isRoute {
 			continue
 		}
 		if read.refused != "" {
-			d.problem(instance, text, read.refused, read.closes)
+			d.problem(text, read.refused, read.closes)
 		}
 		if read.refused == "" || read.closes {
-			d.add(&declaration{reading: read, service: d.result, instance: instance}, text)
+			d.add(&declaration{reading: read, part: d.part}, text)
 		}
 	}
+	d.part.declared = slices.Clip(d.part.declared)
+	slices.SortFunc(d.part.declared, compareDeclarations)
+	return d.part
 }
 
 // add takes one route of an instance. If the instance declares it a second time,
@@ -147,7 +205,7 @@ func (d *declarer) add(next *declaration, text string) {
 	known := d.mine[next.key]
 	if known == nil {
 		d.mine[next.key] = next
-		d.result.declared = append(d.result.declared, next)
+		d.part.declared = append(d.part.declared, next)
 		return
 	}
 	if known.refused == next.refused && known.options.Equal(next.options) {
@@ -155,7 +213,7 @@ func (d *declarer) add(next *declaration, text string) {
 	}
 	const reason = "the instance declares the route again, with other options"
 	guards := known.refused != "" || next.refused != "" || known.options.Guarded() || next.options.Guarded()
-	d.problem(known.instance, text, reason, guards)
+	d.problem(text, reason, guards)
 	if guards && known.refused == "" {
 		refused := *known.reading
 		refused.refused, refused.closes = reason, true
@@ -163,9 +221,9 @@ func (d *declarer) add(next *declaration, text string) {
 	}
 }
 
-func (d *declarer) problem(instance *mesh.Instance, text, reason string, closed bool) {
-	d.result.problems = append(d.result.problems, Problem{
-		Service: d.result.name, Node: instance.Node, Tag: fmt.Sprintf("%.80q", text), Reason: reason, Closed: closed,
+func (d *declarer) problem(text, reason string, closed bool) {
+	d.part.problems = append(d.part.problems, Problem{
+		Service: d.part.service, Node: d.part.instance.Node, Tag: fmt.Sprintf("%.80q", text), Reason: reason, Closed: closed,
 	})
 }
 

@@ -15,8 +15,9 @@ type edit struct {
 	next    Table
 	now     time.Time
 	touched map[Key]bool
-	// changed are the services that have a new state, added all that those declare.
-	changed map[string]bool
+	// removed are what instances declared that have gone or changed, added is what
+	// new and changed ones do.
+	removed map[*part]bool
 	added   map[Key][]*declaration
 }
 
@@ -33,29 +34,29 @@ func (e *edit) services(changed map[string][]mesh.Instance) {
 		e.next.plain = &tag.Options{Proto: tag.ProtoHTTP}
 	}
 	reader := tagReader{parser: tag.NewParser(e.next.prefix, e.next.datacenter).Matching(e.next.match), check: e.next.check, plain: e.next.plain}
-	e.changed, e.added = map[string]bool{}, map[Key][]*declaration{}
+	e.removed, e.added = map[*part]bool{}, map[Key][]*declaration{}
 	for name, instances := range changed {
 		old := e.next.services.get(name)
 		if old.sameInstances(instances) {
 			continue
 		}
-		next := reader.declare(name, instances)
-		e.changed[name] = true
+		next := reader.declare(name, instances, old)
 		e.next.services = e.next.services.with(name, next)
 		troubled := next
 		if next != nil && len(next.problems) == 0 {
 			troubled = nil
 		}
 		e.next.troubled = e.next.troubled.with(name, troubled)
-		e.compare(old.declarations(), next.declarations())
+		e.compare(old.all(), next.all())
 	}
 }
 
-func (s *service) declarations() []*declaration {
+// all returns the parts of a service that may be nil.
+func (s *service) all() []*part {
 	if s == nil {
 		return nil
 	}
-	return s.declared
+	return s.parts
 }
 
 func (s *service) sameInstances(instances []mesh.Instance) bool {
@@ -76,25 +77,29 @@ func (s *service) sameInstances(instances []mesh.Instance) bool {
 	return true
 }
 
-// compare touches the keys at which a service declares something else than
-// before.
-func (e *edit) compare(old, next []*declaration) {
-	for _, d := range next {
-		e.added[d.key] = append(e.added[d.key], d)
+// compare touches the keys of the instances of a service that are not as they were.
+func (e *edit) compare(old, next []*part) {
+	kept := make(map[*part]bool, len(old))
+	for _, p := range old {
+		kept[p] = false
 	}
-	for len(old) > 0 || len(next) > 0 {
-		switch {
-		case len(next) == 0 || len(old) > 0 && old[0].key.Compare(next[0].key) < 0:
-			e.touch(old[0].key)
-			old = old[1:]
-		case len(old) == 0 || next[0].key.Compare(old[0].key) < 0:
-			e.touch(next[0].key)
-			next = next[1:]
-		default:
-			if !old[0].same(next[0]) {
-				e.touch(old[0].key)
-			}
-			old, next = old[1:], next[1:]
+	for _, p := range next {
+		if _, known := kept[p]; known {
+			kept[p] = true
+			continue
+		}
+		for _, d := range p.declared {
+			e.added[d.key] = append(e.added[d.key], d)
+			e.touch(d.key)
+		}
+	}
+	for _, p := range old {
+		if kept[p] {
+			continue
+		}
+		e.removed[p] = true
+		for _, d := range p.declared {
+			e.touch(d.key)
 		}
 	}
 }
@@ -201,7 +206,7 @@ func (e *edit) declared(old *row, key Key) []*declaration {
 	var all []*declaration
 	if old != nil {
 		for _, d := range old.declared {
-			if !e.changed[d.service.name] {
+			if !e.removed[d.part] {
 				all = append(all, d)
 			}
 		}
@@ -220,7 +225,7 @@ func (e *edit) route(next, old *row) *Route {
 			closed = cmp.Or(closed, d.refused)
 			continue
 		}
-		targets = append(targets, Target{Instance: d.instance, Service: d.service.name, Options: d.options, Weight: d.options.Weight})
+		targets = append(targets, Target{Instance: d.instance, Service: d.service, Options: d.options, Weight: d.options.Weight})
 	}
 	// Old instances without the guard, and those that rules add, do not open what
 	// new ones were to restrict.
@@ -237,11 +242,13 @@ func (e *edit) route(next, old *row) *Route {
 	switch {
 	case len(targets) > 0:
 		r := newRoute(next.key, targets)
-		var whole []mesh.Instance
+		var whole *service
+		var first *part
 		if len(next.declared) > 0 {
-			whole = next.declared[0].service.instances
+			first = next.declared[0].part
+			whole = e.next.services.get(first.service)
 		}
-		r.setInstances(whole)
+		r.setInstances(whole, first)
 		return r
 	case closed != "" && !discovered:
 		return &Route{Key: next.key, Services: servicesOf(next.declared), Closed: closed}
@@ -266,7 +273,7 @@ func guarded(targets []Target) bool {
 func servicesOf(declared []*declaration) []string {
 	var all []string
 	for _, d := range declared {
-		all = append(all, d.service.name)
+		all = append(all, d.service)
 	}
 	return slices.Compact(all)
 }

@@ -67,6 +67,9 @@ type Route struct {
 	Closed string `json:"closed,omitempty"`
 	// Gone is when the last healthy instance went; zero while there is one.
 	Gone time.Time `json:"gone,omitzero"`
+	// Use is how whoever serves the table uses the route. The package leaves it
+	// alone; it is set before the table is shared, and not changed after that.
+	Use any `json:"-"`
 }
 
 // Target is one instance in its use for one route.

@@ -5,8 +5,10 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"testing"
+	"time"
 
 	"sluice/gateway/tag"
+	"sluice/mesh"
 )
 
 func TestRadixHoldsWhatAMapHoldsInAShapeOfItsKeysAlone(t *testing.T) {
@@ -99,5 +101,28 @@ func TestTheHashOfASuffixIsTheHashOfTheText(t *testing.T) {
 		if hash != hashName(name[i:]) {
 			t.Fatalf("the hash of %q depends on what is before it", name[i:])
 		}
+	}
+}
+
+func TestWhatOtherInstancesDeclareIsNotReadAgain(t *testing.T) {
+	list := func(extra ...mesh.Instance) map[string][]mesh.Instance {
+		all := make([]mesh.Instance, 0, 3)
+		for _, node := range []string{"a", "c"} {
+			all = append(all, mesh.Instance{ServiceID: "web-" + node, Node: node, Address: node + ":1", Tags: []string{"urlprefix-" + node + "/", "urlprefix-all/"}})
+		}
+		return map[string][]mesh.Instance{"web": append(all, extra...)}
+	}
+	table := New(Config{Services: list()})
+	before := table.services.get("web")
+	next, changes := table.Update(time.Now(), list(mesh.Instance{ServiceID: "web-b", Node: "b", Address: "b:1", Tags: []string{"urlprefix-all/"}}))
+	after := next.services.get("web")
+	if len(after.parts) != 3 || after.parts[0] != before.parts[0] || after.parts[2] != before.parts[1] {
+		t.Errorf("parts %v, want those of before with one between", after.parts)
+	}
+	if after.parts[1].readings[0] != before.parts[0].readings[1] {
+		t.Error("a tag that is known was read again")
+	}
+	if len(changes) != 1 || changes[0].After.Host != "all" || len(changes[0].After.Targets) != 3 {
+		t.Errorf("changes %+v, want that of the route of all", changes)
 	}
 }
