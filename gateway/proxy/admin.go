@@ -76,7 +76,7 @@ func (p *Proxy) Routes() Routes {
 // routeState tells about a route and at most so many of its instances.
 func (p *Proxy) routeState(state *snapshot, r *route.Route, most int) RouteState {
 	row := RouteState{Route: r.String(), Services: r.Services, Gone: r.Gone, Closed: r.Closed, Instances: []InstanceState{}}
-	pl := state.plans[r]
+	pl := planOf(r)
 	if r.Options != nil {
 		row.Options = r.Options.String()
 		row.Strategy = string(cmp.Or(r.Options.Strategy, p.cfg.Strategy))

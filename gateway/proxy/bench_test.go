@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"sluice/gateway/proxy"
 	"sluice/gateway/tcp"
 	"sluice/internal/meshtest"
@@ -136,4 +138,50 @@ func serveBench(b *testing.B, p *proxy.Proxy, codec string) string {
 		}
 	}()
 	return listener.Addr().String()
+}
+
+// BenchmarkTableOf10000Tags lets a route come and go beside 10,000 tags on four instances of the same service, and reports what the
+// gateway's own histogram says of each change.
+func BenchmarkTableOf10000Tags(b *testing.B) {
+	world := meshtest.New(b)
+	world.Policy.Set(allowWeb)
+	for n := range 4 {
+		var tags []string
+		for i := range 2500 {
+			tags = append(tags, fmt.Sprintf("urlprefix-host-%d.example/path/%d", (n*2500+i)/5, i%5))
+		}
+		world.Catalog.Add(world.Instance("web", fmt.Sprintf("web-%d", n), fmt.Sprintf("127.0.0.1:%d", n+1), tags...))
+	}
+	registry := prometheus.NewRegistry()
+	p := proxy.New(proxy.Config{Catalog: world.Catalog, Dialer: world.Dialer("gateway", nil), Policy: world.Policy, Registerer: registry})
+	world.Run("gateway", p.Run)
+	meshtest.Wait(b, "all routes are there", func() bool { return p.Table().Len() == 10_000 })
+	extra := world.Instance("web", "web-new", "127.0.0.1:9", "urlprefix-new.example/")
+	before, n := builds(b, registry)
+	b.ReportAllocs()
+	for b.Loop() {
+		world.Catalog.Add(extra)
+		meshtest.Wait(b, "it came", func() bool { r, _ := p.Table().Lookup("new.example", "/"); return r != nil && len(r.Instances) > 0 })
+		world.Catalog.Remove(extra)
+		meshtest.Wait(b, "it went", func() bool { r, _ := p.Table().Lookup("new.example", "/"); return r != nil && len(r.Instances) == 0 })
+	}
+	after, m := builds(b, registry)
+	b.ReportMetric(1000*(after-before)/(m-n), "ms/change")
+}
+
+// builds returns how long all builds of tables took, in seconds, and how many there were.
+func builds(b *testing.B, registry *prometheus.Registry) (sum, count float64) {
+	b.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == "sluice_gateway_table_build_seconds" {
+			h := family.GetMetric()[0].GetHistogram()
+			return h.GetSampleSum(), float64(h.GetSampleCount())
+		}
+	}
+	b.Fatal("the metric is missing")
+	return 0, 0
 }

@@ -65,7 +65,7 @@ func (c carried[R]) end() {
 // carry sends a request to an instance of its plan, and to others while that is
 // harmless and the budget lasts.
 func carry[R any](ctx context.Context, p *Proxy, x *exchange, c carrier[R]) (carried[R], error) {
-	x.plan.budget.Request(x.started)
+	x.budget(p).Request(x.started)
 	for {
 		pick, m, err := p.pick(x)
 		if err != nil && len(x.attempts) > 0 && !errors.Is(err, balance.ErrOverflow) && p.another(ctx, x) {
@@ -169,10 +169,10 @@ func (p *Proxy) renew(x *exchange) bool {
 		return false
 	}
 	matched, ok := state.table.Lookup(x.host, x.path)
-	if !ok || matched.Key != x.plan.route.Key || !slices.Equal(matched.Guards, x.plan.route.Guards) || state.plans[matched].closed != "" {
+	if !ok || matched.Key != x.plan.route.Key || !slices.Equal(matched.Guards, x.plan.route.Guards) || planOf(matched).closed != "" {
 		return false // who may use it is decided once
 	}
-	x.state, x.plan = state, state.plans[matched]
+	x.state, x.plan = state, planOf(matched)
 	return true
 }
 
@@ -229,7 +229,7 @@ func (p *Proxy) again(ctx context.Context, x *exchange, progress retry.Progress,
 		Outcome: outcome, Progress: progress, Method: x.method, BodyUsed: spent,
 		TimedOut: isTimeout(last.err) || ctx.Err() != nil, Number: len(x.attempts), Limit: x.plan.attempts,
 		Another: len(x.tried) < len(x.plan.members),
-	}, x.plan.budget)
+	}, x.budget(p))
 	last.reason = reason
 	if reason == retry.NoBudget {
 		p.metrics.noBudget.Inc()

@@ -100,7 +100,7 @@ func (p *Proxy) admit(ctx context.Context, x *exchange, authorization string) *p
 	if !ok {
 		return p.pageNoRoute(&x.ask)
 	}
-	x.plan = x.state.plans[matched]
+	x.plan = planOf(matched)
 	if x.plan.closed != "" {
 		return p.discreet(pageClosed(x.plan))
 	}

@@ -125,7 +125,7 @@ func (p *Proxy) explainPlan(ctx context.Context, x *exchange, e *Explained) {
 	if e.Strategy == "" {
 		e.Strategy = string(p.cfg.Strategy)
 	}
-	e.BudgetLeft = pl.budget.Left(p.now())
+	e.BudgetLeft = x.budget(p).Left(p.now())
 	explained := pl.picker.Explain(balance.Request{Now: p.now()})
 	e.Panic = explained.Panic
 	for i := range pl.members {

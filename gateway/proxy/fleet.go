@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -36,6 +37,8 @@ type target struct {
 	instance mesh.Instance
 	service  string
 	endpoint *balance.Endpoint
+	// token names the instance in a cookie.
+	token string
 	// recent is what its last minute was like, for people.
 	recent rate.Window
 	// wires belong to Run; plans hold what a request needs.
@@ -143,7 +146,9 @@ func (f *fleet) join(now time.Time, service string, given, added []mesh.Instance
 	fresh := false
 	for key, instance := range wanted {
 		if c.targets[key] == nil {
-			c.targets[key] = &target{instance: *instance, service: service, wires: map[manner]*wire{}}
+			t := &target{instance: *instance, service: service, wires: map[manner]*wire{}}
+			t.token = fmt.Sprintf("%016x", balance.Hash(t.name()))
+			c.targets[key] = t
 			fresh = true
 		}
 	}

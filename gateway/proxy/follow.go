@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"maps"
 	"time"
 
 	"sluice/gateway/route"
@@ -23,7 +22,6 @@ const (
 // snapshot is one routing table with how its routes are served. It is immutable.
 type snapshot struct {
 	table *route.Table
-	plans map[*route.Route]*plan
 	// targets are all instances that routes may name.
 	targets []*target
 	// names are those of the instances that TCP routes name.
@@ -41,7 +39,6 @@ type follower struct {
 	rules    route.Rules
 	// added are the instances that rules name, by service.
 	added   map[string][]mesh.Instance
-	memory  map[tag.Key]*memory
 	serial  string
 	started bool
 	// rulesSeen are the intentions that the timeline told of, once judged is true.
@@ -53,7 +50,7 @@ type follower struct {
 // publishes a new routing table on each change, and drops the idle connections to
 // services that may no longer be called.
 func (p *Proxy) Run(ctx context.Context) error {
-	f := &follower{Proxy: p, memory: map[tag.Key]*memory{}}
+	f := &follower{Proxy: p}
 	f.fleet = fleet{proxy: p, crews: map[string]*crew{}}
 	defer p.closeAll()
 	defer p.timeline.end()
@@ -85,7 +82,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 // follow publishes the table of the newest catalog and overrides, if it differs
 // from the one in use. Instances that are still there keep their connections.
 func (f *follower) follow(heard time.Time) {
-	now, old := f.now(), f.state.Load()
+	now, old, began := f.now(), f.state.Load(), time.Now()
 	services := f.cfg.Catalog.Services()
 	changed := changedServices(f.services, services)
 	f.services = services
@@ -109,6 +106,7 @@ func (f *follower) follow(heard time.Time) {
 	}
 	if table != old.table {
 		f.publish(now, table, changes, f.touched(changed))
+		f.metrics.build.Observe(time.Since(began).Seconds())
 		f.tell(old.table, changes, heard)
 	}
 }
@@ -194,34 +192,24 @@ func (f *follower) publish(now time.Time, table *route.Table, changes []route.Ch
 	for _, name := range services {
 		f.fleet.join(now, name, f.services[name], f.added[name])
 	}
-	next := &snapshot{table: table, plans: maps.Clone(old.plans), rules: f.rules, replaced: make(chan struct{})}
+	next := &snapshot{table: table, names: old.names, rules: f.rules, replaced: make(chan struct{})}
+	streams := false
+	made := staffs{}
 	for _, c := range changes {
-		if c.Before != nil {
-			delete(next.plans, c.Before)
+		streams = streams || c.Before != nil && c.Before.Kind != tag.HTTP
+		if c.After != nil {
+			streams = streams || c.After.Kind != tag.HTTP
+			c.After.Use = f.planAfter(c, made)
 		}
-		if c.After == nil {
-			delete(f.memory, c.Before.Key)
-			continue
-		}
-		kept := f.memory[c.After.Key]
-		if kept == nil {
-			kept = f.newMemory()
-			f.memory[c.After.Key] = kept
-		}
-		if before := old.plans[c.Before]; before != nil && before.holds(c.After) {
-			again := *before
-			again.route = c.After
-			next.plans[c.After] = &again
-			continue
-		}
-		next.plans[c.After] = f.plan(c.After, &f.fleet, kept)
 	}
 	for _, c := range f.fleet.crews {
 		for _, t := range c.targets {
 			next.targets = append(next.targets, t)
 		}
 	}
-	next.names = streamNames(next.plans)
+	if streams {
+		next.names = streamNames(table)
+	}
 	f.state.Store(next)
 	close(old.replaced)
 	f.cutStreams(next)
@@ -236,12 +224,13 @@ func (f *follower) publish(now time.Time, table *route.Table, changes []route.Ch
 }
 
 // streamNames are the instances of TCP routes.
-func streamNames(plans map[*route.Route]*plan) map[string]bool {
+func streamNames(table *route.Table) map[string]bool {
 	names := map[string]bool{}
-	for r, pl := range plans {
+	for _, r := range table.Routes() {
 		if r.Kind == tag.HTTP {
 			continue
 		}
+		pl := planOf(r)
 		for i := range pl.members {
 			names[pl.members[i].target.name()] = true
 		}

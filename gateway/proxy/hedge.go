@@ -51,7 +51,7 @@ func (r *racing[R]) race(ctx context.Context, pick balance.Pick, m *member) trie
 			}
 		case <-timer.C:
 			waiting := hedge.Waiting{Attempts: r.out, Another: len(x.tried) < len(x.plan.members)}
-			if ok, _ := hedge.Decide(p.now(), waiting, x.plan.budget); !ok {
+			if ok, _ := hedge.Decide(p.now(), waiting, x.budget(r.Proxy)); !ok {
 				continue
 			}
 			if second, other, err := p.pick(x); err == nil {

@@ -26,6 +26,7 @@ type metrics struct {
 	ignoredTags  prometheus.Counter
 	quarantined  prometheus.Gauge
 	routes       prometheus.Gauge
+	build        prometheus.Histogram
 }
 
 func newMetrics(prefix string, registerer prometheus.Registerer) *metrics {
@@ -58,10 +59,14 @@ func newMetrics(prefix string, registerer prometheus.Registerer) *metrics {
 		routes: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: prefix + "_routes", Help: "Routes in the table.",
 		}),
+		build: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: prefix + "_table_build_seconds", Help: "Time from a change of catalog or overrides, as it was heard of, to the table in use that has it.",
+			Buckets: []float64{.00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1},
+		}),
 	}
 	if registerer != nil {
 		registerer.MustRegister(m.requests, m.duration, m.denied, m.impostors, m.retries, m.hedges, m.noBudget, m.rotations,
-			m.unauthorized, m.ignoredTags, m.quarantined, m.routes)
+			m.unauthorized, m.ignoredTags, m.quarantined, m.routes, m.build)
 	}
 	return m
 }

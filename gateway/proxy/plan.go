@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"sluice/gateway/acl"
@@ -25,10 +26,7 @@ type plan struct {
 	lists  []acl.List
 	// schemes are the names under which credentials are checked, all of them.
 	schemes []string
-	members []member
-	// strips are what the members take off paths.
-	strips []string
-	picker *balance.Picker
+	*staff
 	*memory
 	timeout time.Duration
 	// attempts is the limit for attempts at one request.
@@ -49,15 +47,64 @@ type member struct {
 // mesh reports whether the instance is called over the mesh.
 func (m *member) mesh() bool { return !m.wire.manner.plain }
 
+// staff is who serves a route. Routes that are made ready together share it, if
+// they need the same: there may be thousands of the same few instances.
+type staff struct {
+	members []member
+	// strips are what the members take off paths.
+	strips []string
+	wanted []balance.Member
+	picker *balance.Picker
+}
+
+// staffKey is by what a staff is looked for among those that were made.
+type staffKey struct {
+	first   *target
+	options *tag.Options
+}
+
+// staffs are those that were made for one table.
+type staffs map[staffKey][]*staff
+
 // memory is what a route keeps from one plan to the next.
 type memory struct {
-	budget *budget.Budget
-	recent *hedge.Quantile
-	turn   balance.Turn
+	// spending is made for the first request: most routes of a large table have none.
+	spending atomic.Pointer[budget.Budget]
+	recent   *hedge.Quantile // of routes that hedge
+	turn     balance.Turn
+}
+
+// budget returns that of the route.
+func (x *exchange) budget(p *Proxy) *budget.Budget {
+	m := x.plan.memory
+	if b := m.spending.Load(); b != nil {
+		return b
+	}
+	m.spending.CompareAndSwap(nil, budget.New(p.cfg.Budget))
+	return m.spending.Load()
+}
+
+// planOf returns the plan of a route in a table that was published.
+func planOf(r *route.Route) *plan { return r.Use.(*plan) }
+
+// planAfter returns the plan of a route that is new or has changed. made is
+// added to.
+func (f *follower) planAfter(c route.Change, made staffs) *plan {
+	kept := &memory{}
+	if c.Before != nil {
+		before := planOf(c.Before)
+		if before.holds(c.After) {
+			again := *before
+			again.route = c.After
+			return &again
+		}
+		kept = before.memory
+	}
+	return f.plan(c.After, &f.fleet, kept, made)
 }
 
 // plan works out how a route is served.
-func (p *Proxy) plan(r *route.Route, f *fleet, kept *memory) *plan {
+func (p *Proxy) plan(r *route.Route, f *fleet, kept *memory, made staffs) *plan {
 	pl := &plan{route: r, name: r.String(), options: r.Options, closed: r.Closed, memory: kept}
 	if pl.options == nil {
 		pl.options = &tag.Options{Proto: tag.ProtoHTTP}
@@ -70,12 +117,15 @@ func (p *Proxy) plan(r *route.Route, f *fleet, kept *memory) *plan {
 		pl.attempts = 1 + o.Retries
 	}
 	if o.Hedge > 0 {
+		if kept.recent == nil {
+			kept.recent = hedge.NewQuantile(hedge.Percentile)
+		}
 		pl.hedge = hedge.Route{After: o.Hedge, Recent: kept.recent}
 	}
 	if o.Sticky == tag.StickyCookie {
 		pl.cookie = fmt.Sprintf("sluice-%08x", uint32(balance.Hash(pl.name)))
 	}
-	p.staff(pl, f)
+	pl.staff = p.staff(pl, f, made)
 	return pl
 }
 
@@ -93,37 +143,43 @@ func (pl *plan) guard() {
 	}
 }
 
-// staff finds the route's instances and makes its picker.
-func (p *Proxy) staff(pl *plan, f *fleet) {
-	var members []balance.Member
+// staff returns who serves the route: as it was made for another route, if one
+// needs the same.
+func (p *Proxy) staff(pl *plan, f *fleet, made staffs) *staff {
+	next := &staff{}
 	for i := range pl.route.Targets {
 		t := &pl.route.Targets[i]
 		found, err := f.find(t.Service, t.Instance)
 		if err != nil || t.Options.RedirectCode != 0 || t.Share == 0 {
 			continue // a share of nothing is a decision of the operator's
 		}
-		pl.members = append(pl.members, member{
-			target: found, wire: p.wire(found, mannerOf(t.Options)), options: t.Options,
-			token: fmt.Sprintf("%016x", balance.Hash(found.name())),
-		})
-		if strip := t.Options.Strip; strip != "" && !slices.Contains(pl.strips, strip) {
-			pl.strips = append(pl.strips, strip)
+		next.members = append(next.members, member{target: found, wire: p.wire(found, mannerOf(t.Options)), options: t.Options, token: found.token})
+		if strip := t.Options.Strip; strip != "" && !slices.Contains(next.strips, strip) {
+			next.strips = append(next.strips, strip)
 		}
-		members = append(members, balance.Member{Endpoint: found.endpoint, Share: t.Share, Limit: cmp.Or(t.Options.MaxConn, p.cfg.MaxConn)})
+		next.wanted = append(next.wanted, balance.Member{Endpoint: found.endpoint, Share: t.Share, Limit: cmp.Or(t.Options.MaxConn, p.cfg.MaxConn)})
+	}
+	strategy := cmp.Or(pl.options.Strategy, p.cfg.Strategy)
+	key := staffKey{options: pl.options}
+	if len(next.members) > 0 {
+		key.first = next.members[0].target
+	}
+	if strategy != tag.RoundRobin { // whose turn it is differs from route to route
+		for _, known := range made[key] {
+			if slices.Equal(known.members, next.members) && slices.Equal(known.wanted, next.wanted) {
+				return known
+			}
+		}
 	}
 	tiers := pl.options.Datacenters
 	if len(tiers) == 0 && p.cfg.Datacenter != "" {
 		tiers = append([]string{p.cfg.Datacenter}, p.cfg.Datacenters...)
 	}
-	pl.picker = balance.NewPicker(balance.Config{
-		Strategy: cmp.Or(pl.options.Strategy, p.cfg.Strategy), Members: members, Datacenters: tiers,
-		SlowStart: p.cfg.SlowStart, Turn: &pl.turn,
+	next.picker = balance.NewPicker(balance.Config{
+		Strategy: strategy, Members: next.wanted, Datacenters: tiers, SlowStart: p.cfg.SlowStart, Turn: &pl.turn,
 	})
-}
-
-// memoryOf returns what the route remembers.
-func (p *Proxy) newMemory() *memory {
-	return &memory{budget: budget.New(p.cfg.Budget), recent: hedge.NewQuantile(hedge.Percentile)}
+	made[key] = append(made[key], next)
+	return next
 }
 
 // holds reports whether the plan is also that of r: the tags of an instance may

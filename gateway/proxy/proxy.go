@@ -41,7 +41,7 @@ type Proxy struct {
 func New(cfg Config) *Proxy {
 	cfg = cfg.withDefaults()
 	p := &Proxy{cfg: cfg, log: cfg.Logger, now: cfg.Now, metrics: newMetrics(cfg.MetricsPrefix, cfg.Registerer), recent: newHistory(historySize), failed: newHistory(failedSize), ids: newIDs(), timeline: newTimeline(time.Now())}
-	p.state.Store(&snapshot{table: route.New(route.Config{}), plans: map[*route.Route]*plan{}, replaced: make(chan struct{})})
+	p.state.Store(&snapshot{table: route.New(route.Config{}), replaced: make(chan struct{})})
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:        rewrite,
 		Transport:      roundTripper{p},

@@ -39,13 +39,13 @@ func (p *Proxy) Search(query string, most int) Found {
 	found := Found{Query: query, Routes: []FoundRoute{}, Total: state.table.Len()}
 	terms := termsOf(query)
 	for _, r := range state.table.Routes() {
-		if !p.fits(state.plans[r], r, terms) {
+		if !p.fits(planOf(r), r, terms) {
 			continue
 		}
 		found.Matches++
 		if found.Matches <= most {
 			row := p.routeState(state, r, mostInstances)
-			found.Routes = append(found.Routes, FoundRoute{row, len(state.plans[r].members) - len(row.Instances)})
+			found.Routes = append(found.Routes, FoundRoute{row, len(planOf(r).members) - len(row.Instances)})
 		}
 	}
 	return found

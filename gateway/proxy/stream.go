@@ -25,7 +25,7 @@ func (p *Proxy) RouteStream(ctx context.Context, call tcp.Call) (tcp.Target, err
 	if !ok {
 		return tcp.Target{}, tcp.ErrNoRoute
 	}
-	pl := state.plans[matched]
+	pl := planOf(matched)
 	if pl.closed != "" {
 		return tcp.Target{}, fmt.Errorf("route %s: %s", pl.name, pl.closed)
 	}
