@@ -72,7 +72,7 @@ func TestThePageTellsWhatThereIsWithoutAnyScript(t *testing.T) {
 		"Nobody may use it", "its route is closed", "300.0.0.0", // the quarantined guard
 		"fabio/config, line 3", "no such command", "127.0.0.1:9999", "3 of 10 connections",
 		`class="kind route"`, "new: shop-shop-1 on shop-1",
-		"One of 1 instances answers.", `class="taken"`,
+		"The only eligible instance answers.", `class="taken"`,
 		`href="/routes"`, `href="/metrics"`,
 	)
 	if strings.Contains(html, "<dialog") {

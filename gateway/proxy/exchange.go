@@ -137,12 +137,12 @@ func (x *exchange) ambiguous(matched *route.Route) bool {
 func (p *Proxy) authenticate(ctx context.Context, x *exchange, authorization string) *page {
 	for _, scheme := range x.plan.schemes {
 		if p.cfg.Auth == nil {
-			return pageClosed(&plan{name: x.plan.name, closed: "no scheme of authentication is configured"})
+			return p.discreet(pageClosed(&plan{name: x.plan.name, closed: "no scheme of authentication is configured"}))
 		}
 		verdict := p.cfg.Auth.Check(ctx, scheme, authorization)
 		if !verdict.Allowed() {
 			x.unauthorized = true
-			return pageUnauthorized(x.plan, verdict)
+			return p.discreet(pageUnauthorized(x.plan, verdict))
 		}
 		x.user = verdict.User
 	}

@@ -155,7 +155,9 @@ func (e *Explained) judge() {
 		}
 	}
 	switch {
-	case eligible > 0:
+	case eligible == 1:
+		e.Verdict = "The only eligible instance answers."
+	case eligible > 1:
 		e.Verdict = fmt.Sprintf("One of %d instances answers.", eligible)
 	case denied != "":
 		e.Status, e.Verdict = http.StatusForbidden, "The call is "+denied+"."

@@ -4,32 +4,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"golang.org/x/crypto/bcrypt"
-
-	"sluice/gateway/auth"
 	"sluice/gateway/proxy"
 	"sluice/internal/meshtest"
 )
 
 func TestAnExplanationCountsNoRequestAndIsForTheClientThatWasAskedFor(t *testing.T) {
-	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "users")
-	if err := os.WriteFile(file, []byte("anna:"+string(hash)+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	guard, err := auth.Open(auth.Config{Schemes: []auth.Scheme{{Name: "staff", File: file}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := tags(t, echo, proxy.Config{Auth: guard}, "urlprefix-/staff auth=staff", "urlprefix-/local allow=ip:127.0.0.1")
+	l := tags(t, echo, proxy.Config{Auth: staff(t)}, "urlprefix-/staff auth=staff", "urlprefix-/local allow=ip:127.0.0.1")
 	explain := func(path, client string) (int, string) {
 		recorder := httptest.NewRecorder()
 		query := url.Values{"url": {path}, "client": {client}}
@@ -46,7 +29,7 @@ func TestAnExplanationCountsNoRequestAndIsForTheClientThatWasAskedFor(t *testing
 		t.Fatalf("%d %s", got.status, got.body)
 	}
 	meshtest.Wait(t, "one request without credentials is counted", func() bool { return l.metric(t, "sluice_gateway_unauthorized_total") == 1 })
-	for client, want := range map[string]string{"": "One of 1", "127.0.0.1": "One of 1", " 10.0.0.3 ": "10.0.0.3"} {
+	for client, want := range map[string]string{"": "The only eligible instance", "127.0.0.1": "The only eligible instance", " 10.0.0.3 ": "10.0.0.3"} {
 		if status, body := explain("/local", client); status != 200 || !strings.Contains(body, want) {
 			t.Errorf("client %q: %d %s, want %q", client, status, body, want)
 		}

@@ -100,7 +100,8 @@ func (p *Proxy) discreet(content *page) *page {
 		return content
 	}
 	reasons := map[int]string{
-		http.StatusForbidden: "This request is not allowed.", http.StatusBadGateway: "The service did not answer as it should.",
+		http.StatusUnauthorized: "This request needs credentials.",
+		http.StatusForbidden:    "This request is not allowed.", http.StatusBadGateway: "The service did not answer as it should.",
 		http.StatusServiceUnavailable: "The service is not available right now.", http.StatusGatewayTimeout: "The service did not answer in time.",
 	}
 	if reason := reasons[content.Status]; reason != "" {

@@ -28,7 +28,14 @@ func (c counting) DialInstance(ctx context.Context, instance mesh.Instance) (*me
 // with runs a gateway with its own dialer and clock.
 func with(t *testing.T, world *meshtest.World, cfg proxy.Config) *lab {
 	t.Helper()
-	cfg.Catalog, cfg.ExplainErrors = world.Catalog, true
+	cfg.ExplainErrors = true
+	return silent(t, world, cfg)
+}
+
+// silent is with for a gateway whose pages explain nothing.
+func silent(t *testing.T, world *meshtest.World, cfg proxy.Config) *lab {
+	t.Helper()
+	cfg.Catalog = world.Catalog
 	registry := prometheus.NewRegistry()
 	cfg.Registerer = registry
 	l := &lab{World: world, Proxy: proxy.New(cfg), t: t, registry: registry}
