@@ -14,7 +14,8 @@ import (
 func TestBeforeAHandOverTheOthersFollowTheSuccessor(t *testing.T) {
 	c, primary := startComplete(t)
 	var heir, third *running
-	mongotest.Wait(t, 20*time.Second, "somebody replicates from the primary, and the primary knows", func(context.Context) error {
+	mongotest.Wait(t, 20*time.Second, "somebody replicates from the primary, and the primary knows", func(ctx context.Context) error {
+		primary.nudge(ctx)
 		others := c.others(primary)
 		for i, a := range others {
 			view, _ := primary.circle.View()
@@ -28,7 +29,10 @@ func TestBeforeAHandOverTheOthersFollowTheSuccessor(t *testing.T) {
 	started := time.Now()
 	primary.formChain(t.Context(), heir.Node)
 	t.Logf("chained within %v", time.Since(started))
-	mongotest.Wait(t, 5*time.Second, third.Node+" replicates from the heir", func(ctx context.Context) error {
+	// A member that is not behind its new source takes it with the next write, of
+	// which this set has none.
+	mongotest.Wait(t, 20*time.Second, third.Node+" replicates from the heir", func(ctx context.Context) error {
+		primary.nudge(ctx)
 		if status, err := third.replicating(ctx); err != nil || status.Source != primary.addressOf(heir.Node) {
 			return fmt.Errorf("from %q, %v", status.Source, err)
 		}
