@@ -58,13 +58,16 @@ func (l *lab) join(set *mongotest.Set) {
 	}}})
 	mongotest.Wait(l.t, 30*time.Second, "the second member follows", func(ctx context.Context) error {
 		var status struct {
-			Members []struct {
+			// A member that is new has no vote before it has caught up and the primary
+			// has made one more configuration: until then the primary alone is the majority.
+			Majority int `bson:"writeMajorityCount"`
+			Members  []struct {
 				State string `bson:"stateStr"`
 			} `bson:"members"`
 		}
 		err := l.system.Database("admin").RunCommand(ctx, bson.D{{Key: "replSetGetStatus", Value: 1}}).Decode(&status)
-		if err == nil && (len(status.Members) != 2 || status.Members[1].State != "SECONDARY") {
-			return errors.New("not a secondary yet")
+		if err == nil && (len(status.Members) != 2 || status.Members[1].State != "SECONDARY" || status.Majority != 2) {
+			return errors.New("not a secondary with a vote yet")
 		}
 		return err
 	})
