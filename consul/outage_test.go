@@ -47,7 +47,7 @@ func (m *member) works() error {
 	return errors.Join(
 		m.identity.Ready(), m.identity.leaf.State().Err, m.identity.roots.State().Err,
 		m.policy.Err(), decides(m.policy, "web", "db", true)(),
-		m.resolver.services["db"].State().Err, finds(m.resolver, "db", 1)(),
+		m.resolver.services["db"].places[0].watch.State().Err, finds(m.resolver, "db", 1)(),
 		holds(m.agent, "db-1", "passing")(),
 	)
 }

@@ -19,16 +19,22 @@ import (
 //
 // When the agent or the servers are away, the last known instances stay.
 type Resolver struct {
-	client   *Client
 	roots    *Watch[rootFacts]
-	services map[string]*Watch[instanceList]
+	services map[string]*seeker
 }
 
-// Resolver returns a resolver of services. It does nothing until Run.
-func (c *Client) Resolver(services ...string) *Resolver {
-	r := &Resolver{client: c, roots: c.watchRoots(nil), services: make(map[string]*Watch[instanceList], len(services))}
+// Resolver returns a resolver of services in the agent's own datacenter. It does
+// nothing until Run.
+func (c *Client) Resolver(services ...string) *Resolver { return c.ResolverIn(nil, services...) }
+
+// ResolverIn returns a resolver of services in the agent's own datacenter and in
+// others: it names the instances of all of them, the own one's first and then in the
+// order of others. Which of them serves is for the caller to choose; a datacenter that
+// cannot be reached keeps its last known instances. It does nothing until Run.
+func (c *Client) ResolverIn(others []string, services ...string) *Resolver {
+	r := &Resolver{roots: c.watchRoots(nil), services: make(map[string]*seeker, len(services))}
 	for _, service := range services {
-		r.services[service] = c.watchInstances(service, r.roots, nil)
+		r.services[service] = c.seek(service, others, r.roots)
 	}
 	return r
 }
@@ -37,8 +43,8 @@ func (c *Client) Resolver(services ...string) *Resolver {
 func (r *Resolver) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return r.roots.Run(ctx) })
-	for _, watch := range r.services {
-		group.Go(func() error { return watch.Run(ctx) })
+	for _, seeker := range r.services {
+		group.Go(func() error { return seeker.run(ctx) })
 	}
 	return group.Wait()
 }
@@ -47,18 +53,18 @@ func (r *Resolver) Run(ctx context.Context) error {
 // until ctx ends. The error is mesh.ErrNoInstance with the reason. The caller must
 // not change the slice.
 func (r *Resolver) Instances(ctx context.Context, service string) ([]mesh.Instance, error) {
-	watch, ok := r.services[service]
+	seeker, ok := r.services[service]
 	if !ok {
 		return nil, fmt.Errorf("resolve %s: %w: this resolver does not follow it", service, mesh.ErrNoInstance)
 	}
-	return awaitInstances(ctx, service, watch)
+	return seeker.await(ctx)
 }
 
 // Changed returns a channel that is closed when the instances of service become
 // others than now; nil for a service that is not followed.
 func (r *Resolver) Changed(service string) <-chan struct{} {
-	if watch, ok := r.services[service]; ok {
-		return watch.Changed()
+	if seeker, ok := r.services[service]; ok {
+		return seeker.snap.Load().changed
 	}
 	return nil
 }
@@ -88,16 +94,22 @@ func (r connectResolver) Resolve(ctx context.Context) (string, connect.CertURI, 
 	return chosen.Address, uri, nil
 }
 
-// watchInstances follows the passing instances of service. The trust domain of
-// their identities comes from roots, whose Run somebody else owns.
-func (c *Client) watchInstances(service string, roots *Watch[rootFacts], kick chan<- struct{}) *Watch[instanceList] {
+// watchInstances follows the passing instances of service in a datacenter; "" is the
+// agent's own. The trust domain of their identities, the same in a whole federation,
+// comes from roots, whose Run somebody else owns.
+func (c *Client) watchInstances(service, datacenter string, roots *Watch[rootFacts], kick chan<- struct{}) *Watch[instanceList] {
+	name, wait := "instances of "+service, watchWait
+	if datacenter != "" {
+		name, wait = name+" in "+datacenter, remoteWait
+	}
 	return newWatch(watchConfig[instanceList]{
-		name: "instances of " + service, equal: instanceList.equal, kick: kick, logger: c.log,
+		name: name, equal: instanceList.equal, kick: kick, logger: c.log, wait: wait,
 		query: func(ctx context.Context, options *api.QueryOptions) (instanceList, *api.QueryMeta, error) {
 			trustDomain, err := awaitTrustDomain(ctx, roots)
 			if err != nil {
 				return instanceList{}, nil, err
 			}
+			options.Datacenter = datacenter
 			entries, meta, err := c.long.Health().Connect(service, "", true, options)
 			if err != nil {
 				return instanceList{}, nil, explain("find instances", serviceRule(service, "read"), err)

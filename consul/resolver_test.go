@@ -64,7 +64,7 @@ func TestAResolverFollowsPassingInstances(t *testing.T) {
 
 	agent.Kill()
 	consultest.Await(t, 5*time.Second, "the loss is noticed", func() error {
-		if resolver.services["web"].State().Err == nil {
+		if resolver.services["web"].places[0].watch.State().Err == nil {
 			return errors.New("no error yet")
 		}
 		return nil

@@ -141,7 +141,7 @@ func (r *ResolverAll) reconcile(ctx context.Context, group *sync.WaitGroup, runn
 			continue
 		}
 		childContext, stop := context.WithCancel(ctx)
-		child := &followed{watch: r.client.watchInstances(name, r.roots, r.kick), stop: stop}
+		child := &followed{watch: r.client.watchInstances(name, "", r.roots, r.kick), stop: stop}
 		running[name] = child
 		group.Go(func() { _ = child.watch.Run(childContext) })
 	}

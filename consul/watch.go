@@ -70,6 +70,8 @@ type watchConfig[T any] struct {
 	query func(context.Context, *api.QueryOptions) (T, *api.QueryMeta, error)
 	// equal compares values; default reflect.DeepEqual.
 	equal func(a, b T) bool
+	// wait is how long Consul holds a query that has no news; default watchWait.
+	wait time.Duration
 	// cached says that the endpoint is answered from the agent's cache.
 	cached bool
 	// kick, if set, gets a value without blocking after every round.
@@ -86,6 +88,9 @@ type snapshot[T any] struct {
 func newWatch[T any](cfg watchConfig[T]) *Watch[T] {
 	if cfg.equal == nil {
 		cfg.equal = func(a, b T) bool { return reflect.DeepEqual(a, b) }
+	}
+	if cfg.wait == 0 {
+		cfg.wait = watchWait
 	}
 	w := &Watch[T]{cfg: cfg}
 	w.snap.Store(&snapshot[T]{changed: make(chan struct{}), round: make(chan struct{})})
@@ -141,7 +146,7 @@ func nextIndex(sent, got uint64) (next uint64, news bool) {
 }
 
 func (w *Watch[T]) ask(ctx context.Context, index uint64) (T, *api.QueryMeta, error) {
-	wait := watchWait
+	wait := w.cfg.wait
 	switch {
 	case index == 0:
 		wait = firstWait
