@@ -33,6 +33,7 @@ func (a *agent) observe(ctx context.Context, e hello.Event) error {
 		a.distrust(err.Error())
 		return a.act(ctx, e.At, before, a.machine.Failed(time.Now(), role.Distrusted, err.Error()))
 	}
+	a.admitMembers(e.Reply.Hosts)
 	var actions []role.Action
 	if e.Reply.Writable {
 		actions = a.machine.Fence(time.Now(), a.fenceReason(e.Reply.Term))

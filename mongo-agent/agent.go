@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -86,6 +87,8 @@ type agent struct {
 	watch    *vitals.Watch
 	lease    lease
 	record   elections
+	// electable says that the own member is one that can be elected.
+	electable atomic.Bool
 
 	machine *role.Machine
 	doors   map[role.State]*relay.Door
@@ -177,6 +180,7 @@ func (a *agent) listenConfig(service string) mesh.ListenConfig {
 		Credentials: a.network.Credentials[service],
 		Authorizer: mesh.NewAuthorizer(mesh.AuthorizerConfig{
 			Service: service, Policy: a.network.Policies[service], Fallback: a.network.Verdicts,
+			Datacenters: append([]string{a.Datacenter}, a.Failover...),
 		}),
 		Table: a.table, Logger: a.logger,
 	}

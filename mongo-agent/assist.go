@@ -7,7 +7,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"sluice/mongo-agent/election"
-	"sluice/mongo-agent/heartbeat"
 	"sluice/mongo-agent/mongod"
 )
 
@@ -57,23 +56,6 @@ func (a *agent) assist(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// picture is what is known about all members.
-func (a *agent) picture(view heartbeat.View) election.Picture {
-	picture := election.Picture{Me: a.Node}
-	for _, m := range a.Members {
-		status, reached := a.self.load(), true
-		if m.Node != a.Node {
-			peer, _ := view.Peer(m.Node)
-			status, reached = peer.Status, peer.Known && !peer.Lost
-		}
-		picture.Members = append(picture.Members, election.Member{
-			Node: m.Node, Address: m.Address, Reached: reached, Role: status.Role, Frozen: status.Frozen, Term: status.Term,
-			OpTime: status.OpTime, Source: status.Source, Lost: status.Lost, Round: status.Round, Standing: status.Standing, Successor: status.Successor,
-		})
-	}
-	return picture
 }
 
 // stand asks the own mongod to stand for election, and the one that has won not

@@ -29,7 +29,7 @@ func (a *agent) initiate(ctx context.Context) error {
 	answers := func(s role.Snapshot) bool { return s.State != role.Unknown && s.State != role.Dead }
 	if _, ok := a.await(ctx, answers); ok {
 		err := replset.Bring(ctx, replset.Config{
-			Set: a.Set, Mongod: a.Mongod, Members: a.addresses(), Timing: a.profile.Timing,
+			Set: a.Set, Mongod: a.Mongod, Members: a.founders(), Timing: a.profile.Timing,
 			Key: a.key, Store: a.network.Store, Logger: a.logger,
 		})
 		if err != nil && ctx.Err() == nil {

@@ -36,7 +36,7 @@ func startTroupe(t *testing.T, adjust func(i int, cfg *fakemongod.Config, o *opt
 	var members []member
 	for i := range 3 {
 		hosts = append(hosts, mongotest.FreeAddress(t, "127.0.0.1"))
-		members = append(members, member{"mongo-" + strconv.Itoa(i+1), hosts[i]})
+		members = append(members, member{"mongo-" + strconv.Itoa(i+1), hosts[i], "dc1"})
 	}
 	address := subnet()
 	for i, m := range members {

@@ -181,7 +181,7 @@ func startCluster(t *testing.T, cfg clusterConfig) *cluster {
 	}
 	var members []member
 	for i, name := range names {
-		members = append(members, member{"mongo-" + strconv.Itoa(i+1), name})
+		members = append(members, member{"mongo-" + strconv.Itoa(i+1), name, "dc1"})
 	}
 	address := subnet()
 	for i, m := range members {

@@ -5,9 +5,12 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +19,7 @@ import (
 
 	"sluice/internal/service"
 	"sluice/mongo-agent/mongod"
+	"sluice/mongo-agent/replset"
 	"sluice/mongo-agent/role"
 )
 
@@ -35,6 +39,7 @@ func (a *agent) operations(ops *service.Ops) {
 		"POST /handover": a.doHandOver,
 		"POST /freeze":   a.doFreeze,
 		"POST /resync":   a.doResync,
+		"POST /members":  a.doMembers,
 	} {
 		ops.Handle(path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.operate(w, r, do) }))
 	}
@@ -128,11 +133,45 @@ func (a *agent) doResync(_ context.Context, _ *http.Request) (any, error) {
 	switch {
 	case !primary:
 		return nil, errors.New("resync: no other member is primary")
-	case 2*healthy <= len(a.Members):
-		return nil, fmt.Errorf("resync: only %d of %d members are healthy without this one, and that is no majority", healthy, len(a.Members))
+	case 2*healthy <= len(view.Peers)+1:
+		return nil, fmt.Errorf("resync: only %d of %d members are healthy without this one, and that is no majority", healthy, len(view.Peers)+1)
 	}
 	return struct {
 		Node    string `json:"node"`
 		Allowed bool   `json:"allowed"`
 	}{a.Node, true}, nil
+}
+
+// reshaped is how far the set is from the members that were asked for.
+type reshaped struct {
+	// Pending says what is still to be done; empty when all is.
+	Pending string `json:"pending"`
+}
+
+// maxMembers bounds the body of a request for other members, in bytes.
+const maxMembers = 64 << 10
+
+// doMembers makes one change on the way to a set of exactly the members in the body.
+// Whoever asks asks again until nothing is pending.
+func (a *agent) doMembers(ctx context.Context, r *http.Request) (any, error) {
+	var wanted []replset.Member
+	decoder := json.NewDecoder(io.LimitReader(r.Body, maxMembers))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&wanted); err != nil {
+		return nil, badRequestError{fmt.Errorf("want a list of members: %w", err)}
+	}
+	if len(wanted) == 0 {
+		return nil, badRequestError{errors.New("a set without members is none")}
+	}
+	for _, m := range wanted {
+		if !slices.ContainsFunc(a.Members, func(known member) bool {
+			return known.Address == m.Address && known.Datacenter == m.Datacenter
+		}) {
+			return nil, badRequestError{fmt.Errorf("%s in %q is none of the members that this agent knows ways to", m.Address, m.Datacenter)}
+		}
+	}
+	pending, err := replset.Reshape(ctx, replset.Config{
+		Set: a.Set, Mongod: a.Mongod, Members: wanted, Timing: a.profile.Timing, Key: a.key, Logger: a.logger,
+	})
+	return reshaped{pending}, err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -11,11 +12,12 @@ import (
 	"strings"
 
 	"sluice/internal/service"
+	"sluice/mongo-agent/replset"
 )
 
-// member is one member of the replica set: the node it runs on and its name in
-// the set, a "host:port".
-type member struct{ Node, Address string }
+// member is one member that the replica set has or may have: the node it runs on,
+// its name in the set, a "host:port", and its datacenter.
+type member struct{ Node, Address, Datacenter string }
 
 // options are the command line.
 type options struct {
@@ -23,7 +25,8 @@ type options struct {
 	// Mongod is where the own mongod listens.
 	Mongod string
 	// Members are all members, in the same order on every node; the first one's
-	// agent initiates the set.
+	// agent initiates the set, with those of its own datacenter. The others may join
+	// later: until the set's configuration has them, they count for nothing.
 	Members []member
 	Set     string
 	// KeyFile, AppPasswordFile: paths, so that no secret shows in a list of
@@ -44,7 +47,7 @@ func parseOptions(args []string, stdout io.Writer) (options, error) {
 	fs := flag.NewFlagSet("mongo-agent", flag.ContinueOnError)
 	o.Bind(fs)
 	fs.StringVar(&o.Mongod, "mongod", "", "`host:port` of the own mongod, on this node's loopback")
-	fs.Func("member", "`node=host:port` of a member of the set, once per member, in the same order everywhere", func(text string) error {
+	fs.Func("member", "`node=host:port[/datacenter]` of a member that the set has or may have, once per member, in the same order everywhere; without a datacenter it is the own one", func(text string) error {
 		m, err := parseMember(text)
 		o.Members = append(o.Members, m)
 		return err
@@ -60,19 +63,23 @@ func parseOptions(args []string, stdout io.Writer) (options, error) {
 	}
 	var err error
 	o.Profile = chosen.name
+	for i := range o.Members {
+		o.Members[i].Datacenter = cmp.Or(o.Members[i].Datacenter, o.Datacenter)
+	}
 	o.profile, err = chosen.resolve()
 	return o, errors.Join(o.Validate(), o.validate(), err)
 }
 
 func parseMember(text string) (member, error) {
-	node, address, found := strings.Cut(text, "=")
+	node, place, found := strings.Cut(text, "=")
+	address, datacenter, _ := strings.Cut(place, "/")
 	if !found || node == "" {
-		return member{}, errors.New("want node=host:port")
+		return member{}, errors.New("want node=host:port/datacenter")
 	}
 	if _, _, err := net.SplitHostPort(address); err != nil {
 		return member{}, err
 	}
-	return member{node, address}, nil
+	return member{node, address, datacenter}, nil
 }
 
 func (o options) validate() error {
@@ -143,10 +150,13 @@ func (o options) otherNodes() []string {
 // initiates reports whether the own member is the one that starts the set.
 func (o options) initiates() bool { return o.Members[0].Node == o.Node }
 
-func (o options) addresses() []string {
-	addresses := make([]string, len(o.Members))
-	for i, m := range o.Members {
-		addresses[i] = m.Address
+// founders are the members that the set begins with: those of the own datacenter.
+func (o options) founders() []replset.Member {
+	var founders []replset.Member
+	for _, m := range o.Members {
+		if m.Datacenter == o.Datacenter {
+			founders = append(founders, replset.Member{Address: m.Address, Datacenter: m.Datacenter})
+		}
 	}
-	return addresses
+	return founders
 }

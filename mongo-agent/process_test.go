@@ -305,9 +305,9 @@ func TestCommandLineIsChecked(t *testing.T) {
 }
 
 func TestOwnAndOtherMembers(t *testing.T) {
-	o := options{Members: []member{{"a", "127.0.10.1:1"}, {"b", "127.0.10.2:1"}, {"c", "127.0.10.3:1"}}}
-	o.Node, o.Address = "b", netip.MustParseAddr("127.0.0.1")
-	if o.own().Address != "127.0.10.2:1" || len(o.others()) != 2 || o.initiates() || len(o.Members) != 3 {
+	o := options{Members: []member{{"a", "127.0.10.1:1", "dc1"}, {"b", "127.0.10.2:1", "dc1"}, {"c", "127.0.10.3:1", "dc2"}}}
+	o.Node, o.Address, o.Datacenter = "b", netip.MustParseAddr("127.0.0.1"), "dc1"
+	if o.own().Address != "127.0.10.2:1" || len(o.others()) != 2 || o.initiates() || len(o.Members) != 3 || len(o.founders()) != 2 {
 		t.Errorf("own %v, others %v, initiates %v", o.own(), o.others(), o.initiates())
 	}
 }

@@ -36,7 +36,7 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 		return err
 	}
 	group := &service.Group{Logger: logger}
-	n, registrar := connect(client, group)
+	n, registrar := connect(client, o.Failover, group)
 	return assemble(ctx, assembly{
 		options: o, key: key, password: password, network: n,
 		logger: logger, group: group, registrar: registrar,
@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 // connect makes the Consul side of the agent and adds its watches to group. The
 // registrar is added last of all, by assemble: a stop begins with taking back
 // what was announced.
-func connect(client *consul.Client, group *service.Group) (network, *consul.Registrar) {
+func connect(client *consul.Client, failover []string, group *service.Group) (network, *consul.Registrar) {
 	n := network{
 		Credentials: map[string]mesh.CredentialSource{},
 		Policies:    map[string]mesh.PolicySource{},
@@ -56,7 +56,7 @@ func connect(client *consul.Client, group *service.Group) (network, *consul.Regi
 	source := client.SourcePolicy(replService)
 	group.Add("intentions of "+replService, source.Run)
 	n.ReplSource = source
-	resolver := client.Resolver(replService)
+	resolver := client.ResolverIn(failover, replService)
 	group.Add("resolver", resolver.Run)
 	n.Resolver = resolver
 	for _, name := range []string{primaryService, secondaryService, replService} {

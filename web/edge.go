@@ -26,6 +26,8 @@ type edge struct {
 	// members are where the primary may be when the catalog does not know.
 	members   *mesh.Roster
 	upstreams []*mesh.Upstream
+	// datacenters are the own one and those whose processes may call and be called.
+	datacenters []string
 }
 
 // way is one way to the database, with the store at its end.
@@ -36,14 +38,15 @@ type way struct {
 
 func (w way) database() site.Database { return site.Database{Store: w.store, Upstream: w.upstream} }
 
-func newEdge(client *consul.Client, logger *slog.Logger) *edge {
+func newEdge(client *consul.Client, place service.Common, logger *slog.Logger) *edge {
 	e := &edge{
-		identity: client.Identity(name),
-		inward:   client.DestinationPolicy(name),
-		outward:  client.SourcePolicy(name),
-		verdicts: client.Verdicts(),
-		resolver: client.Resolver(primary, secondary),
-		table:    mesh.NewTable(time.Now),
+		datacenters: append([]string{place.Datacenter}, place.Failover...),
+		identity:    client.Identity(name),
+		inward:      client.DestinationPolicy(name),
+		outward:     client.SourcePolicy(name),
+		verdicts:    client.Verdicts(),
+		resolver:    client.ResolverIn(place.Failover, primary, secondary),
+		table:       mesh.NewTable(time.Now),
 	}
 	e.dialer = mesh.NewDialer(mesh.DialerConfig{
 		Credentials: e.identity, Resolver: e.resolver, Policy: e.outward, Table: e.table, Logger: logger,
@@ -64,7 +67,7 @@ func (e *edge) add(group *service.Group) {
 func (e *edge) listen(address string, logger *slog.Logger) (*mesh.Listener, error) {
 	return mesh.Listen(address, mesh.ListenConfig{
 		Credentials:  e.identity,
-		Authorizer:   mesh.NewAuthorizer(mesh.AuthorizerConfig{Service: name, Policy: e.inward, Fallback: e.verdicts}),
+		Authorizer:   mesh.NewAuthorizer(mesh.AuthorizerConfig{Service: name, Policy: e.inward, Fallback: e.verdicts, Datacenters: e.datacenters}),
 		Table:        e.table,
 		Logger:       logger,
 		DrainTimeout: drainConnections,
@@ -76,6 +79,9 @@ func (e *edge) open(group *service.Group, cfg blog.Config, logger *slog.Logger) 
 	out := mesh.UpstreamConfig{
 		Service: cfg.Service, Address: cfg.Address, Dialer: e.dialer, DrainTimeout: drainConnections, Logger: logger,
 		Prefer: newestTerm,
+	}
+	if cfg.Service == secondary {
+		out.Prefer = nearest(e.datacenters)
 	}
 	if cfg.Service == primary {
 		out.Epoch, out.Candidates, out.Protocol = term, e.members.Candidates, mongowire.Protocol()

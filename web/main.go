@@ -101,7 +101,7 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 	group := &service.Group{Logger: logger}
 	group.Add("operations endpoint", ops.Run)
 
-	edge := newEdge(client, logger)
+	edge := newEdge(client, cfg.Common, logger)
 	edge.add(group)
 	listener, err := edge.listen(cfg.Listen(port), logger)
 	if err != nil {

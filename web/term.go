@@ -22,6 +22,19 @@ func newestTerm(instances []mesh.Instance) []mesh.Instance {
 	return ordered
 }
 
+// nearest puts the instances of the own datacenter first, then those of the others in
+// their order, each in random order.
+func nearest(datacenters []string) func([]mesh.Instance) []mesh.Instance {
+	return func(instances []mesh.Instance) []mesh.Instance {
+		ordered := slices.Clone(instances)
+		rand.Shuffle(len(ordered), func(i, j int) { ordered[i], ordered[j] = ordered[j], ordered[i] })
+		slices.SortStableFunc(ordered, func(a, b mesh.Instance) int {
+			return cmp.Compare(slices.Index(datacenters, a.ID.Datacenter()), slices.Index(datacenters, b.ID.Datacenter()))
+		})
+		return ordered
+	}
+}
+
 // term is the election term that an instance was registered with; 0 if it names
 // none.
 func term(instance mesh.Instance) int64 {

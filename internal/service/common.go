@@ -7,7 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // Common is what every process is told: where it is, and how to reach its
@@ -17,6 +19,9 @@ type Common struct {
 	Node string
 	// Datacenter is the Consul datacenter of the node ("dc1").
 	Datacenter string
+	// Failover are the other datacenters in which services are looked for, in order
+	// of preference after the own one.
+	Failover []string
 	// Address is where other nodes reach this one; mTLS listeners bind here.
 	Address netip.Addr
 	// Loopback is what only this node reaches; plain listeners bind here.
@@ -36,6 +41,10 @@ type Common struct {
 func (c *Common) Bind(fs *flag.FlagSet) {
 	fs.StringVar(&c.Node, "node", "", "`name` of the node that this process runs on")
 	fs.StringVar(&c.Datacenter, "datacenter", "dc1", "Consul datacenter of the node")
+	fs.Func("failover-datacenters", "other datacenters in which services are looked for, in `order` of preference, with commas between", func(text string) error {
+		c.Failover = strings.FieldsFunc(text, func(r rune) bool { return r == ',' })
+		return nil
+	})
 	fs.TextVar(&c.Address, "address", netip.Addr{}, "`IP` where other nodes reach this node")
 	fs.TextVar(&c.Loopback, "loopback", netip.AddrFrom4([4]byte{127, 0, 0, 1}), "`IP` that only this node reaches")
 	fs.StringVar(&c.ConsulAddress, "consul", "127.0.0.1:8500", "`address` of the node's Consul agent, host:port or unix://path")
@@ -54,6 +63,11 @@ func (c *Common) Validate() error {
 	}
 	if c.Datacenter == "" {
 		add("-datacenter is empty")
+	}
+	for i, dc := range c.Failover {
+		if dc == c.Datacenter || slices.Contains(c.Failover[:i], dc) {
+			add("-failover-datacenters: %s is there already", dc)
+		}
 	}
 	if !c.Address.IsValid() {
 		add("-address is missing")

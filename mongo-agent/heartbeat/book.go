@@ -92,6 +92,8 @@ func (v View) Lease(length time.Duration, now time.Time) (until time.Time) {
 type book struct {
 	limit time.Duration
 	peers []Peer
+	// members are the nodes of the peers that the set has now; nil is all.
+	members []string
 	// looked is when tick was called last.
 	looked time.Time
 }
@@ -105,7 +107,28 @@ func newBook(nodes []string, limit time.Duration, now time.Time) *book {
 	return b
 }
 
-func (b *book) view() View { return View{Peers: slices.Clone(b.peers)} }
+// view leaves out whoever is no member: it counts for no majority and for no loss.
+func (b *book) view() View {
+	if b.members == nil {
+		return View{Peers: slices.Clone(b.peers)}
+	}
+	v := View{Peers: make([]Peer, 0, len(b.members))}
+	for _, p := range b.peers {
+		if slices.Contains(b.members, p.Node) {
+			v.Peers = append(v.Peers, p)
+		}
+	}
+	return v
+}
+
+// restrict makes nodes the members of the set. It reports whether that is news.
+func (b *book) restrict(nodes []string) bool {
+	if b.members != nil && slices.Equal(b.members, nodes) {
+		return false
+	}
+	b.members = append([]string{}, nodes...)
+	return true
+}
 
 func (b *book) find(node string) *Peer {
 	for i := range b.peers {

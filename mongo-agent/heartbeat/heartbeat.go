@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -68,6 +69,12 @@ func (c *Circle) Say(s Status) {
 	}
 }
 
+// Restrict names the nodes of the members that the set has now, besides the own one.
+// View leaves out all others, which are asked all the same: they may join.
+func (c *Circle) Restrict(nodes []string) {
+	c.note(func(b *book) bool { return b.restrict(nodes) })
+}
+
 // View returns what is known now, and a channel that is closed with the next
 // news.
 func (c *Circle) View() (View, <-chan struct{}) {
@@ -116,11 +123,11 @@ func (c *Circle) Run(ctx context.Context) error {
 
 func (c *Circle) look(pause time.Duration) {
 	c.note(func(b *book) bool {
-		before := b.view()
+		before := slices.Clone(b.peers)
 		news := b.tick(c.cfg.Now(), max(c.cfg.Limit/2, 4*pause))
 		if news {
 			for i, p := range b.peers {
-				if p.Lost && !before.Peers[i].Lost {
+				if p.Lost && !before[i].Lost {
 					c.cfg.Logger.Warn("agent lost", "peer", p.Node, "reason", p.Reason)
 				}
 			}

@@ -250,6 +250,7 @@ type answer struct {
 	Me         string        `bson:"me"`
 	Primary    string        `bson:"primary"`
 	Info       string        `bson:"info"`
+	Hosts      []string      `bson:"hosts"`
 	ElectionID bson.ObjectID `bson:"electionId"`
 	LastWrite  struct {
 		OpTime struct {
@@ -264,7 +265,7 @@ func (a answer) reply(asked time.Time) role.Reply {
 	r := role.Reply{
 		Asked:    asked,
 		Writable: a.Writable, Secondary: a.Secondary,
-		Set: a.Set, Me: a.Me, Primary: a.Primary, Info: a.Info,
+		Set: a.Set, Me: a.Me, Primary: a.Primary, Info: a.Info, Hosts: a.Hosts,
 		Term: max(0, a.LastWrite.OpTime.Term), // -1 before the first election
 		OpTime: role.OpTime{
 			Term:      max(0, a.LastWrite.OpTime.Term),

@@ -79,25 +79,45 @@ func decide(s situation) (step, error) {
 	return initiate, nil
 }
 
+// Member is one member of the set.
+type Member struct {
+	// Address is its name in the set, "host:port".
+	Address string `json:"address"`
+	// Datacenter is the value of its tag "dc"; empty is no tag.
+	Datacenter string `json:"datacenter"`
+}
+
+// MultiDC is the write concern that waits for one member in each of two datacenters
+// (MongoDB manual, "Custom multi-datacenter write concerns"). A set has it for as long
+// as its members are in two.
+const MultiDC = "multiDC"
+
+// tagDC is the tag that says where a member is.
+const tagDC = "dc"
+
 // first returns the configuration of a set that has one member.
-func first(set, address string, timing Timing) bson.D {
+func first(set string, m Member, timing Timing) bson.D {
 	return bson.D{
 		{Key: "_id", Value: set},
 		{Key: "version", Value: 1},
-		{Key: "members", Value: bson.A{member(0, address)}},
+		{Key: "members", Value: bson.A{m.entry(0)}},
 		{Key: "settings", Value: timing.settings()},
 	}
 }
 
-// member returns one member's entry. All have the same priority: unequal ones
+// entry returns one member's entry. All have the same priority: unequal ones
 // cost a second change of primary after each recovery.
-func member(id int32, address string) bson.D {
-	return bson.D{
+func (m Member) entry(id int32) bson.D {
+	entry := bson.D{
 		{Key: "_id", Value: id},
-		{Key: "host", Value: address},
+		{Key: "host", Value: m.Address},
 		{Key: "priority", Value: 1},
 		{Key: "votes", Value: 1},
 	}
+	if m.Datacenter != "" {
+		entry = append(entry, bson.E{Key: "tags", Value: bson.D{{Key: tagDC, Value: m.Datacenter}}})
+	}
+	return entry
 }
 
 // current is the part of a configuration that next reads.
@@ -107,37 +127,63 @@ type current struct {
 }
 
 type entry struct {
-	ID   int32  `bson:"_id"`
-	Host string `bson:"host"`
+	ID    int32             `bson:"_id"`
+	Host  string            `bson:"host"`
+	Votes int               `bson:"votes"`
+	Tags  map[string]string `bson:"tags"`
 }
 
-// next returns the configuration with the first of addresses that is missing in
-// it, and that address; "" means that none is missing. Everything else in the
-// configuration stays as it is.
-func next(config bson.D, addresses []string) (bson.D, string, error) {
-	raw, err := bson.Marshal(config)
-	if err != nil {
-		return nil, "", fmt.Errorf("read the configuration: %w", err)
-	}
+func read(config bson.D) (current, error) {
 	var now current
-	if err := bson.Unmarshal(raw, &now); err != nil {
-		return nil, "", fmt.Errorf("read the configuration: %w", err)
+	raw, err := bson.Marshal(config)
+	if err == nil {
+		err = bson.Unmarshal(raw, &now)
+	}
+	if err != nil {
+		return now, fmt.Errorf("read the configuration: %w", err)
+	}
+	return now, nil
+}
+
+// change is one reconfiguration: at most one member more or less (MongoDB manual,
+// "replSetReconfig": a majority of the old and of the new set must overlap).
+type change struct {
+	config bson.D
+	// added and removed are the addresses; both empty if there is nothing to change.
+	added, removed string
+}
+
+// next returns the change that brings the configuration nearer to members: the first
+// that is missing is added; if none is and surplus ones are not to stay, the last of
+// those is removed. Everything else in the configuration stays as it is.
+func next(config bson.D, members []Member, prune bool) (change, error) {
+	now, err := read(config)
+	if err != nil {
+		return change{}, err
 	}
 	id := int32(0)
 	for _, m := range now.Members {
 		id = max(id, m.ID+1)
 	}
-	for _, address := range addresses {
-		if slices.ContainsFunc(now.Members, func(m entry) bool { return m.Host == address }) {
-			continue
+	for _, m := range members {
+		if !slices.ContainsFunc(now.Members, func(e entry) bool { return e.Host == m.Address }) {
+			extended, err := with(config, now.Version+1, func(all bson.A) bson.A { return append(all, m.entry(id)) })
+			return change{config: extended, added: m.Address}, err
 		}
-		extended, err := with(config, now.Version+1, member(id, address))
-		return extended, address, err
 	}
-	return nil, "", nil
+	for i := len(now.Members) - 1; prune && i >= 0; i-- {
+		host := now.Members[i].Host
+		if !slices.ContainsFunc(members, func(m Member) bool { return m.Address == host }) {
+			reduced, err := with(config, now.Version+1, func(all bson.A) bson.A { return slices.Delete(all, i, i+1) })
+			return change{config: reduced, removed: host}, err
+		}
+	}
+	return change{}, nil
 }
 
-func with(config bson.D, version int64, added bson.D) (bson.D, error) {
+// with returns the configuration with other members and the write concern that fits
+// them.
+func with(config bson.D, version int64, edit func(bson.A) bson.A) (bson.D, error) {
 	out := slices.Clone(config)
 	done := false
 	for i, e := range out {
@@ -149,12 +195,58 @@ func with(config bson.D, version int64, added bson.D) (bson.D, error) {
 			if !ok {
 				return nil, fmt.Errorf("read the configuration: members is a %T", e.Value)
 			}
-			out[i].Value = append(slices.Clone(members), added)
+			out[i].Value = edit(slices.Clone(members))
 			done = true
 		}
 	}
 	if !done {
 		return nil, fmt.Errorf("read the configuration: it has no members")
 	}
-	return out, nil
+	return withModes(out)
+}
+
+// withModes sets the custom write concerns: MultiDC where members are in more than one
+// datacenter, else none of that name, because a mode that no members can satisfy is
+// refused.
+func withModes(config bson.D) (bson.D, error) {
+	now, err := read(config)
+	if err != nil {
+		return nil, err
+	}
+	places := map[string]bool{}
+	for _, m := range now.Members {
+		if place := m.Tags[tagDC]; place != "" {
+			places[place] = true
+		}
+	}
+	settings, _ := value(config, "settings").(bson.D)
+	modes, _ := value(settings, "getLastErrorModes").(bson.D)
+	modes = slices.DeleteFunc(slices.Clone(modes), func(e bson.E) bool { return e.Key == MultiDC })
+	if len(places) > 1 {
+		modes = append(modes, bson.E{Key: MultiDC, Value: bson.D{{Key: tagDC, Value: 2}}})
+	}
+	if value(settings, "getLastErrorModes") == nil && len(modes) == 0 {
+		return config, nil
+	}
+	return replaced(config, "settings", replaced(settings, "getLastErrorModes", modes)), nil
+}
+
+func value(document bson.D, key string) any {
+	for _, e := range document {
+		if e.Key == key {
+			return e.Value
+		}
+	}
+	return nil
+}
+
+func replaced(document bson.D, key string, with any) bson.D {
+	out := slices.Clone(document)
+	for i := range out {
+		if out[i].Key == key {
+			out[i].Value = with
+			return out
+		}
+	}
+	return append(out, bson.E{Key: key, Value: with})
 }

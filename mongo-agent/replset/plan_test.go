@@ -2,7 +2,10 @@ package replset
 
 import (
 	"errors"
+	"reflect"
+	"slices"
 	"testing"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -33,29 +36,51 @@ func TestDecisionToInitiate(t *testing.T) {
 	}
 }
 
+// members returns members at addresses, all in one datacenter.
+func members(addresses ...string) []Member {
+	var all []Member
+	for _, address := range addresses {
+		all = append(all, Member{Address: address, Datacenter: "dc1"})
+	}
+	return all
+}
+
+func decoded(t *testing.T, config bson.D) current {
+	t.Helper()
+	now, err := read(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return now
+}
+
+func hosts(config current) []string {
+	var hosts []string
+	for _, m := range config.Members {
+		hosts = append(hosts, m.Host)
+	}
+	return hosts
+}
+
 func TestExtensionAddsOneMemberAndKeepsTheRest(t *testing.T) {
-	config := append(first("s", "a:1", Timing{}), bson.E{Key: "protocolVersion", Value: int64(1)})
-	addresses := []string{"a:1", "b:2", "c:3"}
-	for i, want := range addresses[1:] {
-		extended, added, err := next(config, addresses)
-		if err != nil || added != want {
-			t.Fatalf("added %q, %v, want %q", added, err, want)
+	wanted := members("a:1", "b:2", "c:3")
+	config := append(first("s", wanted[0], Timing{}), bson.E{Key: "protocolVersion", Value: int64(1)})
+	for i, want := range wanted[1:] {
+		step, err := next(config, wanted, false)
+		if err != nil || step.added != want.Address || step.removed != "" {
+			t.Fatalf("%+v, %v, want %s added", step, err, want.Address)
 		}
-		var now current
-		raw, _ := bson.Marshal(extended)
-		if err := bson.Unmarshal(raw, &now); err != nil {
-			t.Fatal(err)
-		}
-		if len(now.Members) != i+2 || now.Members[i+1] != (entry{int32(i + 1), want}) || now.Version != int64(i+2) {
+		now := decoded(t, step.config)
+		if last := now.Members[i+1]; len(now.Members) != i+2 || last.Host != want.Address || last.ID != int32(i+1) || last.Tags["dc"] != "dc1" || now.Version != int64(i+2) {
 			t.Errorf("configuration %+v", now)
 		}
-		if len(extended) != len(config) {
-			t.Errorf("%d fields, want %d", len(extended), len(config))
+		if len(step.config) != len(config) {
+			t.Errorf("%d fields, want %d", len(step.config), len(config))
 		}
-		config = extended
+		config = step.config
 	}
-	if _, added, err := next(config, addresses); added != "" || err != nil {
-		t.Errorf("added %q, %v to a complete set", added, err)
+	if step, err := next(config, wanted, true); step.added+step.removed != "" || err != nil {
+		t.Errorf("%+v, %v for a complete set", step, err)
 	}
 }
 
@@ -64,13 +89,60 @@ func TestMemberIDsAreNeverUsedAgain(t *testing.T) {
 		bson.D{{Key: "_id", Value: 0}, {Key: "host", Value: "a:1"}},
 		bson.D{{Key: "_id", Value: 4}, {Key: "host", Value: "c:3"}},
 	}}}
-	extended, _, err := next(config, []string{"a:1", "b:2", "c:3"})
+	step, err := next(config, members("a:1", "b:2", "c:3"), false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var now current
-	raw, _ := bson.Marshal(extended)
-	if err := bson.Unmarshal(raw, &now); err != nil || now.Members[2] != (entry{5, "b:2"}) {
-		t.Errorf("%+v, %v", now, err)
+	if now := decoded(t, step.config); now.Members[2].ID != 5 || now.Members[2].Host != "b:2" {
+		t.Errorf("%+v", now)
+	}
+}
+
+// One member at a time, so that any majority of the old set meets any of the new one;
+// and what is not asked for stays when nothing is to be pruned.
+func TestSurplusMembersLeaveOneByOneAndOnlyIfToldTo(t *testing.T) {
+	config := first("s", Member{Address: "a:1"}, Timing{})
+	for range 3 {
+		step, err := next(config, members("a:1", "b:2", "c:3", "d:4"), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config = step.config
+	}
+	if step, err := next(config, members("a:1", "b:2"), false); err != nil || step.added+step.removed != "" {
+		t.Errorf("without pruning: %+v, %v", step, err)
+	}
+	for _, want := range []string{"d:4", "c:3"} {
+		step, err := next(config, members("a:1", "b:2"), true)
+		if err != nil || step.removed != want {
+			t.Fatalf("%+v, %v, want %s removed", step, err, want)
+		}
+		config = step.config
+	}
+	if got := hosts(decoded(t, config)); !slices.Equal(got, []string{"a:1", "b:2"}) {
+		t.Errorf("members %v", got)
+	}
+}
+
+// MongoDB refuses a mode that its members cannot satisfy, so the write concern must
+// come with the second datacenter and leave with it.
+func TestTheWriteConcernOfTwoDatacentersIsThereAsLongAsThereAreTwo(t *testing.T) {
+	one, two := Member{"a:1", "dc1"}, Member{"b:2", "dc2"}
+	modes := func(config bson.D) bson.D {
+		settings, _ := value(config, "settings").(bson.D)
+		modes, _ := value(settings, "getLastErrorModes").(bson.D)
+		return modes
+	}
+	config := first("s", one, Timing{Heartbeat: time.Second})
+	config = replaced(config, "settings", replaced(value(config, "settings").(bson.D), "getLastErrorModes", bson.D{{Key: "own", Value: bson.D{{Key: "rack", Value: 1}}}}))
+	step, err := next(config, []Member{one, two}, true)
+	if got := value(modes(step.config), MultiDC); err != nil || !reflect.DeepEqual(got, bson.D{{Key: "dc", Value: 2}}) {
+		t.Fatalf("with two datacenters: %v, %v", got, err)
+	}
+	if step, err = next(step.config, []Member{one}, true); err != nil || value(modes(step.config), MultiDC) != nil {
+		t.Errorf("with one datacenter: %v, %v", modes(step.config), err)
+	}
+	if value(modes(step.config), "own") == nil || value(value(step.config, "settings").(bson.D), "heartbeatIntervalMillis") == nil {
+		t.Errorf("somebody else's settings are gone: %v", step.config)
 	}
 }

@@ -45,8 +45,8 @@ type Config struct {
 	// Mongod is where the own member is reached; its name in the set is
 	// Members[0].
 	Mongod string
-	// Members are the members' names, "host:port", the initiator's first.
-	Members []string
+	// Members are those that the set is to have, the initiator's first.
+	Members []Member
 	// Timing is what the set is initiated with.
 	Timing Timing
 	Key    mongod.Secret
@@ -105,9 +105,9 @@ func bring(ctx context.Context, cfg Config) error {
 			return err
 		}
 	}
-	for _, address := range cfg.Members[1:] {
+	for _, m := range cfg.Members[1:] {
 		if err := cfg.add(ctx, own); err != nil {
-			return fmt.Errorf("extend the set up to %s: %w", address, err)
+			return fmt.Errorf("extend the set up to %s: %w", m.Address, err)
 		}
 	}
 	if err := cfg.voting(ctx, own); err != nil {
@@ -138,13 +138,13 @@ func look(ctx context.Context, cfg Config, own *mongo.Client) (situation, error)
 	return s, nil
 }
 
-func ask(ctx context.Context, addresses []string) []peer {
-	peers := make([]peer, len(addresses))
+func ask(ctx context.Context, members []Member) []peer {
+	peers := make([]peer, len(members))
 	var group sync.WaitGroup
-	for i, address := range addresses {
+	for i, m := range members {
 		group.Go(func() {
-			peers[i].Address = address
-			peers[i].Set, peers[i].Err = membership(ctx, address)
+			peers[i].Address = m.Address
+			peers[i].Set, peers[i].Err = membership(ctx, m.Address)
 		})
 	}
 	group.Wait()
@@ -177,7 +177,7 @@ func start(ctx context.Context, cfg Config, own *mongo.Client) error {
 	defer cancel()
 	err := mongod.Admin(ctx, own, bson.D{{Key: "replSetInitiate", Value: first(cfg.Set, cfg.Members[0], cfg.Timing)}}, nil)
 	if err != nil && !mongod.HasCode(err, mongod.CodeAlreadyInitialized) {
-		return fmt.Errorf("initiate the set with %s: %w", cfg.Members[0], err)
+		return fmt.Errorf("initiate the set with %s: %w", cfg.Members[0].Address, err)
 	}
 	return nil
 }
@@ -192,19 +192,23 @@ func (cfg Config) add(ctx context.Context, own *mongo.Client) error {
 // copied the data; before, the set survives less than it seems to.
 func (cfg Config) voting(ctx context.Context, own *mongo.Client) error {
 	return cfg.repeat(ctx, "not every member votes yet", func() error {
-		ctx, cancel := context.WithTimeout(ctx, commandTimeout)
-		defer cancel()
-		var status struct {
-			Voting int `bson:"votingMembersCount"`
+		voting, err := votes(ctx, own)
+		if err == nil && voting < len(cfg.Members) {
+			err = fmt.Errorf("%d of %d members vote", voting, len(cfg.Members))
 		}
-		if err := mongod.Admin(ctx, own, bson.D{{Key: "replSetGetStatus", Value: 1}}, &status); err != nil {
-			return err
-		}
-		if status.Voting < len(cfg.Members) {
-			return fmt.Errorf("%d of %d members vote", status.Voting, len(cfg.Members))
-		}
-		return nil
+		return err
 	})
+}
+
+// votes returns how many members vote, as a member sees it.
+func votes(ctx context.Context, client *mongo.Client) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	var status struct {
+		Voting int `bson:"votingMembersCount"`
+	}
+	err := mongod.Admin(ctx, client, bson.D{{Key: "replSetGetStatus", Value: 1}}, &status)
+	return status.Voting, err
 }
 
 // repeat does something until it succeeds or ctx ends, and logs each new reason
@@ -231,29 +235,62 @@ func (cfg Config) repeat(ctx context.Context, message string, try func() error) 
 }
 
 func (cfg Config) tryAdd(ctx context.Context, own *mongo.Client) error {
+	_, err := cfg.reshape(ctx, own, false)
+	return err
+}
+
+// reshape makes the next change on the way to cfg.Members and returns it.
+func (cfg Config) reshape(ctx context.Context, own *mongo.Client, prune bool) (change, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
 	primary, release, err := cfg.primary(ctx, own)
 	if err != nil {
-		return err
+		return change{}, err
 	}
 	defer release()
 	config, err := configuration(ctx, primary)
 	if err != nil {
-		return err
+		return change{}, err
 	}
-	extended, address, err := next(config, cfg.Members)
-	if err != nil || address == "" {
-		return err
+	step, err := next(config, cfg.Members, prune)
+	if err != nil || step.added == "" && step.removed == "" {
+		return step, err
 	}
-	if _, err := membership(ctx, address); err != nil {
-		return fmt.Errorf("wait for member %s: %w", address, err)
+	if step.added != "" {
+		if _, err := membership(ctx, step.added); err != nil {
+			return change{}, fmt.Errorf("wait for member %s: %w", step.added, err)
+		}
 	}
-	if err := mongod.Admin(ctx, primary, bson.D{{Key: "replSetReconfig", Value: extended}}, nil); err != nil {
-		return fmt.Errorf("add member %s: %w", address, err)
+	if err := mongod.Admin(ctx, primary, bson.D{{Key: "replSetReconfig", Value: step.config}}, nil); err != nil {
+		return change{}, fmt.Errorf("add %q, remove %q: %w", step.added, step.removed, err)
 	}
-	cfg.Logger.Info("member added to the replica set", "set", cfg.Set, "member", address)
-	return nil
+	cfg.Logger.Info("the replica set has other members", "set", cfg.Set, "added", step.added, "removed", step.removed)
+	return step, nil
+}
+
+// Reshape makes one change on the way to a set of exactly cfg.Members, and says what
+// is still to be done; "" means that the set has them all, each with its vote. Call it
+// again until then. It may be called at any member, and leaves the rest of the
+// configuration as it is.
+func Reshape(ctx context.Context, cfg Config) (pending string, err error) {
+	own, err := mongod.System(cfg.Mongod, cfg.Key)
+	if err != nil {
+		return "", err
+	}
+	defer mongod.Close(own)
+	step, err := cfg.reshape(ctx, own, true)
+	switch {
+	case err != nil:
+		return "", err
+	case step.added != "":
+		return step.added + " copies the data", nil
+	case step.removed != "":
+		return step.removed + " was removed", nil
+	}
+	if voting, err := votes(ctx, own); err != nil || voting < len(cfg.Members) {
+		return fmt.Sprintf("%d of %d members vote", voting, len(cfg.Members)), err
+	}
+	return "", nil
 }
 
 // primary returns a client of the set's primary, which need not be the own

@@ -67,9 +67,17 @@ func start(t *testing.T) fixture {
 	}
 	return fixture{set, key, replset.Config{
 		Timing: replset.Timing{Heartbeat: 500 * time.Millisecond, Election: 2 * time.Second},
-		Set:    set.Name, Mongod: set.Members[0].Address, Members: set.Addresses(),
+		Set:    set.Name, Mongod: set.Members[0].Address, Members: membersOf(set),
 		Key: key, Store: &store{}, Logger: slog.New(slog.DiscardHandler),
 	}}
+}
+
+func membersOf(set *mongotest.Set) []replset.Member {
+	var members []replset.Member
+	for _, address := range set.Addresses() {
+		members = append(members, replset.Member{Address: address, Datacenter: "dc1"})
+	}
+	return members
 }
 
 func (f fixture) system(t *testing.T, address string) *mongo.Client {
@@ -120,8 +128,8 @@ func TestSetComesUpOnceAndIsThenLeftAlone(t *testing.T) {
 	}
 	t.Logf("initiated, extended, every member votes: %v", time.Since(started))
 	version, hosts := f.config(t, f.set.Members[0].Address)
-	if fmt.Sprint(hosts) != fmt.Sprint(f.cfg.Members) {
-		t.Fatalf("members %v, want %v", hosts, f.cfg.Members)
+	if fmt.Sprint(hosts) != fmt.Sprint(f.set.Addresses()) {
+		t.Fatalf("members %v, want %v", hosts, f.set.Addresses())
 	}
 	mongotest.Wait(t, time.Second, "every member votes", func(ctx context.Context) error {
 		var status struct {

@@ -83,6 +83,8 @@ type Reply struct {
 	// which the set's configuration knows the member. Info is hello's info, the
 	// reason why there is no role.
 	Set, Me, Primary, Info string
+	// Hosts is hello's hosts: the members that can be elected.
+	Hosts []string
 	// Term is the election term: from electionId for a primary, else that of the
 	// last operation that the member has applied.
 	Term int64
