@@ -12,12 +12,15 @@ VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 TEST_TIMEOUT ?= 15m
 FUZZ_TIME ?= 10s
 
-.PHONY: help up down tools build test lint fmt fuzz bench bench-failover bench-gateway soak calm clean
+.PHONY: help up up-dc2 down tools build test lint fmt fuzz bench bench-failover bench-gateway soak calm clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
 up: tools build ## Install and build what is missing, start datacenter dc1, print URLs
 	@bin/sluice up $(ARGS)
+
+up-dc2: tools build ## The same with the second datacenter, or add it to a lab that runs
+	@bin/sluice up --dc2 $(ARGS)
 
 down: build ## Stop the lab
 	@bin/sluice down $(ARGS)

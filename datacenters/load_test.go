@@ -88,7 +88,7 @@ func TestTheLabHasTheNodesThatTheDesignNames(t *testing.T) {
 }
 
 func TestTwoDatacentersLoadAsOneTopology(t *testing.T) {
-	topology, err := Load("dc1.hcl", filepath.Join("testdata", "dc2.hcl"))
+	topology, err := Load("dc1.hcl", "dc2.hcl")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"sluice/consul"
+	"sluice/datacenters"
 	"sluice/intentions"
 	"sluice/lab/consulconfig"
 	"sluice/lab/process"
@@ -38,14 +39,16 @@ func (b *blame) Unwrap() error { return b.err }
 // tailLines is how much of a log a failure shows.
 const tailLines = 12
 
-func (s *Supervisor) steps() []step {
+// firstSteps bring up the primary datacenter.
+func (s *Supervisor) firstSteps() []step {
+	dc, _ := s.topology.Primary()
 	return []step{
 		{"keys and certificates", 10 * time.Second, s.makeSecrets, "check that the state folder can be written to"},
-		{"Consul server", 60 * time.Second, s.startServers, "see `sluice logs consul-1/consul`; an old state may not fit: `sluice down --purge`"},
-		{"access control", 30 * time.Second, s.writeAccessControl, "an old state may not fit: `sluice down --purge`"},
+		{"Consul server", 60 * time.Second, s.startPrimary, "see `sluice logs consul-1/consul`; an old state may not fit: `sluice down --purge`"},
+		{"access control", 30 * time.Second, func(ctx context.Context) error { return s.writeAccessControl(ctx, dc) }, "an old state may not fit: `sluice down --purge`"},
 		{"intentions", 20 * time.Second, s.applyIntentions, "the files are in the folder that --intentions names"},
-		{"agents and mongod", 60 * time.Second, s.startAgents, "see `sluice logs NODE/consul` and `sluice logs NODE/mongod`"},
-		{"services", 60 * time.Second, s.startServices, "see `sluice logs NODE/PROCESS`; programs are built by `make build`"},
+		{"agents and mongod", 60 * time.Second, func(ctx context.Context) error { return s.startAgents(ctx, dc) }, "see `sluice logs NODE/consul` and `sluice logs NODE/mongod`"},
+		{"services", 60 * time.Second, func(ctx context.Context) error { return s.startServices(ctx, dc) }, "see `sluice logs NODE/PROCESS`; programs are built by `make build`"},
 		{"replica set", 90 * time.Second, s.awaitReplicaSet, "see `sluice logs mongo-1/mongo-agent`"},
 		{"a request across every allowed edge", 60 * time.Second, s.awaitEdges, "see `sluice logs gateway-1/gateway` and `sluice logs web-1/web`"},
 	}
@@ -57,22 +60,40 @@ func (s *Supervisor) bringUp(ctx context.Context) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.options.Timeout, fmt.Errorf("the whole took longer than %s (--timeout)", s.options.Timeout))
 	defer cancel()
 	began := time.Now()
-	var phases []Phase
-	for _, step := range s.steps() {
-		s.journal.add(Event{Step: step.name, State: StepBegan})
-		start := time.Now()
-		if err := s.take(ctx, step); err != nil {
-			s.log.Error("the lab did not come up", "step", step.name, "err", err)
-			s.journal.add(Event{Step: step.name, State: StepFailed, Failure: s.failure(step, err)})
-			return
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	phases, ok := s.takeAll(ctx, s.firstSteps(), s.journal.add)
+	for _, name := range s.options.Second {
+		if dc, known := s.topology.Datacenter(name); ok && known {
+			var further []Phase
+			further, ok = s.takeAll(ctx, s.furtherSteps(dc), s.journal.add)
+			phases = append(phases, further...)
 		}
-		seconds := time.Since(start).Seconds()
-		phases = append(phases, Phase{Name: step.name, Seconds: seconds})
-		s.journal.add(Event{Step: step.name, State: StepEnded, Seconds: seconds})
+	}
+	if !ok {
+		return
 	}
 	summary := s.summary(phases, time.Since(began))
 	s.log.Info("the lab is up", "seconds", summary.Seconds)
 	s.journal.add(Event{State: LabReady, Summary: &summary})
+}
+
+// takeAll takes steps in order and tells each. It reports whether all succeeded.
+func (s *Supervisor) takeAll(ctx context.Context, steps []step, tell func(Event)) ([]Phase, bool) {
+	var phases []Phase
+	for _, step := range steps {
+		tell(Event{Step: step.name, State: StepBegan})
+		start := time.Now()
+		if err := s.take(ctx, step); err != nil {
+			s.log.Error("the lab did not come up", "step", step.name, "err", err)
+			tell(Event{Step: step.name, State: StepFailed, Failure: s.failure(step, err)})
+			return phases, false
+		}
+		seconds := time.Since(start).Seconds()
+		phases = append(phases, Phase{Name: step.name, Seconds: seconds})
+		tell(Event{Step: step.name, State: StepEnded, Seconds: seconds})
+	}
+	return phases, true
 }
 
 func (s *Supervisor) take(ctx context.Context, step step) error {
@@ -98,13 +119,19 @@ func (s *Supervisor) makeSecrets(context.Context) error {
 	if s.secrets, err = loadSecrets(s.layout, s.topology); err != nil {
 		return err
 	}
-	if err := s.makeCertificates(time.Now()); err != nil {
-		return err
-	}
 	if err := errors.Join(s.faults.clear(), keepProfile(s.layout, s.options.Profile)); err != nil {
 		return err
 	}
-	for _, n := range s.nodes {
+	dc, _ := s.topology.Primary()
+	return s.prepareNodes(dc)
+}
+
+// prepareNodes writes what the nodes of a datacenter need before anything runs there.
+func (s *Supervisor) prepareNodes(dc datacenters.Datacenter) error {
+	if err := s.makeCertificates(time.Now(), s.in(dc.Name)); err != nil {
+		return err
+	}
+	for _, n := range s.in(dc.Name) {
 		if err := n.dataDirs(s.layout); err != nil {
 			return err
 		}
@@ -130,13 +157,15 @@ func (s *Supervisor) writeAgentConfig(n *node) error {
 		Server: n.node.Server, Address: n.address, Loopback: n.loopback,
 		HTTPSocket: n.socket, DNSPort: s.dnsPort(), DataDir: s.layout.Data(n.node.Name, processConsul),
 		Gossip: s.secrets.Gossip, AgentToken: s.secrets.Tokens[consulconfig.AgentToken(n.node.Name)],
-		ManagementToken: s.secrets.Tokens[managementToken],
-		CAFile:          s.caFile(), CertFile: s.certFile(n.node.Name), KeyFile: s.keyFile(n.node.Name),
+		ManagementToken: s.secrets.Tokens[managementToken], ReplicationToken: s.secrets.Tokens[replicationToken],
+		CAFile: s.caFile(), CertFile: s.certFile(n.node.Name), KeyFile: s.keyFile(n.node.Name),
 	}
-	for _, other := range s.nodes {
-		if other.datacenter.Name != n.datacenter.Name {
-			continue
+	if n.node.Server && !n.datacenter.Primary {
+		for _, server := range s.servers(primary.Name) {
+			agent.JoinWAN = append(agent.JoinWAN, server.address)
 		}
+	}
+	for _, other := range s.in(n.datacenter.Name) {
 		if other.node.Server {
 			agent.Servers++
 		}
@@ -153,29 +182,43 @@ func (s *Supervisor) writeAgentConfig(n *node) error {
 	return writeSecret(s.layout.AgentConfig(n.node.Name), config)
 }
 
-// startServers starts the servers, and mongod beside them because it needs
-// nothing of Consul and is the slowest to open its files.
-func (s *Supervisor) startServers(ctx context.Context) error {
-	for _, n := range s.with("mongo") {
-		if err := n.start(ctx, s.planner.mongod(n.place)); err != nil {
-			return err
-		}
+// startPrimary starts the servers of the primary datacenter and opens Consul there.
+func (s *Supervisor) startPrimary(ctx context.Context) error {
+	dc, _ := s.topology.Primary()
+	if err := s.startServers(ctx, dc); err != nil {
+		return err
 	}
-	for _, n := range s.servers() {
-		if err := n.start(ctx, s.planner.consul(n.place)); err != nil {
-			return err
-		}
-	}
-	server := s.servers()[0]
-	admin, err := consul.Open(consul.Config{
-		Address: server.consulAddress(), TokenFile: s.layout.TokenFile(managementToken),
-		Logger: s.log, DialContext: server.dialConsul,
-	})
+	server := s.servers(dc.Name)[0]
+	admin, err := s.openConsul(server)
 	if err != nil {
 		return err
 	}
 	s.admin.Store(admin)
 	return s.await(ctx, server, processConsul, "Consul has a leader", admin.AwaitLeader)
+}
+
+// startServers starts the servers of a datacenter, and mongod beside them because
+// it needs nothing of Consul and is the slowest to open its files.
+func (s *Supervisor) startServers(ctx context.Context, dc datacenters.Datacenter) error {
+	for _, n := range s.withIn(dc.Name, datacenters.Mongo) {
+		if err := n.start(ctx, s.planner.mongod(n.place)); err != nil {
+			return err
+		}
+	}
+	for _, n := range s.servers(dc.Name) {
+		if err := n.start(ctx, s.planner.consul(n.place)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openConsul opens Consul at a server, as somebody who may do everything.
+func (s *Supervisor) openConsul(server *node) (*consul.Client, error) {
+	return consul.Open(consul.Config{
+		Address: server.consulAddress(), TokenFile: s.layout.TokenFile(managementToken),
+		Logger: s.log, DialContext: server.dialConsul,
+	})
 }
 
 // await waits for a condition that depends on one process, and gives up at once
@@ -212,24 +255,28 @@ func describeExit(state process.State) string {
 	return fmt.Sprintf("exit code %d", state.ExitCode)
 }
 
-func (s *Supervisor) writeAccessControl(ctx context.Context) error {
+// writeAccessControl writes the tokens of a datacenter's agents and processes, and
+// with the primary one those of people. All are written in the primary.
+func (s *Supervisor) writeAccessControl(ctx context.Context, dc datacenters.Datacenter) error {
+	tokens := consulconfig.Tokens(dc)
+	if dc.Primary {
+		tokens = append(tokens,
+			consulconfig.Token{Name: operatorToken, Description: "sluice command line", Rules: consulconfig.OperatorRules},
+			consulconfig.Token{Name: uiToken, Description: "people who look at Consul's pages", Rules: consulconfig.UIRules})
+	} else {
+		tokens = append(tokens,
+			consulconfig.Token{Name: replicationToken, Description: "servers that copy from the primary datacenter", Rules: consulconfig.ReplicationRules})
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(4)
-	write := func(token consulconfig.Token) {
+	for _, token := range tokens {
 		group.Go(func() error {
 			return s.admin.Load().PutToken(ctx, consul.Token{
 				Name: token.Name, Description: token.Description, Secret: s.secrets.Tokens[token.Name],
-				NodeIdentity: token.NodeIdentity, Datacenter: s.topology.Datacenters[0].Name, Rules: token.Rules,
+				NodeIdentity: token.NodeIdentity, Datacenter: dc.Name, Rules: token.Rules,
 			})
 		})
 	}
-	for _, dc := range s.topology.Datacenters {
-		for _, token := range consulconfig.Tokens(dc) {
-			write(token)
-		}
-	}
-	write(consulconfig.Token{Name: operatorToken, Description: "sluice command line", Rules: consulconfig.OperatorRules})
-	write(consulconfig.Token{Name: uiToken, Description: "people who look at Consul's pages", Rules: consulconfig.UIRules})
 	return group.Wait()
 }
 
@@ -255,10 +302,10 @@ func (s *Supervisor) applyIntentions(ctx context.Context) error {
 	return nil
 }
 
-// startAgents starts the agents of all other nodes at once.
-func (s *Supervisor) startAgents(ctx context.Context) error {
+// startAgents starts the agents of all other nodes of a datacenter at once.
+func (s *Supervisor) startAgents(ctx context.Context, dc datacenters.Datacenter) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, n := range s.nodes {
+	for _, n := range s.in(dc.Name) {
 		if n.node.Server {
 			continue
 		}
@@ -269,7 +316,7 @@ func (s *Supervisor) startAgents(ctx context.Context) error {
 			return s.await(ctx, n, processConsul, "the agent of "+n.node.Name+" has joined", s.agentJoined(n))
 		})
 	}
-	for _, n := range s.with("mongo") {
+	for _, n := range s.withIn(dc.Name, datacenters.Mongo) {
 		group.Go(func() error {
 			return s.await(ctx, n, processMongod, "mongod accepts connections", func(ctx context.Context) error {
 				conn, err := n.machine.DialContext(ctx, "tcp", n.own().String())
@@ -295,9 +342,9 @@ func (s *Supervisor) agentJoined(n *node) func(context.Context) error {
 	}
 }
 
-func (s *Supervisor) startServices(ctx context.Context) error {
+func (s *Supervisor) startServices(ctx context.Context, dc datacenters.Datacenter) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, n := range s.nodes {
+	for _, n := range s.in(dc.Name) {
 		for _, spec := range s.planner.services(n.place) {
 			if _, err := os.Stat(spec.Path); err != nil {
 				return fmt.Errorf("start %s: %w", spec.Name, err)

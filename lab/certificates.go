@@ -17,9 +17,9 @@ const (
 	agentLifetime     = 30 * 24 * time.Hour
 )
 
-// makeCertificates gives every Consul agent its certificate. The authority is
+// makeCertificates gives the Consul agents of nodes their certificates. The authority is
 // kept from one `up` to the next until it is too old to sign for agentLifetime.
-func (s *Supervisor) makeCertificates(now time.Time) error {
+func (s *Supervisor) makeCertificates(now time.Time, nodes []*node) error {
 	dir := s.layout.TLS()
 	authority, err := certs.LoadAuthority(dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -33,7 +33,7 @@ func (s *Supervisor) makeCertificates(now time.Time) error {
 			return err
 		}
 	}
-	for _, n := range s.nodes {
+	for _, n := range nodes {
 		issue := authority.IssueClient
 		if n.node.Server {
 			issue = authority.IssueServer

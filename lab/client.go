@@ -50,6 +50,32 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return call[Status](ctx, c, opStatus, nil, nil)
 }
 
+// Reduce takes a datacenter out of the lab; onEvent is called for each step.
+func (c *Client) Reduce(ctx context.Context, request ReduceRequest, onEvent func(Event)) error {
+	client, err := control.Dial(ctx, c.layout.Socket())
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	raw, err := client.Do(ctx, opReduce, request, nil, func(raw json.RawMessage) {
+		var event Event
+		if json.Unmarshal(raw, &event) == nil {
+			onEvent(event)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	var final Event
+	if err := json.Unmarshal(raw, &final); err != nil {
+		return fmt.Errorf("read the supervisor's answer: %w", err)
+	}
+	if final.Failure != nil {
+		return &UpError{Failure: *final.Failure}
+	}
+	return nil
+}
+
 // Fault injects or heals a fault.
 func (c *Client) Fault(ctx context.Context, request FaultRequest) (FaultResult, error) {
 	return call[FaultResult](ctx, c, opFault, request, nil)

@@ -79,7 +79,7 @@ func (s *Supervisor) handleEnforced(ctx context.Context, call *control.Call) err
 // whoEnforces asks every process once.
 func (s *Supervisor) whoEnforces(ctx context.Context, request EnforcedRequest) EnforcedResult {
 	var result EnforcedResult
-	for _, n := range s.nodes {
+	for _, n := range s.all() {
 		for _, name := range n.names() {
 			state := n.process(name).State()
 			if !hasOps(name) || !state.Running {

@@ -11,10 +11,10 @@ import (
 // targets are the nodes that a target names: a node, a datacenter, or all.
 func (s *Supervisor) targets(target string) ([]*node, error) {
 	if target == "" {
-		return s.nodes, nil
+		return s.all(), nil
 	}
 	var found []*node
-	for _, n := range s.nodes {
+	for _, n := range s.all() {
 		if n.datacenter.Name == target {
 			found = append(found, n)
 		}

@@ -18,6 +18,8 @@ import (
 // The operations of the control socket.
 const (
 	opAwait   = "await"
+	opExtend  = "extend"
+	opReduce  = "reduce"
 	opStatus  = "status"
 	opDown    = "down"
 	opExec    = "exec"
@@ -31,6 +33,8 @@ const (
 func (s *Supervisor) handlers() map[string]control.Handler {
 	return map[string]control.Handler{
 		opAwait:   s.handleAwait,
+		opExtend:  s.handleExtend,
+		opReduce:  s.handleReduce,
 		opStatus:  func(ctx context.Context, call *control.Call) error { return call.Result(s.status(ctx)) },
 		opDown:    s.handleDown,
 		opExec:    s.handleExec,
@@ -49,9 +53,7 @@ func fail(code int, hint, format string, args ...any) error {
 
 // handleAwait tells the way up, from its first step on, until it ends.
 func (s *Supervisor) handleAwait(ctx context.Context, call *control.Call) error {
-	var final Event
 	err := s.journal.follow(ctx, func(event Event) bool {
-		final = event
 		if event.State == LabReady || event.State == StepFailed {
 			return false
 		}
@@ -60,6 +62,7 @@ func (s *Supervisor) handleAwait(ctx context.Context, call *control.Call) error 
 	if err != nil {
 		return err
 	}
+	final, _ := s.journal.last()
 	return call.Result(final)
 }
 
@@ -172,7 +175,7 @@ type ProcessRef struct {
 
 func (s *Supervisor) handleProcesses(_ context.Context, call *control.Call) error {
 	var refs []ProcessRef
-	for _, n := range s.nodes {
+	for _, n := range s.all() {
 		for _, name := range n.names() {
 			refs = append(refs, ProcessRef{Node: n.node.Name, Process: name, Log: s.layout.Log(n.node.Name, name)})
 		}

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -32,8 +32,12 @@ const defaultState = ".sluice"
 type UpConfig struct {
 	// State is the state folder, ".sluice" by default.
 	State string
-	// Topology are the files of the datacenters, "datacenters/dc1.hcl" by default.
+	// Topology are the files of the datacenters that the lab may have, "datacenters/dc1.hcl"
+	// and "datacenters/dc2.hcl" by default, the second if it is there.
 	Topology []string
+	// Second says that every datacenter of the topology is started, not only the
+	// primary one. A lab that runs gets those that it lacks.
+	Second bool
 	// IntentionsDir is the folder of the intention files, "intentions" by default.
 	IntentionsDir string
 	// Engine is "auto", "netns" or "loopback".
@@ -74,7 +78,7 @@ func Up(ctx context.Context, config UpConfig) (Started, error) {
 	}
 	if client, err := control.Dial(ctx, layout.Socket()); err == nil {
 		_ = client.Close()
-		return attach(ctx, layout, config, true)
+		return rejoin(ctx, layout, config)
 	} else if !errors.Is(err, control.ErrNotRunning) {
 		return Started{}, err
 	}
@@ -112,10 +116,21 @@ func begin(ctx context.Context, layout Layout, options Options, notice func(stri
 	if err := clearRemains(ctx, layout, notice); err != nil {
 		return false, err
 	}
-	if err := launch(layout, options); err != nil {
+	if err := launch(layout, options, notice); err != nil {
 		return false, errors.Join(err, killRemains(layout))
 	}
 	return false, nil
+}
+
+// DefaultTopology returns the files of the datacenters below a project's folder: dc1,
+// and dc2 if it is there.
+func DefaultTopology(dir string) []string {
+	files := []string{filepath.Join(dir, "datacenters", "dc1.hcl")}
+	second := filepath.Join(dir, "datacenters", "dc2.hcl")
+	if _, err := os.Stat(second); err == nil {
+		files = append(files, second)
+	}
+	return files
 }
 
 func (c UpConfig) withDefaults() UpConfig {
@@ -123,7 +138,7 @@ func (c UpConfig) withDefaults() UpConfig {
 		c.State = defaultState
 	}
 	if len(c.Topology) == 0 {
-		c.Topology = []string{"datacenters/dc1.hcl"}
+		c.Topology = DefaultTopology(".")
 	}
 	if c.IntentionsDir == "" {
 		c.IntentionsDir = "intentions"
@@ -145,8 +160,13 @@ func (c UpConfig) withDefaults() UpConfig {
 
 // launch starts the supervisor and hands it the control socket and the host's
 // listeners, which stay usable inside its own network namespace.
-func launch(layout Layout, options Options) error {
+func launch(layout Layout, options Options, notice func(string)) error {
 	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	doors, err := options.bind(notice)
+	defer closeAll(doors)
 	if err != nil {
 		return err
 	}
@@ -160,30 +180,38 @@ func launch(layout Layout, options Options) error {
 	}
 	defer socket.Close()
 	socket.SetUnlinkOnClose(false)
-	files := make([]*os.File, 0, len(options.Hosts)+1)
-	defer func() {
-		for _, file := range files {
-			_ = file.Close()
-		}
-	}()
 	file, err := socket.File()
 	if err != nil {
 		return fmt.Errorf("hand over the control socket: %w", err)
 	}
-	files = append(files, file)
-	for _, host := range options.Hosts {
-		listener, err := hostport.Listen(host.Address)
-		if err != nil {
-			return fail(control.ExitMissing, options.otherPorts(), "%v", err)
+	defer file.Close()
+	return startSupervisor(self, layout, options, append([]*os.File{file}, doors...))
+}
+
+// bind takes the host's ports. Those of a datacenter that is not started yet may be
+// busy: then they are left out.
+func (o *Options) bind(notice func(string)) ([]*os.File, error) {
+	var files []*os.File
+	var hosts []HostPort
+	for _, host := range o.Hosts {
+		file, err := hostport.Bind(host.Address)
+		switch {
+		case err == nil:
+			files, hosts = append(files, file), append(hosts, host)
+		case host.Datacenter == o.Hosts[0].Datacenter || slices.Contains(o.Second, host.Datacenter):
+			return files, fail(control.ExitMissing, o.otherPorts(), "%v", err)
+		default:
+			notice(fmt.Sprintf("%v; %s would have no %s port there", err, host.Datacenter, host.Name))
 		}
-		file, err := listener.(*net.TCPListener).File()
-		_ = listener.Close()
-		if err != nil {
-			return fmt.Errorf("hand over %s: %w", host.Address, err)
-		}
-		files = append(files, file)
 	}
-	return startSupervisor(self, layout, options, files)
+	o.Hosts = hosts
+	return files, nil
+}
+
+func closeAll(files []*os.File) {
+	for _, file := range files {
+		_ = file.Close()
+	}
 }
 
 // noticeIgnored says which wishes a lab that runs already does not meet.
@@ -265,16 +293,13 @@ func Supervise(ctx context.Context, state string, logTo io.Writer) error {
 	if err != nil {
 		return err
 	}
-	doors := make([]net.Listener, 0, len(options.Hosts))
+	doors := make([]*os.File, 0, len(options.Hosts))
 	for i, host := range options.Hosts {
-		file := os.NewFile(uintptr(4+i), host.Address)
-		door, err := net.FileListener(file)
-		_ = file.Close()
-		if err != nil {
-			return fmt.Errorf("take over %s: %w", host.Address, err)
-		}
-		doors = append(doors, door)
+		// An inherited file is not closed in the lab's processes by itself.
+		syscall.CloseOnExec(4 + i)
+		doors = append(doors, os.NewFile(uintptr(4+i), host.Address))
 	}
+	defer closeAll(doors)
 	supervisor, err := NewSupervisor(options, log)
 	if err != nil {
 		return err
@@ -282,6 +307,21 @@ func Supervise(ctx context.Context, state string, logTo io.Writer) error {
 	err = supervisor.Run(ctx, socket, doors)
 	_ = os.Remove(layout.Socket())
 	return err
+}
+
+// rejoin is Up where a lab runs already: it waits until that is up, and adds the
+// datacenters that it lacks.
+func rejoin(ctx context.Context, layout Layout, config UpConfig) (Started, error) {
+	started, err := attach(ctx, layout, config, true)
+	if err != nil || !config.Second {
+		return started, err
+	}
+	client, err := control.Dial(ctx, layout.Socket())
+	if err != nil {
+		return started, err
+	}
+	defer client.Close()
+	return follow(ctx, client, opExtend, config, started)
 }
 
 // attach follows a supervisor's way up.
@@ -298,18 +338,29 @@ func attach(ctx context.Context, layout Layout, config UpConfig, already bool) (
 	defer client.Close()
 	if already {
 		config.noticeIgnored(options)
+		config.OnEvent = func(Event) {}
 	}
-	result, err := client.Do(ctx, opAwait, nil, nil, func(raw json.RawMessage) {
+	return follow(ctx, client, opAwait, config, started)
+}
+
+// follow shows the steps of an operation of the supervisor and returns what the
+// whole has come to.
+func follow(ctx context.Context, client *control.Client, op string, config UpConfig, started Started) (Started, error) {
+	result, err := client.Do(ctx, op, nil, nil, func(raw json.RawMessage) {
 		var event Event
-		if json.Unmarshal(raw, &event) == nil && !already {
+		if json.Unmarshal(raw, &event) == nil {
 			config.OnEvent(event)
 		}
 	})
 	if err != nil {
-		if ctx.Err() != nil {
+		var refused *control.Error
+		switch {
+		case ctx.Err() != nil:
 			return started, ctx.Err()
+		case errors.As(err, &refused):
+			return started, err
 		}
-		return started, fmt.Errorf("the supervisor ended: %w; its log: %s", err, tailFile(layout.SupervisorLog(), 3))
+		return started, fmt.Errorf("the supervisor ended: %w; its log: %s", err, tailFile(Layout{started.Options.State}.SupervisorLog(), 3))
 	}
 	var final Event
 	if err := json.Unmarshal(result, &final); err != nil {

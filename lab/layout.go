@@ -58,6 +58,9 @@ func (l Layout) AdminPasswordFile() string { return filepath.Join(l.Secrets(), "
 // TLS is the folder of the agents' own authority and certificates.
 func (l Layout) TLS() string { return filepath.Join(l.root, "tls") }
 
+// Node is the folder of everything that a node's processes write but logs.
+func (l Layout) Node(node string) string { return filepath.Join(l.root, "nodes", node) }
+
 // Data is the folder in which a process of a node keeps its data.
 func (l Layout) Data(node, process string) string {
 	return filepath.Join(l.root, "nodes", node, process)

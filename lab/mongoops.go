@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -133,35 +134,67 @@ func (o agentOps) freeze(ctx context.Context, limit time.Duration) error {
 // It does nothing else: who runs mongod does the rest.
 func (o agentOps) mayResync(ctx context.Context) error { return o.post(ctx, "/resync") }
 
+// SetMember is one member of the set as an agent is asked for it.
+type SetMember struct {
+	Address    string `json:"address"`
+	Datacenter string `json:"datacenter"`
+}
+
+// reshape has the agent make one change on the way to a set of exactly these members.
+// It returns what is still to be done; "" is nothing.
+func (o agentOps) reshape(ctx context.Context, members []SetMember) (pending string, err error) {
+	body, err := json.Marshal(members)
+	if err != nil {
+		return "", err
+	}
+	content, err := o.exchange(ctx, "/members", body)
+	if err != nil {
+		return "", err
+	}
+	var answer struct {
+		Pending string `json:"pending"`
+	}
+	if err := json.Unmarshal(content, &answer); err != nil {
+		return "", fmt.Errorf("read the agent's answer: %w", err)
+	}
+	return answer.Pending, nil
+}
+
 // post asks for a change.
 func (o agentOps) post(ctx context.Context, path string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, o.base+path, nil)
+	_, err := o.exchange(ctx, path, nil)
+	return err
+}
+
+// exchange asks for a change and returns the answer.
+func (o agentOps) exchange(ctx context.Context, path string, body []byte) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, o.base+path, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	bearer, err := operationsToken(o.key)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	request.Header.Set("Authorization", "Bearer "+bearer)
 	response, err := o.client.Do(request)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer response.Body.Close()
 	content, err := io.ReadAll(io.LimitReader(response.Body, answerLimit))
 	if err != nil {
-		return fmt.Errorf("read the agent's answer: %w", err)
+		return nil, fmt.Errorf("read the agent's answer: %w", err)
 	}
 	switch {
 	case response.StatusCode/100 == 2:
-		return nil
+		return content, nil
 	case response.StatusCode == http.StatusConflict:
-		return fmt.Errorf("%w: %s", errAgentRefused, saidError(content))
+		return nil, fmt.Errorf("%w: %s", errAgentRefused, saidError(content))
 	case response.StatusCode == http.StatusNotFound || response.StatusCode == http.StatusMethodNotAllowed:
-		return errAgentCannot
+		return nil, errAgentCannot
 	default:
-		return fmt.Errorf("the agent answered %d: %s", response.StatusCode, saidError(content))
+		return nil, fmt.Errorf("the agent answered %d: %s", response.StatusCode, saidError(content))
 	}
 }
 

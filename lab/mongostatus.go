@@ -104,7 +104,7 @@ func (s *Supervisor) mongoStatus(ctx context.Context) MongoStatus {
 // nodeAt is the node that has the address of a HOST:PORT, or HOST:PORT itself.
 func (s *Supervisor) nodeAt(address string) string {
 	host, _, _ := net.SplitHostPort(address)
-	for _, n := range s.nodes {
+	for _, n := range s.all() {
 		if n.address.String() == host {
 			return n.node.Name
 		}

@@ -35,6 +35,9 @@ func (c UpConfig) options(ctx context.Context, layout Layout) (Options, error) {
 	if err != nil {
 		return Options{}, fail(control.ExitUsage, "", "%v", err)
 	}
+	if c.Second && len(topology.Datacenters) == 1 {
+		return Options{}, fail(control.ExitUsage, "sluice up --dc2 --dir FOLDER, with datacenters/dc2.hcl below it", "--dc2: the topology has no second datacenter")
+	}
 	if err := checkIntentions(c.IntentionsDir, c.Notice); err != nil {
 		return Options{}, err
 	}
@@ -58,17 +61,30 @@ func (c UpConfig) options(ctx context.Context, layout Layout) (Options, error) {
 		Engine: kind, Unprivileged: unprivileged, PortOffset: c.PortOffset, Index: loopbackIndex(c.PortOffset), Profile: profile,
 		Programs: programs, Timeout: c.Timeout, Started: time.Now(),
 	}
+	primary, _ := topology.Primary()
+	options.addHosts(primary)
 	for _, dc := range topology.Datacenters {
-		for _, port := range []struct {
-			name   string
-			number int
-		}{{"gateway", dc.Ports.Gateway}, {"admin", dc.Ports.Admin}, {"consul", dc.Ports.Consul}} {
-			options.Hosts = append(options.Hosts, HostPort{
-				Name: port.name, Address: fmt.Sprintf("127.0.0.1:%d", port.number+c.PortOffset),
-			})
+		if dc.Name == primary.Name {
+			continue
+		}
+		options.addHosts(dc)
+		if c.Second {
+			options.Second = append(options.Second, dc.Name)
 		}
 	}
 	return options, nil
+}
+
+// addHosts adds what the host offers of a datacenter.
+func (o *Options) addHosts(dc datacenters.Datacenter) {
+	for _, port := range []struct {
+		name   string
+		number int
+	}{{"gateway", dc.Ports.Gateway}, {"admin", dc.Ports.Admin}, {"consul", dc.Ports.Consul}} {
+		o.Hosts = append(o.Hosts, HostPort{
+			Name: port.name, Datacenter: dc.Name, Address: fmt.Sprintf("127.0.0.1:%d", port.number+o.PortOffset),
+		})
+	}
 }
 
 // checkIntentions refuses intentions that are wrong while nothing has started yet.

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 
 	"sluice/datacenters"
 	"sluice/lab/consulconfig"
@@ -48,8 +49,11 @@ type place struct {
 	node       datacenters.Node
 	address    netip.Addr
 	loopback   netip.Addr
-	// members are the replica set's addresses as every node sees them.
+	// members are the replica set's addresses as every node sees them, those of
+	// datacenters that do not run included.
 	members []member
+	// failover are the datacenters in which a service is looked for after the own one.
+	failover []string
 	// flat says that all nodes share one loopback, so mongod members reach each
 	// other without the mesh.
 	flat bool
@@ -61,8 +65,9 @@ type place struct {
 
 // member is one member of the replica set.
 type member struct {
-	node    string
-	address netip.AddrPort
+	node       string
+	datacenter string
+	address    netip.AddrPort
 }
 
 // consulAddress is the HTTP API of the node's agent, as consul.Open takes it.
@@ -140,7 +145,7 @@ func (pl planner) mongoAgent(p place) process.Spec {
 		"-app-password-file", pl.layout.AppPasswordFile(),
 	)
 	for _, m := range p.members {
-		args = append(args, "-member", m.node+"="+m.address.String())
+		args = append(args, "-member", m.node+"="+m.address.String()+"/"+m.datacenter)
 	}
 	if pl.profile != "" {
 		args = append(args, "-profile", pl.profile)
@@ -177,7 +182,7 @@ func (pl planner) mongod(p place) process.Spec {
 }
 
 func (pl planner) common(p place, service string) []string {
-	return []string{
+	args := []string{
 		"-node", p.node.Name,
 		"-datacenter", p.datacenter.Name,
 		"-address", p.address.String(),
@@ -186,6 +191,10 @@ func (pl planner) common(p place, service string) []string {
 		"-token-file", pl.layout.TokenFile(consulconfig.ServiceToken(service, p.node.Name)),
 		"-log-format", "json",
 	}
+	if len(p.failover) > 0 {
+		args = append(args, "-failover-datacenters", strings.Join(p.failover, ","))
+	}
+	return args
 }
 
 func (pl planner) spec(p place, name, path string, args ...string) process.Spec {

@@ -87,3 +87,9 @@ func (j *journal) last() (Event, bool) {
 	}
 	return j.events[len(j.events)-1], true
 }
+
+// up reports whether the lab has come up.
+func (j *journal) up() bool {
+	event, ok := j.last()
+	return ok && event.State == LabReady
+}

@@ -71,7 +71,7 @@ func (s *Supervisor) waitAlive(ctx context.Context, what string, condition func(
 	defer cancel(nil)
 	told := time.Now()
 	return waitFor(ctx, what, func(ctx context.Context) error {
-		for _, n := range s.nodes {
+		for _, n := range s.all() {
 			for _, name := range n.names() {
 				if state := n.process(name).State(); !state.Running {
 					cancel(&blame{node: n, process: name, err: fmt.Errorf("the process ended: %s", describeExit(state))})

@@ -21,6 +21,8 @@ const (
 	managementToken = "management"
 	// operatorToken is what the command line uses: intentions and reads.
 	operatorToken = "operator"
+	// replicationToken is what a secondary datacenter's servers copy with.
+	replicationToken = "replication"
 	// uiToken is what a person types into Consul's page: reads only.
 	uiToken = "ui"
 )
@@ -44,7 +46,7 @@ func loadSecrets(layout Layout, topology datacenters.Topology) (secrets, error) 
 		return secrets{}, err
 	}
 	s.Gossip = gossip
-	names := []string{managementToken, operatorToken, uiToken}
+	names := []string{managementToken, operatorToken, uiToken, replicationToken}
 	for _, dc := range topology.Datacenters {
 		for _, token := range consulconfig.Tokens(dc) {
 			names = append(names, token.Name)

@@ -27,12 +27,22 @@ type Status struct {
 	// Unsegmented are the edges that mTLS does not guard here.
 	Unsegmented []string     `json:"unsegmented_edges,omitempty"`
 	Nodes       []NodeStatus `json:"nodes"`
+	// Datacenters are those that run.
+	Datacenters []DatacenterStatus `json:"datacenters"`
 	// PIDNamespace says where the process IDs count: "lab" (a PID namespace of its
 	// own) or "host".
 	PIDNamespace string       `json:"pid_namespace"`
 	Edges        []EdgeStatus `json:"edges"`
 	// EdgesError is why Edges is empty although there are edges.
 	EdgesError string `json:"edges_error,omitempty"`
+}
+
+// DatacenterStatus is one datacenter of the lab.
+type DatacenterStatus struct {
+	Name    string `json:"name"`
+	Primary bool   `json:"primary"`
+	// Cut is set when the datacenter is parted from the others.
+	Cut bool `json:"cut"`
 }
 
 // NodeStatus is one node with its processes.
@@ -98,9 +108,14 @@ func (s *Supervisor) status(ctx context.Context) Status {
 	if !status.Segmented {
 		status.Unsegmented = []string{"web -> mongo-primary", "web -> mongo-secondary", "mongo-repl -> mongo-repl"}
 	}
-	status.Nodes = make([]NodeStatus, len(s.nodes))
+	for _, dc := range s.running() {
+		cut, _ := s.partitioned.Load(dc.Name)
+		status.Datacenters = append(status.Datacenters, DatacenterStatus{Name: dc.Name, Primary: dc.Primary, Cut: cut == true})
+	}
+	nodes := s.all()
+	status.Nodes = make([]NodeStatus, len(nodes))
 	var wait sync.WaitGroup
-	for i, n := range s.nodes {
+	for i, n := range nodes {
 		wait.Go(func() { status.Nodes[i] = n.status(ctx) })
 	}
 	wait.Wait()
@@ -285,7 +300,7 @@ func (s *Supervisor) summary(phases []Phase, took time.Duration) Summary {
 	summary := Summary{Seconds: took.Seconds(), Phases: phases, UIToken: s.layout.TokenFile(uiToken), AdminPassword: s.layout.AdminPasswordFile(), NewAdmin: s.secrets.NewAdmin}
 	for _, name := range []string{processConsul, processMongod, processMongoAgent, processWeb, processGateway} {
 		entry := ProcessMemory{Name: name}
-		for _, n := range s.nodes {
+		for _, n := range s.all() {
 			if p := n.process(name); p != nil {
 				if memory, err := p.Memory(); err == nil {
 					entry.Count++
@@ -297,8 +312,14 @@ func (s *Supervisor) summary(phases []Phase, took time.Duration) Summary {
 		summary.MemoryMB += entry.MB
 	}
 	for _, host := range s.options.Hosts {
+		if !s.runs(host.Datacenter) {
+			continue
+		}
 		path := map[string]string{"gateway": "/web", "admin": "/", "consul": "/ui/"}[host.Name]
 		title := map[string]string{"gateway": "blog", "admin": "gateway admin", "consul": "Consul UI"}[host.Name]
+		if primary, _ := s.topology.Primary(); host.Datacenter != primary.Name {
+			title += " " + host.Datacenter
+		}
 		summary.URLs = append(summary.URLs, URL{Name: title, URL: fmt.Sprintf("http://%s%s", host.Address, path)})
 	}
 	return summary

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,19 +17,20 @@ import (
 
 	"sluice/consul"
 	"sluice/datacenters"
-	"sluice/lab/clock"
 	"sluice/lab/control"
 	"sluice/lab/disk"
 	"sluice/lab/engine"
-	"sluice/lab/hostport"
 	"sluice/lab/process"
 )
 
 // Options are what the launcher hands to the supervisor. They hold no secret:
 // they are kept in the state folder for `status` and for the next `up`.
 type Options struct {
-	State         string      `json:"state"`
+	State string `json:"state"`
+	// Topology are the files of every datacenter that the lab may have, Second the
+	// names of those besides the primary one that the way up starts.
 	Topology      []string    `json:"topology"`
+	Second        []string    `json:"second_datacenters,omitempty"`
 	IntentionsDir string      `json:"intentions_dir"`
 	Engine        engine.Kind `json:"engine"`
 	Unprivileged  bool        `json:"unprivileged"`
@@ -53,8 +53,9 @@ type Options struct {
 
 // HostPort is one of the host's doors into the lab.
 type HostPort struct {
-	Name    string `json:"name"`
-	Address string `json:"address"`
+	Name       string `json:"name"`
+	Datacenter string `json:"datacenter"`
+	Address    string `json:"address"`
 }
 
 // Supervisor owns a running lab: the engine, the nodes and their processes. When
@@ -69,14 +70,21 @@ type Supervisor struct {
 	journal  *journal
 
 	engine engine.Engine
-	nodes  []*node
+	// fleet is what runs; it grows and shrinks with a second datacenter.
+	fleet atomic.Pointer[fleet]
 	// admin is nil until Consul has been started.
 	admin atomic.Pointer[consul.Client]
 
 	faults faultBook
+	// doors are the host's ports, in the order of the options.
+	doors []*door
+	// changing is held while a datacenter is added or removed.
+	changing sync.Mutex
 	// partitioned holds, by name, whether a datacenter is cut off from the others.
 	partitioned sync.Map
 
+	// life ends with the lab; what outlives a call from the control socket runs in it.
+	life     context.Context
 	stopOnce sync.Once
 	stop     chan struct{}
 }
@@ -105,9 +113,12 @@ func NewSupervisor(options Options, log *slog.Logger) (*Supervisor, error) {
 
 // Run brings the lab up, serves the control socket and the host's ports, and
 // returns when it has been told to stop or ctx ends, with everything ended.
-func (s *Supervisor) Run(ctx context.Context, socket *net.UnixListener, doors []net.Listener) error {
-	if len(doors) != len(s.options.Hosts) {
-		return fmt.Errorf("run the supervisor: %d listeners inherited, want %d", len(doors), len(s.options.Hosts))
+func (s *Supervisor) Run(ctx context.Context, socket *net.UnixListener, sockets []*os.File) error {
+	if len(sockets) != len(s.options.Hosts) {
+		return fmt.Errorf("run the supervisor: %d sockets inherited, want %d", len(sockets), len(s.options.Hosts))
+	}
+	for i, host := range s.options.Hosts {
+		s.doors = append(s.doors, &door{HostPort: host, socket: sockets[i]})
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -115,16 +126,16 @@ func (s *Supervisor) Run(ctx context.Context, socket *net.UnixListener, doors []
 		return err
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
+	s.life = groupCtx
 	if s.options.Engine == engine.Netns {
 		group.Go(func() error { return ignoreCancel(process.Reap(groupCtx, s.log)) })
 	}
 	group.Go(func() error { return ignoreCancel(control.Serve(groupCtx, socket, s.handlers(), s.log)) })
-	for i, door := range doors {
-		group.Go(func() error {
-			dial := func(ctx context.Context) (net.Conn, error) { return s.dialDoor(ctx, s.options.Hosts[i].Name) }
-			return ignoreCancel(hostport.Forward(groupCtx, door, dial, s.log))
-		})
+	primary, _ := s.topology.Primary()
+	if err := s.openDoors(primary.Name); err != nil {
+		return err
 	}
+	defer s.shutDoors("")
 	group.Go(func() error {
 		s.bringUp(groupCtx)
 		return nil
@@ -148,7 +159,7 @@ func ignoreCancel(err error) error {
 	return err
 }
 
-// open makes the machines of the topology; no process runs yet.
+// open makes the machines of the primary datacenter; no process runs yet.
 func (s *Supervisor) open() error {
 	var err error
 	switch s.options.Engine {
@@ -162,42 +173,8 @@ func (s *Supervisor) open() error {
 	if err != nil {
 		return fmt.Errorf("open the engine: %w", err)
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find this program: %w", err)
-	}
-	for _, dc := range s.topology.Datacenters {
-		if err := s.engine.AddDatacenter(dc.Name, dc.Subnet); err != nil {
-			return fmt.Errorf("open datacenter %s: %w", dc.Name, err)
-		}
-		members := s.members(dc)
-		for _, spec := range dc.Nodes {
-			machine, err := s.engine.AddNode(dc.Name, engine.NodeSpec{
-				Name:    spec.Name,
-				Address: netip.PrefixFrom(spec.Address, dc.Subnet.Bits()),
-				// Read by the netns engine alone, where it is the node's own agent.
-				Nameserver: netip.AddrFrom4([4]byte{127, 0, 0, 1}),
-			})
-			if err != nil {
-				return fmt.Errorf("open node %s: %w", spec.Name, err)
-			}
-			n := &node{
-				place: place{
-					datacenter: dc, node: spec, members: members,
-					address: machine.Address(), loopback: machine.Loopback(), flat: !s.engine.Segmented(),
-					socket: s.agentSocket(spec.Name),
-				},
-				machine:   machine,
-				processes: map[string]*process.Process{},
-			}
-			if slices.Contains(spec.Services, "mongo") {
-				n.clock = clock.New(machine)
-				n.disk = disk.New(n.clock, self)
-			}
-			s.nodes = append(s.nodes, n)
-		}
-	}
-	return nil
+	primary, _ := s.topology.Primary()
+	return s.openDatacenter(primary)
 }
 
 // agentSocket is where the node's agent serves its HTTP API if nodes share one
@@ -209,21 +186,25 @@ func (s *Supervisor) agentSocket(node string) string {
 	return s.layout.AgentSocket(node)
 }
 
-// members are the replica set's addresses. Where all labs of a machine share one
-// loopback, the second octet keeps two labs apart.
-func (s *Supervisor) members(dc datacenters.Datacenter) []member {
+// members are the replica set's addresses, in every datacenter that the topology
+// knows, the primary one's first: a member that does not exist yet costs nothing.
+// Where all labs of a machine share one loopback, the second octet keeps two labs
+// apart.
+func (s *Supervisor) members() []member {
 	var members []member
-	for _, spec := range dc.Nodes {
-		if !spec.Member.IsValid() {
-			continue
+	for _, dc := range s.ordered() {
+		for _, spec := range dc.Nodes {
+			if !spec.Member.IsValid() {
+				continue
+			}
+			address := spec.Member
+			if s.options.Engine == engine.Loopback {
+				octets := address.Addr().As4()
+				octets[1] = byte(s.options.Index)
+				address = netip.AddrPortFrom(netip.AddrFrom4(octets), address.Port())
+			}
+			members = append(members, member{node: spec.Name, datacenter: dc.Name, address: address})
 		}
-		address := spec.Member
-		if s.options.Engine == engine.Loopback {
-			octets := address.Addr().As4()
-			octets[1] = byte(s.options.Index)
-			address = netip.AddrPortFrom(netip.AddrFrom4(octets), address.Port())
-		}
-		members = append(members, member{node: spec.Name, address: address})
 	}
 	return members
 }
@@ -233,8 +214,18 @@ func (s *Supervisor) members(dc datacenters.Datacenter) []member {
 func (s *Supervisor) tearDown(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
+	failed := stopNodes(ctx, s.all())
+	if s.engine != nil {
+		failed = errors.Join(failed, s.engine.Close())
+	}
+	return failed
+}
+
+// stopNodes ends the processes of nodes, the Consul servers' last: everything else
+// says goodbye to them.
+func stopNodes(ctx context.Context, nodes []*node) error {
 	var failed []error
-	for _, wave := range s.stopWaves() {
+	for _, wave := range waves(nodes) {
 		var group errgroup.Group
 		for _, n := range wave {
 			group.Go(func() error {
@@ -247,16 +238,13 @@ func (s *Supervisor) tearDown(ctx context.Context) error {
 		}
 		failed = append(failed, group.Wait())
 	}
-	if s.engine != nil {
-		failed = append(failed, s.engine.Close())
-	}
 	return errors.Join(failed...)
 }
 
-// stopWaves puts the Consul servers last: everything else says goodbye to them.
-func (s *Supervisor) stopWaves() [][]*node {
+// waves puts the Consul servers of nodes last.
+func waves(nodes []*node) [][]*node {
 	var clients, servers []*node
-	for _, n := range s.nodes {
+	for _, n := range nodes {
 		if n.node.Server {
 			servers = append(servers, n)
 		} else {
@@ -268,48 +256,14 @@ func (s *Supervisor) stopWaves() [][]*node {
 
 // find returns a node by name, or an error that lists those that exist.
 func (s *Supervisor) find(name string) (*node, error) {
-	known := make([]string, 0, len(s.nodes))
-	for _, n := range s.nodes {
+	known := make([]string, 0, len(s.all()))
+	for _, n := range s.all() {
 		if n.node.Name == name {
 			return n, nil
 		}
 		known = append(known, n.node.Name)
 	}
 	return nil, fail(control.ExitUsage, "nodes: "+joinWords(known), "no node %q", name)
-}
-
-// with returns the nodes that run a service of the topology.
-func (s *Supervisor) with(service string) []*node {
-	var found []*node
-	for _, n := range s.nodes {
-		for _, name := range n.node.Services {
-			if name == service {
-				found = append(found, n)
-			}
-		}
-	}
-	return found
-}
-
-// servers returns the nodes that run a Consul server.
-func (s *Supervisor) servers() []*node { return s.stopWaves()[1] }
-
-// dialDoor connects a client of one of the host's ports to its place in the lab.
-func (s *Supervisor) dialDoor(ctx context.Context, name string) (net.Conn, error) {
-	switch name {
-	case "gateway", "admin":
-		port := map[string]uint16{"gateway": gatewayPort, "admin": gatewayAdminPort}[name]
-		gateways := s.with("gateway")
-		if len(gateways) == 0 {
-			return nil, errors.New("no node runs a gateway")
-		}
-		return gateways[0].machine.DialContext(ctx, "tcp", netip.AddrPortFrom(gateways[0].loopback, port).String())
-	case "consul":
-		server := s.servers()[0]
-		return server.dialConsul(ctx, "tcp", "")
-	default:
-		return nil, fmt.Errorf("unknown door %q", name)
-	}
 }
 
 // save writes the options down for later commands.

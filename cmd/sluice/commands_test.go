@@ -230,6 +230,10 @@ func TestUpRefusesWhatIsWrongBeforeItStartsAnything(t *testing.T) {
 	if err := os.WriteFile(broken, []byte(topology), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	alone, err := filepath.Abs("../../datacenters/dc1.hcl")
+	if err != nil {
+		t.Fatal(err)
+	}
 	cases := []struct {
 		args []string
 		want string
@@ -237,7 +241,7 @@ func TestUpRefusesWhatIsWrongBeforeItStartsAnything(t *testing.T) {
 		{[]string{"--port-offset", "-1"}, "--port-offset -1"},
 		{[]string{"--port-offset", "20001"}, "--port-offset 20001"},
 		{[]string{"--engine", "podman"}, "want auto, netns or loopback"},
-		{[]string{"--dc2"}, "--dc2"},
+		{[]string{"--dc2", "--topology", alone}, "no second datacenter"},
 		{nil, "datacenters/dc1.hcl"},
 		{[]string{"--topology", broken}, broken + ":"},
 	}

@@ -148,7 +148,7 @@ func pip(ctx context.Context) finding {
 // port looks whether one of the lab's usual places on the host is free.
 func port(address string) finding {
 	f := finding{What: "port " + address[strings.LastIndex(address, ":")+1:]}
-	listener, err := hostport.Listen(address)
+	listener, err := hostport.Bind(address)
 	if err != nil {
 		f.Detail = err.Error() + "; a running lab is no harm, else: sluice up --port-offset 100"
 		return f

@@ -18,7 +18,6 @@ import (
 func newUp(a *app) *cobra.Command {
 	var config lab.UpConfig
 	var directory string
-	var secondDatacenter bool
 	command := &cobra.Command{
 		Use:   "up",
 		Short: "Start the lab and wait until a request has really crossed every edge",
@@ -31,15 +30,12 @@ much memory the lab uses. A lab that runs already is left alone.`,
   sluice up --port-offset 100      # a second lab beside one in another folder`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			if secondDatacenter {
-				return &codeError{exitFailed, errors.New("--dc2: the second datacenter is not part of this version")}
-			}
 			config.State, config.Timeout = a.state, a.timeout
 			if config.IntentionsDir == "" {
 				config.IntentionsDir = filepath.Join(directory, "intentions")
 			}
 			if len(config.Topology) == 0 {
-				config.Topology = []string{filepath.Join(directory, "datacenters", "dc1.hcl")}
+				config.Topology = lab.DefaultTopology(directory)
 			}
 			return a.up(command.Context(), config)
 		},
@@ -49,9 +45,9 @@ much memory the lab uses. A lab that runs already is left alone.`,
 	flags.StringVar(&config.Profile, "profile", "", "the replica set's times: fast or stock (default fast, or what the kept state has)")
 	flags.IntVar(&config.PortOffset, "port-offset", 0, "added to every port on the host")
 	flags.StringVar(&directory, "dir", ".", "the project's folder: datacenters/ and intentions/ are below it")
-	flags.StringSliceVar(&config.Topology, "topology", nil, "datacenter files (default datacenters/dc1.hcl below --dir)")
+	flags.StringSliceVar(&config.Topology, "topology", nil, "datacenter files (default datacenters/dc1.hcl and dc2.hcl below --dir)")
 	flags.StringVar(&config.IntentionsDir, "intentions", "", "folder of intention files (default intentions below --dir)")
-	flags.BoolVar(&secondDatacenter, "dc2", false, "also start the second datacenter")
+	flags.BoolVar(&config.Second, "dc2", false, "also start the second datacenter; adds it to a lab that runs")
 	return command
 }
 
@@ -132,18 +128,22 @@ func (a *app) printAdmin(started lab.Started) {
 }
 
 func newDown(a *app) *cobra.Command {
-	var purge, dryRun bool
+	var purge, dryRun, second bool
 	command := &cobra.Command{
 		Use:   "down",
 		Short: "Stop everything",
 		Long:  "Stop every process of the lab. What it wrote stays for the next `up`, unless --purge.",
 		Example: `  sluice down
   sluice down --purge      # also delete data, keys, tokens and logs
+  sluice down --dc2        # only the second datacenter; dc1 goes on
   sluice down --purge --dry-run`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			ctx, cancel := a.bounded(command.Context(), time.Minute)
 			defer cancel()
+			if second {
+				return a.downSecond(ctx, purge, dryRun)
+			}
 			if dryRun {
 				return a.planDown(ctx, purge)
 			}
@@ -169,8 +169,45 @@ func newDown(a *app) *cobra.Command {
 	}
 	command.Flags().BoolVar(&purge, "purge", false, "also delete the state folder")
 	command.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be stopped and deleted")
+	command.Flags().BoolVar(&second, "dc2", false, "only the datacenters besides the primary one: out of the replica set, out of the federation, stopped")
 	command.Flags().Bool("yes", false, "for scripts that always say so; nothing is asked in any case")
 	return command
+}
+
+// downSecond takes every datacenter but the primary one out of the lab.
+func (a *app) downSecond(ctx context.Context, purge, dryRun bool) error {
+	client, err := a.client()
+	if err != nil {
+		return err
+	}
+	status, err := client.Status(ctx)
+	if err != nil {
+		return err
+	}
+	gone := []string{}
+	for _, dc := range status.Datacenters {
+		if dc.Primary {
+			continue
+		}
+		gone = append(gone, dc.Name)
+		if dryRun {
+			continue
+		}
+		if err := client.Reduce(ctx, lab.ReduceRequest{Datacenter: dc.Name, Purge: purge}, a.progress()); err != nil {
+			return &codeError{exitFailed, err}
+		}
+	}
+	switch {
+	case a.json():
+		return a.print(map[string]any{"datacenters": gone, "dry_run": dryRun, "purged": purge})
+	case len(gone) == 0:
+		a.say("no second datacenter was running")
+	case dryRun:
+		a.say("dry run: would take %s out of the lab", strings.Join(gone, ", "))
+	default:
+		a.say("%s is down; the rest goes on", strings.Join(gone, ", "))
+	}
+	return nil
 }
 
 // downPlan is the JSON form of down --dry-run.

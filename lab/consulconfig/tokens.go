@@ -68,6 +68,16 @@ key_prefix "fabio/config" { policy = "write" }
 operator = "write"
 `
 
+// ReplicationRules is the policy with which the servers of a secondary datacenter
+// copy tokens, policies and intentions from the primary, and have it sign their
+// intermediate certificate (Consul documentation, "ACL replication", "WAN
+// federation").
+const ReplicationRules = `
+acl = "write"
+operator = "write"
+service_prefix "" { policy = "read" intentions = "read" }
+`
+
 // UIRules is the policy of a person who looks at Consul's pages.
 const UIRules = `
 node_prefix ""    { policy = "read" }
@@ -99,7 +109,7 @@ func serviceRules(dc datacenters.Datacenter, node datacenters.Node, service stri
 		for _, name := range []string{mongoPrimary, mongoSecondary, mongoRepl} {
 			fmt.Fprintf(&b, "service %q { policy = \"write\" }\n", name)
 		}
-		if initiates(dc, node) {
+		if dc.Primary && initiates(dc, node) {
 			fmt.Fprintf(&b, "key_prefix %q { policy = \"write\" }\n", "sluice/mongo/"+dc.ReplicaSet+"/")
 			fmt.Fprintf(&b, "session %q { policy = \"write\" }\n", node.Name)
 		}
@@ -108,7 +118,7 @@ func serviceRules(dc datacenters.Datacenter, node datacenters.Node, service stri
 }
 
 // initiates reports whether the node's agent is the one that brings the replica
-// set up: the first member's, under a lock. No other agent needs the lock's key.
+// set up: the primary datacenter's first member's, under a lock. No other agent needs the lock's key.
 func initiates(dc datacenters.Datacenter, node datacenters.Node) bool {
 	for _, other := range dc.Nodes {
 		if other.Member.IsValid() {

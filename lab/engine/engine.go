@@ -57,6 +57,9 @@ type Engine interface {
 	Limits() []string
 	// AddDatacenter makes the network that the datacenter's nodes share.
 	AddDatacenter(name string, subnet netip.Prefix) error
+	// RemoveDatacenter removes a datacenter with its nodes, whose processes are the
+	// caller's to end first.
+	RemoveDatacenter(name string) error
 	// AddNode makes a node in a datacenter that was added before. The node is up
 	// when AddNode returns.
 	AddNode(datacenter string, spec NodeSpec) (Node, error)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"os/exec"
@@ -67,6 +68,19 @@ func (e *loopbackEngine) AddDatacenter(name string, subnet netip.Prefix) error {
 		return fmt.Errorf("add datacenter %s: it exists", name)
 	}
 	e.datacenters[name] = subnet.Masked()
+	return nil
+}
+
+func (e *loopbackEngine) RemoveDatacenter(name string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	subnet, ok := e.datacenters[name]
+	if !ok {
+		return fmt.Errorf("remove datacenter %q: there is none", name)
+	}
+	delete(e.datacenters, name)
+	third := subnet.Addr().As4()[2]
+	maps.DeleteFunc(e.nodes, func(address netip.Addr, _ string) bool { return address.As4()[2] == third })
 	return nil
 }
 

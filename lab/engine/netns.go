@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/vishvananda/netlink"
@@ -22,8 +23,9 @@ type netnsEngine struct {
 	mu          sync.Mutex
 	datacenters map[string]*datacenter
 	nodes       []*netnsNode
-	ports       int // made so far, for their names
-	closed      bool
+	// ports and bridges are how many were made so far, for their names.
+	ports, bridges int
+	closed         bool
 }
 
 // datacenter is one bridge. Its address is the first of the subnet.
@@ -97,12 +99,35 @@ func (e *netnsEngine) AddDatacenter(name string, subnet netip.Prefix) error {
 		return fmt.Errorf("add datacenter %s: subnet %s is not IPv4", name, subnet)
 	}
 	router := subnet.Masked().Addr().Next()
-	bridge, err := addBridge(fmt.Sprintf("br%d", len(e.datacenters)), netip.PrefixFrom(router, subnet.Bits()))
+	e.bridges++
+	bridge, err := addBridge(fmt.Sprintf("br%d", e.bridges), netip.PrefixFrom(router, subnet.Bits()))
 	if err != nil {
 		return fmt.Errorf("add datacenter %s: %w", name, err)
 	}
 	e.datacenters[name] = &datacenter{name: name, subnet: subnet.Masked(), router: router, bridge: bridge}
 	return nil
+}
+
+func (e *netnsEngine) RemoveDatacenter(name string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	dc, ok := e.datacenters[name]
+	if !ok {
+		return fmt.Errorf("remove datacenter %q: there is none", name)
+	}
+	delete(e.datacenters, name)
+	var errs []error
+	e.nodes = slices.DeleteFunc(e.nodes, func(node *netnsNode) bool {
+		inside := dc.subnet.Contains(node.spec.Address.Addr())
+		if inside {
+			errs = append(errs, node.close())
+		}
+		return inside
+	})
+	if err := netlink.LinkDel(dc.bridge); err != nil {
+		errs = append(errs, fmt.Errorf("remove bridge of %s: %w", name, err))
+	}
+	return errors.Join(errs...)
 }
 
 func (e *netnsEngine) AddNode(datacenterName string, spec NodeSpec) (Node, error) {

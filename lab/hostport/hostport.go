@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // BusyError means that another process listens where we want to.
@@ -37,19 +40,56 @@ func (e *BusyError) Hint() string {
 // Unwrap returns EADDRINUSE.
 func (e *BusyError) Unwrap() error { return syscall.EADDRINUSE }
 
-// Listen listens on addr, a literal IP address and TCP port. When somebody else
-// does already, the error is a *BusyError.
-func Listen(addr string) (net.Listener, error) {
+// Bind takes addr, a literal IPv4 address and TCP port, and does not listen yet:
+// whoever connects is refused. Serve listens. When somebody else listens there
+// already, the error is a *BusyError. Somebody else may listen there between Bind
+// and Serve; then Serve fails.
+func Bind(addr string) (*os.File, error) {
 	want, err := netip.ParseAddrPort(addr)
-	if err != nil {
-		return nil, fmt.Errorf("listen: address %q: want a literal IP address and port: %w", addr, err)
+	if err != nil || !want.Addr().Is4() {
+		return nil, fmt.Errorf("listen: address %q: want a literal IPv4 address and port: %w", addr, err)
 	}
-	listener, err := net.Listen("tcp", addr)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, whoHolds(want)
-	}
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	return listener, nil
+	file := os.NewFile(uintptr(socket), addr)
+	err = unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	if err == nil {
+		err = unix.Bind(socket, &unix.SockaddrInet4{Addr: want.Addr().As4(), Port: int(want.Port())})
+	}
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return nil, errors.Join(whoHolds(want), file.Close())
+	case err != nil:
+		return nil, errors.Join(fmt.Errorf("listen on %s: %w", addr, err), file.Close())
+	}
+	return file, nil
+}
+
+// Serve listens on a socket that Bind has made, maybe after Refuse.
+func Serve(socket *os.File) (net.Listener, error) {
+	if err := control(socket, func(fd int) error { return unix.Listen(fd, unix.SOMAXCONN) }); err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", socket.Name(), err)
+	}
+	return net.FileListener(socket)
+}
+
+// Refuse ends the listening on a socket, which stays bound: whoever connects from
+// now on is refused.
+func Refuse(socket *os.File) {
+	// On Linux a listening socket that is shut down goes back to its state of before.
+	_ = control(socket, func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RDWR) })
+}
+
+func control(socket *os.File, do func(fd int) error) error {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) { failed = do(int(fd)) }); err != nil {
+		return err
+	}
+	return failed
 }

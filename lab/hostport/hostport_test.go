@@ -27,7 +27,7 @@ const (
 
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == argWant {
-		_, err := Listen(os.Args[2])
+		_, err := Bind(os.Args[2])
 		_, _ = io.WriteString(os.Stdout, err.Error())
 		return
 	}
@@ -95,7 +95,7 @@ func TestABusyPortIsNamedWithItsHolder(t *testing.T) {
 	for _, held := range []string{address, "0.0.0.0:" + port, "[::]:" + port} {
 		t.Run(held, func(t *testing.T) {
 			holder := hold(t, held)
-			_, err := Listen(address)
+			_, err := Bind(address)
 			var busy *BusyError
 			if !errors.As(err, &busy) || busy.PID != holder.Process.Pid || busy.Process != "nginx" {
 				t.Fatalf("err = %v (%+v), want nginx, pid %d", err, busy, holder.Process.Pid)
@@ -143,13 +143,66 @@ func TestAnotherUsersProcessIsKnownByItsUserAlone(t *testing.T) {
 
 func TestListenWantsALiteralAddress(t *testing.T) {
 	for _, address := range []string{"localhost:9999", ":9999", "127.0.0.1"} {
-		if _, err := Listen(address); err == nil || !strings.Contains(err.Error(), "literal") {
+		if _, err := Bind(address); err == nil || !strings.Contains(err.Error(), "literal") {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
-	listener, err := Listen("127.0.0.1:0")
+	socket, err := Bind("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	_ = socket.Close()
+}
+
+// listening is a listener as the lab makes it.
+func listening(t *testing.T) net.Listener {
+	t.Helper()
+	socket, err := Bind("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	listener, err := Serve(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return listener
+}
+
+// The port of a datacenter that does not run must say so, not keep people waiting.
+func TestAPortRefusesWheneverItIsNotServed(t *testing.T) {
+	free := listening(t) // a port that was asked for stays, one that the kernel chose does not
+	address := free.Addr().String()
+	_ = free.Close()
+	socket, err := Bind(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	if _, err := net.Dial("tcp", address); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Fatalf("before it is served: %v", err)
+	}
+	listener, err := Serve(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatalf("while it is served: %v", err)
+		}
+		_ = conn.Close()
+		Refuse(socket)
+		_ = listener.Close()
+		if _, err := net.Dial("tcp", address); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Fatalf("while it is not served: %v", err)
+		}
+		if listener, err = Serve(socket); err != nil {
+			t.Fatal(err)
+		}
+		if got := listener.Addr().String(); got != address {
+			t.Fatalf("served again on %s, want %s", got, address)
+		}
 	}
 	_ = listener.Close()
 }
@@ -203,10 +256,7 @@ func TestOnlyWhatIsInTheWayCounts(t *testing.T) {
 // forward forwards to what dial makes until the test ends, and returns where.
 func forward(t *testing.T, dial func(context.Context) (net.Conn, error)) string {
 	t.Helper()
-	listener, err := Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := listening(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- Forward(ctx, listener, dial, slog.New(slog.DiscardHandler)) }()
@@ -306,10 +356,7 @@ func TestForwardEndsWithItsContextAndClosesAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer echo.Close()
-	listener, err := Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := listening(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- Forward(ctx, listener, dialTo(echo.Addr().String()), slog.New(slog.DiscardHandler)) }()
@@ -338,10 +385,7 @@ func TestForwardEndsWithItsContextAndClosesAll(t *testing.T) {
 }
 
 func TestForwardSaysWhyItCannotGoOn(t *testing.T) {
-	listener, err := Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := listening(t)
 	_ = listener.Close()
 	if err := Forward(t.Context(), listener, nil, slog.New(slog.DiscardHandler)); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("err = %v", err)
