@@ -17,6 +17,15 @@ import (
 // way there that is cut silently is noticed by the answer that does not come.
 const remoteWait = 8 * time.Second
 
+// placeOf names a watch after the datacenter that it asks, and says how long Consul is
+// to hold its queries; the empty datacenter is the agent's own.
+func placeOf(what, datacenter string) (name string, wait time.Duration) {
+	if datacenter == "" {
+		return what, watchWait
+	}
+	return what + " in " + datacenter, remoteWait
+}
+
 // seeker follows one service in several datacenters. Its run is its only writer.
 type seeker struct {
 	service string

@@ -98,10 +98,7 @@ func (r connectResolver) Resolve(ctx context.Context) (string, connect.CertURI, 
 // agent's own. The trust domain of their identities, the same in a whole federation,
 // comes from roots, whose Run somebody else owns.
 func (c *Client) watchInstances(service, datacenter string, roots *Watch[rootFacts], kick chan<- struct{}) *Watch[instanceList] {
-	name, wait := "instances of "+service, watchWait
-	if datacenter != "" {
-		name, wait = name+" in "+datacenter, remoteWait
-	}
+	name, wait := placeOf("instances of "+service, datacenter)
 	return newWatch(watchConfig[instanceList]{
 		name: name, equal: instanceList.equal, kick: kick, logger: c.log, wait: wait,
 		query: func(ctx context.Context, options *api.QueryOptions) (instanceList, *api.QueryMeta, error) {

@@ -19,10 +19,12 @@ import (
 type ResolverAll struct {
 	client *Client
 	prefix string
-	roots  *Watch[rootFacts]
-	names  *Watch[[]string]
-	kick   chan struct{}
-	snap   atomic.Pointer[servicesSnapshot]
+	// datacenter is where it looks; empty is the agent's own.
+	datacenter string
+	roots      *Watch[rootFacts]
+	names      *Watch[[]string]
+	kick       chan struct{}
+	snap       atomic.Pointer[servicesSnapshot]
 }
 
 // servicesSnapshot is what is known of all services at one moment.
@@ -36,13 +38,17 @@ type servicesSnapshot struct {
 
 // ResolverAll returns a resolver of every service with an instance that has a tag
 // beginning with tagPrefix. It does nothing until Run.
-func (c *Client) ResolverAll(tagPrefix string) *ResolverAll {
-	r := &ResolverAll{client: c, prefix: tagPrefix, kick: make(chan struct{}, 1)}
+func (c *Client) ResolverAll(tagPrefix string) *ResolverAll { return c.resolverAll(tagPrefix, "") }
+
+func (c *Client) resolverAll(tagPrefix, datacenter string) *ResolverAll {
+	r := &ResolverAll{client: c, prefix: tagPrefix, datacenter: datacenter, kick: make(chan struct{}, 1)}
+	name, wait := placeOf("services", datacenter)
 	r.roots = c.watchRoots(nil)
 	r.snap.Store(&servicesSnapshot{changed: make(chan struct{}), round: make(chan struct{})})
 	r.names = newWatch(watchConfig[[]string]{
-		name: "services", equal: slices.Equal[[]string], kick: r.kick, logger: c.log,
+		name: name, wait: wait, equal: slices.Equal[[]string], kick: r.kick, logger: c.log,
 		query: func(_ context.Context, options *api.QueryOptions) ([]string, *api.QueryMeta, error) {
+			options.Datacenter = datacenter
 			answer, meta, err := c.long.Catalog().Services(options)
 			if err != nil {
 				return nil, nil, explain("list services", `service_prefix "" { policy = "read" }`, err)
@@ -141,7 +147,7 @@ func (r *ResolverAll) reconcile(ctx context.Context, group *sync.WaitGroup, runn
 			continue
 		}
 		childContext, stop := context.WithCancel(ctx)
-		child := &followed{watch: r.client.watchInstances(name, "", r.roots, r.kick), stop: stop}
+		child := &followed{watch: r.client.watchInstances(name, r.datacenter, r.roots, r.kick), stop: stop}
 		running[name] = child
 		group.Go(func() { _ = child.watch.Run(childContext) })
 	}

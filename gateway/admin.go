@@ -41,10 +41,11 @@ func (g *gateway) admin() error {
 	g.ops.Handle("GET /config", answer(func() any { return g.cfg.Render() }))
 	g.ops.Handle("GET /listeners", answer(func() any { return g.snapshots() }))
 	g.ops.Handle("GET /streams", answer(func() any { return g.streams.Connections() }))
+	g.ops.Handle("GET /datacenters", answer(func() any { return g.elsewhere() }))
 	g.ops.Handle("GET /overrides", answer(func() any { return g.overrideState() }))
 	page := g.proxy.Admin(proxy.AdminConfig{
 		Node: g.cfg.Node, Datacenter: g.cfg.Datacenter, Version: service.Version(), Codec: string(g.cfg.Codec),
-		Listeners: g.listenerStates, Overrides: g.overrideState, Changes: token != nil,
+		Listeners: g.listenerStates, Overrides: g.overrideState, Elsewhere: g.elsewhere, Changes: token != nil,
 	})
 	g.ops.Handle("GET /{$}", page.Index())
 	g.ops.Handle("GET /parts", page.Parts())
@@ -93,6 +94,19 @@ func (g *gateway) listenerStates() []proxy.ListenerState {
 			Address: s.Address, Proto: string(s.Proto), Open: s.Open, MaxConn: s.MaxConn, Draining: s.Draining,
 			Certificates: s.Certificates, Problem: s.Problem,
 		})
+	}
+	return list
+}
+
+// elsewhere is what is known of the other datacenters.
+func (g *gateway) elsewhere() []proxy.ElsewhereState {
+	list := []proxy.ElsewhereState{}
+	for _, state := range g.catalog.Datacenters()[1:] {
+		elsewhere := proxy.ElsewhereState{Datacenter: state.Name, Stale: state.Stale(), Confirmed: state.Confirmed}
+		if state.Err != nil {
+			elsewhere.Reason = state.Err.Error()
+		}
+		list = append(list, elsewhere)
 	}
 	return list
 }

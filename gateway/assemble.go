@@ -37,7 +37,7 @@ type gateway struct {
 	ops       *service.Ops
 	identity  *consul.Identity
 	policy    *consul.Intentions
-	catalog   *consul.ResolverAll
+	catalog   *consul.ResolverFederated
 	dialer    *mesh.Dialer
 	table     *mesh.Table
 	overrides *overrides
@@ -98,7 +98,7 @@ func (g *gateway) openConsul() error {
 	}
 	g.identity = client.Identity(name)
 	g.policy = client.SourcePolicy(name)
-	g.catalog = client.ResolverAll(g.cfg.Prefix)
+	g.catalog = client.ResolverFederated(client.ResolverAll(g.cfg.Prefix), others(g.cfg))
 	g.table = mesh.NewTable(time.Now)
 	g.dialer = mesh.NewDialer(mesh.DialerConfig{
 		Credentials: g.identity, Resolver: g.catalog, Policy: g.policy, Table: g.table, Logger: g.log, Timeout: g.cfg.Dial,
@@ -167,9 +167,12 @@ func (g *gateway) makeProxy() error {
 	return nil
 }
 
-// others are the datacenters after the gateway's own.
+// others are the datacenters after the gateway's own, in order of preference.
 func others(cfg config.Config) []string {
-	var list []string
+	list := cfg.Failover
+	if len(cfg.Datacenters) > 0 {
+		list = nil
+	}
 	for _, dc := range cfg.Datacenters {
 		if dc != cfg.Datacenter {
 			list = append(list, dc)

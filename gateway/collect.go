@@ -75,6 +75,9 @@ func processMetrics() []processMetric {
 	}
 }
 
+// staleHelp is of the one metric with a datacenter as its label.
+const staleName, staleHelp = "datacenter_stale", "1 while another datacenter cannot be asked and its last known instances are used."
+
 func (c *collector) desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(c.g.cfg.MetricsPrefix+"_"+name, help, labels, nil)
 }
@@ -87,6 +90,7 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, m := range processMetrics() {
 		out <- c.desc(m.name, m.help)
 	}
+	out <- c.desc(staleName, staleHelp, "datacenter")
 }
 
 // Collect implements prometheus.Collector.
@@ -102,5 +106,12 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		if value, ok := m.value(c.g); ok {
 			out <- prometheus.MustNewConstMetric(c.desc(m.name, m.help), m.kind, value)
 		}
+	}
+	for _, elsewhere := range c.g.elsewhere() {
+		value := 0.0
+		if elsewhere.Stale {
+			value = 1
+		}
+		out <- prometheus.MustNewConstMetric(c.desc(staleName, staleHelp, "datacenter"), prometheus.GaugeValue, value, elsewhere.Datacenter)
 	}
 }

@@ -151,7 +151,7 @@ func pickSettings() []setting {
 	return []setting{
 		word("strategy", "how one of several instances is picked where a tag has no strategy=", []tag.Strategy{tag.P2C, tag.RoundRobin, tag.Random, tag.Hash, tag.EWMA}, func(c *Config) *tag.Strategy { return &c.Strategy }),
 		{
-			name: "datacenters", value: "DC,DC", usage: "datacenters in order of preference where a tag has no dc=; empty is the gateway's own alone",
+			name: "datacenters", value: "DC,DC", usage: "datacenters in order of preference where a tag has no dc=; empty is the gateway's own and then those of -failover-datacenters",
 			set: func(c *Config, text string) (err error) {
 				c.Datacenters, err = parseList(text, checkDatacenter)
 				return err

@@ -46,6 +46,8 @@ type AdminConfig struct {
 	// Listeners may be nil, and Overrides where there are none.
 	Listeners func() []ListenerState
 	Overrides func() OverrideState
+	// Elsewhere are the other datacenters that are followed; nil where none are.
+	Elsewhere func() []ElsewhereState
 	// Changes means that a token allows changes; see DrainHandler.
 	Changes bool
 }
@@ -59,6 +61,17 @@ type ListenerState struct {
 	Certificates  []tlsfiles.Info
 	// Problem says why newer certificates are not served; "" without.
 	Problem string
+}
+
+// ElsewhereState is what is known of the services of another datacenter.
+type ElsewhereState struct {
+	Datacenter string `json:"datacenter"`
+	// Stale says that it cannot be asked, and that its instances are those that were
+	// known last, as of Confirmed; Reason is why. A datacenter that has never answered
+	// has a Reason and is not Stale.
+	Stale     bool      `json:"stale"`
+	Reason    string    `json:"reason,omitempty"`
+	Confirmed time.Time `json:"confirmed,omitzero"`
 }
 
 // OverrideState is what the operator's changes to the routes have come to.
@@ -106,6 +119,7 @@ type adminView struct {
 	Found     Found
 	Problems  []route.Problem
 	Overrides OverrideState
+	Elsewhere []ElsewhereState
 	Events    []Event
 	Failed    []Trace
 	Listeners []ListenerState
@@ -203,6 +217,9 @@ func (a *Admin) fill(v *adminView, r *http.Request) {
 	v.Problems, v.Failed, v.Sum, v.Leaf = p.Table().Problems(), p.Failed(mostFailed), p.totals(), p.leaf()
 	if a.cfg.Listeners != nil {
 		v.Listeners = a.cfg.Listeners()
+	}
+	if a.cfg.Elsewhere != nil {
+		v.Elsewhere = a.cfg.Elsewhere()
 	}
 	if a.cfg.Overrides != nil {
 		v.Overrides = a.cfg.Overrides()

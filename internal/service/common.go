@@ -37,14 +37,23 @@ type Common struct {
 	LogFormat string
 }
 
+// names is a list as a flag: with commas between.
+type names []string
+
+// String implements flag.Value.
+func (n *names) String() string { return strings.Join(*n, ",") }
+
+// Set implements flag.Value.
+func (n *names) Set(text string) error {
+	*n = strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+	return nil
+}
+
 // Bind declares the flags with their defaults.
 func (c *Common) Bind(fs *flag.FlagSet) {
 	fs.StringVar(&c.Node, "node", "", "`name` of the node that this process runs on")
 	fs.StringVar(&c.Datacenter, "datacenter", "dc1", "Consul datacenter of the node")
-	fs.Func("failover-datacenters", "other datacenters in which services are looked for, in `order` of preference, with commas between", func(text string) error {
-		c.Failover = strings.FieldsFunc(text, func(r rune) bool { return r == ',' })
-		return nil
-	})
+	fs.Var((*names)(&c.Failover), "failover-datacenters", "other datacenters in which services are looked for, in `order` of preference, with commas between")
 	fs.TextVar(&c.Address, "address", netip.Addr{}, "`IP` where other nodes reach this node")
 	fs.TextVar(&c.Loopback, "loopback", netip.AddrFrom4([4]byte{127, 0, 0, 1}), "`IP` that only this node reaches")
 	fs.StringVar(&c.ConsulAddress, "consul", "127.0.0.1:8500", "`address` of the node's Consul agent, host:port or unix://path")
