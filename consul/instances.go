@@ -21,10 +21,13 @@ type instanceList struct {
 	// hidden says that the answer is empty because the token may not see what is
 	// there.
 	hidden bool
+	// meshed are those that are in the mesh, healthy or not, and those that a sidecar
+	// proxy serves, by node and ID; nil if nobody asked.
+	meshed map[[2]string]bool
 }
 
 func (l instanceList) equal(other instanceList) bool {
-	return l.hidden == other.hidden && slices.EqualFunc(l.instances, other.instances, sameInstance)
+	return l.hidden == other.hidden && maps.Equal(l.meshed, other.meshed) && slices.EqualFunc(l.instances, other.instances, sameInstance)
 }
 
 func sameInstance(a, b mesh.Instance) bool {
@@ -42,10 +45,12 @@ func instancesOf(entries []*api.ServiceEntry, service, trustDomain string) []mes
 			instances = append(instances, instance)
 		}
 	}
-	slices.SortFunc(instances, func(a, b mesh.Instance) int {
-		return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.ServiceID, b.ServiceID))
-	})
+	slices.SortFunc(instances, compareInstances)
 	return instances
+}
+
+func compareInstances(a, b mesh.Instance) int {
+	return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.ServiceID, b.ServiceID))
 }
 
 func instanceOf(entry *api.ServiceEntry, service, trustDomain string) (mesh.Instance, error) {

@@ -98,6 +98,12 @@ func (r connectResolver) Resolve(ctx context.Context) (string, connect.CertURI, 
 // agent's own. The trust domain of their identities, the same in a whole federation,
 // comes from roots, whose Run somebody else owns.
 func (c *Client) watchInstances(service, datacenter string, roots *Watch[rootFacts], kick chan<- struct{}) *Watch[instanceList] {
+	return c.watchMesh(service, datacenter, false, roots, kick)
+}
+
+// watchMesh is watchInstances that, with all, learns too who is in the mesh and does
+// not pass.
+func (c *Client) watchMesh(service, datacenter string, all bool, roots *Watch[rootFacts], kick chan<- struct{}) *Watch[instanceList] {
 	name, wait := placeOf("instances of "+service, datacenter)
 	return newWatch(watchConfig[instanceList]{
 		name: name, equal: instanceList.equal, kick: kick, logger: c.log, wait: wait,
@@ -107,12 +113,17 @@ func (c *Client) watchInstances(service, datacenter string, roots *Watch[rootFac
 				return instanceList{}, nil, err
 			}
 			options.Datacenter = datacenter
-			entries, meta, err := c.long.Health().Connect(service, "", true, options)
+			entries, meta, err := c.long.Health().Connect(service, "", !all, options)
 			if err != nil {
 				return instanceList{}, nil, explain("find instances", serviceRule(service, "read"), err)
 			}
-			list := instanceList{instances: instancesOf(entries, service, trustDomain)}
+			var list instanceList
 			list.hidden = len(entries) == 0 && meta.ResultsFilteredByACLs
+			if all {
+				list.meshed = namesOf(entries)
+				entries = passing(entries)
+			}
+			list.instances = instancesOf(entries, service, trustDomain)
 			return list, meta, nil
 		},
 	})

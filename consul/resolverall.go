@@ -21,10 +21,12 @@ type ResolverAll struct {
 	prefix string
 	// datacenter is where it looks; empty is the agent's own.
 	datacenter string
-	roots      *Watch[rootFacts]
-	names      *Watch[[]string]
-	kick       chan struct{}
-	snap       atomic.Pointer[servicesSnapshot]
+	// plain says that instances outside the mesh are followed too.
+	plain bool
+	roots *Watch[rootFacts]
+	names *Watch[[]string]
+	kick  chan struct{}
+	snap  atomic.Pointer[servicesSnapshot]
 }
 
 // servicesSnapshot is what is known of all services at one moment.
@@ -63,6 +65,17 @@ func (c *Client) resolverAll(tagPrefix, datacenter string) *ResolverAll {
 	return r
 }
 
+// ResolverAllWithPlain returns a resolver as ResolverAll does, which names beside
+// the Connect instances those outside the mesh that have the tag themselves. Their
+// ID is zero: nobody proves to be one, and only Services tells of them, never
+// Instances. What is in the mesh is never among them, neither a Connect-native
+// instance nor one that a sidecar proxy serves.
+func (c *Client) ResolverAllWithPlain(tagPrefix string) *ResolverAll {
+	r := c.ResolverAll(tagPrefix)
+	r.plain = true
+	return r
+}
+
 func namesWithTag(services map[string][]string, prefix string) []string {
 	var names []string
 	for name, tags := range services {
@@ -78,8 +91,8 @@ func hasPrefix(tags []string, prefix string) bool {
 	return slices.ContainsFunc(tags, func(tag string) bool { return strings.HasPrefix(tag, prefix) })
 }
 
-// Services returns the passing instances by service; a service without one is not
-// in it. The caller must not change the map.
+// Services returns the passing instances by service, those in the mesh first; a
+// service without one is not in it. The caller must not change the map.
 func (r *ResolverAll) Services() map[string][]mesh.Instance { return r.snap.Load().services }
 
 // Changed returns a channel that is closed when Services starts to return
@@ -128,13 +141,19 @@ func (r *ResolverAll) Run(ctx context.Context) error {
 	}
 }
 
-// followed is one running watch.
+// followed is what runs for one service.
 type followed struct {
 	watch *Watch[instanceList]
+	// plain is nil where only the mesh is followed.
+	plain *Watch[instanceList]
 	stop  context.CancelFunc
+	// inside and outside are what merged was made of.
+	inside  instanceList
+	outside []mesh.Instance
+	merged  []mesh.Instance
 }
 
-// reconcile starts a watch for each new name and stops those that are gone.
+// reconcile starts the watches of each new name and stops those that are gone.
 func (r *ResolverAll) reconcile(ctx context.Context, group *sync.WaitGroup, running map[string]*followed, names []string) {
 	for name, child := range running {
 		if !slices.Contains(names, name) {
@@ -147,10 +166,33 @@ func (r *ResolverAll) reconcile(ctx context.Context, group *sync.WaitGroup, runn
 			continue
 		}
 		childContext, stop := context.WithCancel(ctx)
-		child := &followed{watch: r.client.watchInstances(name, r.datacenter, r.roots, r.kick), stop: stop}
+		child := &followed{watch: r.client.watchMesh(name, r.datacenter, r.plain, r.roots, r.kick), stop: stop}
 		running[name] = child
 		group.Go(func() { _ = child.watch.Run(childContext) })
+		if r.plain {
+			child.plain = r.client.watchPlain(name, r.prefix, r.kick)
+			group.Go(func() { _ = child.plain.Run(childContext) })
+		}
 	}
+}
+
+// instances returns what is known of the service. It is the same slice until
+// something changes.
+func (f *followed) instances() []mesh.Instance {
+	state := f.watch.State()
+	if f.plain == nil || !state.Known {
+		// Who is in the mesh has to be known first: nobody is taken for plain meanwhile.
+		return state.Value.instances
+	}
+	inside, outside := state.Value, f.plain.State().Value.instances
+	if len(outside) == 0 {
+		return inside.instances
+	}
+	if !sameSlice(f.inside.instances, inside.instances) || !maps.Equal(f.inside.meshed, inside.meshed) || !sameSlice(f.outside, outside) {
+		f.inside, f.outside = inside, outside
+		f.merged = mergeInstances(inside, outside)
+	}
+	return f.merged
 }
 
 func (r *ResolverAll) publish(running map[string]*followed) {
@@ -161,7 +203,7 @@ func (r *ResolverAll) publish(running map[string]*followed) {
 	}
 	for name, child := range running {
 		next.watches[name] = child.watch
-		if tagged := r.tagged(child.watch.State().Value.instances); len(tagged) > 0 {
+		if tagged := r.tagged(child.instances()); len(tagged) > 0 {
 			next.services[name] = tagged
 		}
 	}

@@ -98,7 +98,11 @@ func (g *gateway) openConsul() error {
 	}
 	g.identity = client.Identity(name)
 	g.policy = client.SourcePolicy(name)
-	g.catalog = client.ResolverFederated(client.ResolverAll(g.cfg.Prefix), others(g.cfg))
+	own := client.ResolverAll(g.cfg.Prefix)
+	if g.cfg.AllowPlain {
+		own = client.ResolverAllWithPlain(g.cfg.Prefix)
+	}
+	g.catalog = client.ResolverFederated(own, others(g.cfg))
 	g.table = mesh.NewTable(time.Now)
 	g.dialer = mesh.NewDialer(mesh.DialerConfig{
 		Credentials: g.identity, Resolver: g.catalog, Policy: g.policy, Table: g.table, Logger: g.log, Timeout: g.cfg.Dial,
@@ -183,7 +187,7 @@ func others(cfg config.Config) []string {
 
 // absent names the unhealthy instances of a service, for explanations.
 func (g *gateway) absent(ctx context.Context, service string) ([]proxy.Absent, error) {
-	list, err := g.client.Unhealthy(ctx, service)
+	list, err := g.client.Unhealthy(ctx, service, g.cfg.AllowPlain)
 	if err != nil {
 		return nil, err
 	}

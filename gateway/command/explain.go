@@ -76,6 +76,15 @@ func printExplained(s Streams, e proxy.Explained) {
 		}
 	}
 	printInstances(s, e)
+	for _, dc := range e.NotFollowed {
+		fmt.Fprintf(s.Out, "\n%s: other datacenter, not followed\n", dc)
+	}
+	for i, t := range e.Ignored {
+		if i == 0 {
+			fmt.Fprintln(s.Out, "\nignored tags:")
+		}
+		fmt.Fprintf(s.Out, "  %s on %s: %s: %s\n", t.Service, t.Node, t.Tag, t.Reason)
+	}
 }
 
 func printInstances(s Streams, e proxy.Explained) {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"cmp"
 	"net/http"
+	"strings"
 	"time"
 
 	"sluice/gateway/balance"
@@ -25,6 +26,8 @@ type RouteState struct {
 	// Strategy is how its instances are picked.
 	Strategy string `json:"strategy,omitempty"`
 	Closed   string `json:"closed,omitempty"`
+	// NotFollowed says which datacenters of dc= the gateway does not know; "" if none.
+	NotFollowed string `json:"not_followed,omitempty"`
 	// Gone is when the last healthy instance went; zero while there is one.
 	Gone time.Time `json:"gone,omitzero"`
 }
@@ -83,6 +86,9 @@ func (p *Proxy) routeState(state *snapshot, r *route.Route, most int) RouteState
 	}
 	if row.Closed == "" {
 		row.Closed = pl.closed
+	}
+	if names := p.notFollowed(pl); len(names) > 0 {
+		row.NotFollowed = strings.Join(names, ", ") + ": " + otherNotFollowed
 	}
 	explained := pl.picker.Explain(balance.Request{Now: p.now()})
 	for i := range pl.members[:min(most, len(pl.members))] {

@@ -182,6 +182,21 @@ func (cfg Config) supported(r tag.Route) error {
 	return nil
 }
 
+// admit refuses an instance outside the mesh whose tag does not ask for that, since
+// nobody there proves who it is, and one in the mesh whose tag would give up that
+// it does.
+func admit(instance *mesh.Instance, o *tag.Options) error {
+	switch {
+	case o.RedirectCode != 0:
+		return nil
+	case instance.ID.IsZero() && !o.Plain:
+		return errors.New("the instance is outside the mesh (neither Connect-native nor behind a sidecar), and the tag does not say plain=true")
+	case !instance.ID.IsZero() && o.Plain:
+		return errors.New("the instance is in the mesh, and the tag asks to call it without (plain=true, proto=https or proto=grpcs): without that it is called over Connect")
+	}
+	return nil
+}
+
 // Check returns why the proxy cannot serve what a tag or an override asks for, or
 // nil.
 func (cfg Config) Check(r tag.Route) error { return cfg.withDefaults().supported(r) }

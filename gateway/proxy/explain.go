@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,6 +56,11 @@ type Explained struct {
 	Panic     bool            `json:"panic,omitempty"`
 	Instances []InstanceState `json:"instances"`
 	Absent    []Absent        `json:"absent,omitempty"`
+	// NotFollowed are the datacenters of dc= whose instances the gateway does not know.
+	NotFollowed []string `json:"datacenters_not_followed,omitempty"`
+	// Ignored are quarantined tags: those of the route's services, or the first of
+	// all if no route takes the request.
+	Ignored []route.Problem `json:"ignored_tags,omitempty"`
 }
 
 // Explain tells what would become of a request now. It changes nothing.
@@ -72,6 +78,7 @@ func (p *Proxy) Explain(ctx context.Context, q Question) (Explained, error) {
 	if x.plan != nil {
 		p.explainPlan(ctx, x, &e)
 	}
+	e.Ignored = ignoredTags(state.table.Problems(), x.plan)
 	switch {
 	case answer != nil && len(e.Credentials) > 0 && answer.Status == http.StatusUnauthorized:
 		e.Status, e.Verdict = answer.Status, "The client has to show credentials: "+strings.Join(e.Credentials, ", ")+"."
@@ -127,7 +134,7 @@ func (p *Proxy) explainPlan(ctx context.Context, x *exchange, e *Explained) {
 	}
 	e.BudgetLeft = x.budget(p).Left(p.now())
 	explained := pl.picker.Explain(balance.Request{Now: p.now()})
-	e.Panic = explained.Panic
+	e.Panic, e.NotFollowed = explained.Panic, p.notFollowed(pl)
 	for i := range pl.members {
 		e.Instances = append(e.Instances, p.instanceState(&pl.members[i], explained.Members[i]))
 	}
@@ -163,7 +170,40 @@ func (e *Explained) judge() {
 		e.Status, e.Verdict = http.StatusForbidden, "The call is "+denied+"."
 	default:
 		e.Status, e.Verdict = http.StatusServiceUnavailable, "No instance can take it."
+		if len(e.NotFollowed) > 0 {
+			e.Verdict = "No instance can take it; " + strings.Join(e.NotFollowed, ", ") + ": " + otherNotFollowed + "."
+		}
 	}
+}
+
+// otherNotFollowed is what explanations and the admin page say of a datacenter.
+const otherNotFollowed = "other datacenter, not followed"
+
+// notFollowed returns the datacenters of the route's dc= that are not the gateway's
+// own and of which the catalog names nobody.
+func (p *Proxy) notFollowed(pl *plan) []string {
+	var names []string
+	for _, dc := range pl.options.Datacenters {
+		known := dc == p.cfg.Datacenter || slices.ContainsFunc(pl.members, func(m member) bool {
+			return p.datacenterOf(&m.target.instance) == dc
+		})
+		if !known {
+			names = append(names, dc)
+		}
+	}
+	return names
+}
+
+// ignoredTags are the quarantined tags that may explain what became of a request.
+func ignoredTags(problems []route.Problem, pl *plan) []route.Problem {
+	const most = 20
+	var list []route.Problem
+	for _, problem := range problems {
+		if len(list) < most && (pl == nil || slices.Contains(pl.route.Services, problem.Service)) {
+			list = append(list, problem)
+		}
+	}
+	return list
 }
 
 // ExplainHandler serves GET with url= (and method=, client=) for what would become

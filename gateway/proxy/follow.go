@@ -100,7 +100,7 @@ func (f *follower) follow(heard time.Time) {
 			f.timeline.add(Event{At: time.Now(), Kind: "override", Subject: "overrides", Text: "the operator's changes to the routes are new"})
 			table, more = table.WithRules(now, rules)
 			changes = append(changes, more...)
-			f.added = addedBy(table, rules)
+			f.added = addedBy(table, rules, services)
 			changed = services // any of them may have gained or lost an instance
 		}
 	}
@@ -117,7 +117,7 @@ func due(when, now time.Time) bool { return !when.IsZero() && !when.After(now) }
 func (f *follower) begin(now time.Time, services map[string][]mesh.Instance) (*route.Table, []route.Change) {
 	f.started = true
 	table := route.New(route.Config{
-		Prefix: f.cfg.Prefix, Datacenter: f.cfg.Datacenter, Match: f.cfg.Match, Services: services, Check: f.cfg.supported, Keep: keepGone, Now: now,
+		Prefix: f.cfg.Prefix, Datacenter: f.cfg.Datacenter, Match: f.cfg.Match, Services: services, Check: f.cfg.supported, Admit: admit, Keep: keepGone, Now: now,
 	})
 	changes := make([]route.Change, 0, table.Len())
 	for _, r := range table.Routes() {
@@ -144,12 +144,19 @@ func changedServices(old, services map[string][]mesh.Instance) map[string][]mesh
 }
 
 // addedBy returns the instances that rules add to the catalog's, by service.
-func addedBy(table *route.Table, rules route.Rules) map[string][]mesh.Instance {
+func addedBy(table *route.Table, rules route.Rules, services map[string][]mesh.Instance) map[string][]mesh.Instance {
 	added := map[string][]mesh.Instance{}
 	if rules == nil || len(rules.Added()) == 0 {
 		return added
 	}
 	seen := map[targetKey]bool{}
+	for name, instances := range services {
+		for i := range instances {
+			if instances[i].ID.IsZero() {
+				seen[keyOf(name, &instances[i])] = true // the catalog says when it is gone
+			}
+		}
+	}
 	for _, r := range table.Routes() {
 		for i := range r.Targets {
 			t := &r.Targets[i]

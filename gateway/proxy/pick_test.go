@@ -35,7 +35,9 @@ func with(t *testing.T, world *meshtest.World, cfg proxy.Config) *lab {
 // silent is with for a gateway whose pages explain nothing.
 func silent(t *testing.T, world *meshtest.World, cfg proxy.Config) *lab {
 	t.Helper()
-	cfg.Catalog = world.Catalog
+	if cfg.Catalog == nil {
+		cfg.Catalog = world.Catalog
+	}
 	registry := prometheus.NewRegistry()
 	cfg.Registerer = registry
 	l := &lab{World: world, Proxy: proxy.New(cfg), t: t, registry: registry}

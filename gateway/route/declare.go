@@ -66,6 +66,7 @@ func sameTags(a, b []string) bool {
 type tagReader struct {
 	parser tag.Parser
 	check  func(tag.Route) error
+	admit  func(*mesh.Instance, *tag.Options) error
 	plain  *tag.Options
 }
 
@@ -101,6 +102,20 @@ func (t tagReader) read(text string) *reading {
 		r.options = &route.Options
 	}
 	return r
+}
+
+// admitted returns the reading as it holds for one instance.
+func (t tagReader) admitted(r *reading, instance *mesh.Instance) *reading {
+	if t.admit == nil || r.refused != "" {
+		return r
+	}
+	err := t.admit(instance, r.options)
+	if err == nil {
+		return r
+	}
+	refused := *r
+	refused.refused, refused.closes = err.Error(), r.options.Guarded()
+	return &refused
 }
 
 // declarer gathers what one service declares. Instances mostly carry the same
@@ -187,6 +202,7 @@ func (d *declarer) declare(service string, instance *mesh.Instance) *part {
 		if !read.isRoute {
 			continue
 		}
+		read = d.reader.admitted(read, instance)
 		if read.refused != "" {
 			d.problem(text, read.refused, read.closes)
 		}

@@ -33,7 +33,7 @@ func (e *edit) services(changed map[string][]mesh.Instance) {
 	if e.next.plain == nil {
 		e.next.plain = &tag.Options{Proto: tag.ProtoHTTP}
 	}
-	reader := tagReader{parser: tag.NewParser(e.next.prefix, e.next.datacenter).Matching(e.next.match), check: e.next.check, plain: e.next.plain}
+	reader := tagReader{parser: tag.NewParser(e.next.prefix, e.next.datacenter).Matching(e.next.match), check: e.next.check, admit: e.next.admit, plain: e.next.plain}
 	e.removed, e.added = map[*part]bool{}, map[Key][]*declaration{}
 	for name, instances := range changed {
 		old := e.next.services.get(name)

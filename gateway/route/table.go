@@ -18,6 +18,7 @@ type Table struct {
 	keep               time.Duration
 	rules              Rules
 	check              func(tag.Route) error
+	admit              func(*mesh.Instance, *tag.Options) error
 	plain              *tag.Options // of every tag without options
 
 	rows     *radix[row] // by text, and so in order
@@ -60,6 +61,9 @@ type Config struct {
 	// tag in quarantine; nil is that it can. It must give the same answer as long as
 	// a Previous is passed on. A nil Check takes everything.
 	Check func(tag.Route) error
+	// Admit returns why an instance cannot be used as its own tag asks, which puts
+	// that tag of that instance into quarantine; nil takes every instance.
+	Admit func(*mesh.Instance, *tag.Options) error
 	// Services are the healthy instances of each service. They are kept, and must
 	// not change any more.
 	Services map[string][]mesh.Instance
@@ -94,7 +98,7 @@ func New(cfg Config) *Table {
 		return true
 	})
 	e := edit{next: *base, now: cfg.Now}
-	e.next.check = cfg.Check
+	e.next.check, e.next.admit = cfg.Check, cfg.Admit
 	if e.next.keep != cfg.Keep && e.next.gone != nil {
 		e.next.expires = cfg.Now // look at once
 	}
