@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -56,14 +57,21 @@ type KVEntry struct {
 }
 
 // KVTreeWatch follows the key and every key below it ("key/..."), in the order of
-// their names. None is an empty value.
+// their names. None is an empty value. Consul leaves out what the token may not
+// read, without a word: where it did, the round fails with ErrForbidden, and the
+// last value that was whole stays.
 func (c *Client) KVTreeWatch(key string) *Watch[[]KVEntry] {
 	return newWatch(watchConfig[[]KVEntry]{
 		name: "keys of " + key, equal: sameEntries, logger: c.log,
-		query: func(_ context.Context, options *api.QueryOptions) ([]KVEntry, *api.QueryMeta, error) {
+		query: func(ctx context.Context, options *api.QueryOptions) ([]KVEntry, *api.QueryMeta, error) {
 			pairs, meta, err := c.long.KV().List(key, options)
 			if err != nil {
 				return nil, nil, explain("read keys of "+key, fmt.Sprintf("key_prefix %q { policy = \"read\" }", key), err)
+			}
+			if meta.ResultsFilteredByACLs {
+				if err := c.keysHidden(ctx, key); err != nil {
+					return nil, nil, err
+				}
 			}
 			var entries []KVEntry
 			for _, pair := range pairs {
@@ -75,6 +83,19 @@ func (c *Client) KVTreeWatch(key string) *Watch[[]KVEntry] {
 			return entries, meta, nil
 		},
 	})
+}
+
+// keysHidden returns why the key or one below it is hidden from the token; nil if
+// what is hidden has another name that begins the same.
+func (c *Client) keysHidden(ctx context.Context, key string) error {
+	_, _, err := c.brief.KV().Get(key, query(ctx))
+	if err == nil {
+		var meta *api.QueryMeta
+		if _, meta, err = c.brief.KV().List(key+"/", query(ctx)); err == nil && meta.ResultsFilteredByACLs {
+			err = api.StatusError{Code: http.StatusForbidden, Body: "some keys are left out"}
+		}
+	}
+	return explain("read keys of "+key, fmt.Sprintf("key_prefix %q { policy = \"read\" }", key), err)
 }
 
 func sameEntries(a, b []KVEntry) bool {

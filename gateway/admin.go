@@ -119,6 +119,9 @@ func (g *gateway) overrideState() proxy.OverrideState {
 			state.Commands = commands.Len()
 		}
 		state.Problems = append(state.Problems, g.overrides.Problems()...)
+		if err := g.overrides.watch.State().Err; err != nil {
+			state.Err = err.Error()
+		}
 	}
 	return state
 }

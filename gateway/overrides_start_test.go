@@ -68,3 +68,23 @@ func TestNoRequestTakesADeletedRouteBeforeOverridesAreKnown(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestOverridesThatConsulHidesLaterHoldAndTheGatewaySaysSo(t *testing.T) {
+	agent := consultest.Start(t, consultest.Config{})
+	intend(agent, "allow")
+	startWeb(t, agent)
+	writeOverride(t, agent, "fabio/config", "route del web /web", "route add added /added "+plainly(t, "added"))
+	startProcess(t, "-node", agent.Node, "-address", agent.Host, "-loopback", agent.Host, "-allow-plain", "-consul", agent.Address,
+		"-token-file", agent.PolicyFile(strings.ReplaceAll(overrideRights, "key_prefix", "key")))
+	front, admin := "http://"+net.JoinHostPort(agent.Host, "9999"), "http://"+net.JoinHostPort(agent.Host, "9998")
+	consultest.Await(t, 20*time.Second, "overrides hold", answers(front+"/added", 200, "added"))
+	writeOverride(t, agent, "fabio/config/more", "route del added")
+	consultest.Await(t, 5*time.Second, "the reason is told", answers(admin+"/overrides", 200, "refused by Consul", `"commands": 2`))
+	consultest.Await(t, 5*time.Second, "and so on the page", answers(admin+"/", 200, "the last ones hold"))
+	if err := answers(front+"/added", 200, "added")(); err != nil {
+		t.Error(err)
+	}
+	if err := answers(front+"/web", 404)(); err != nil {
+		t.Error(err)
+	}
+}

@@ -80,6 +80,9 @@ type OverrideState struct {
 	Key      string             `json:"key"`
 	Commands int                `json:"commands"`
 	Problems []override.Problem `json:"ignored_lines"`
+	// Err is why the key cannot be read now, while what was read last holds; "" if it
+	// can.
+	Err string `json:"error,omitempty"`
 }
 
 // Admin is the page of the operations endpoint.
