@@ -25,7 +25,9 @@ type ask struct {
 	// proxy. The zero Addr is somebody unknown.
 	peer, client netip.Addr
 	tls          bool
-	hasBody      bool
+	// frontTLS is true if the client speaks TLS with a trusted proxy, which says so.
+	frontTLS bool
+	hasBody  bool
 }
 
 // exchange is one request on its way through the proxy.
@@ -116,7 +118,7 @@ func (p *Proxy) admit(ctx context.Context, x *exchange, authorization string) *p
 		return answer
 	}
 	if x.plan.options.RedirectCode != 0 {
-		return pageRedirect(x)
+		return p.redirected(x)
 	}
 	return nil
 }
@@ -172,6 +174,12 @@ func (p *Proxy) clientOf(peer netip.Addr, forwarded []string) netip.Addr {
 		return peer
 	}
 	return acl.Client(p.cfg.Trusted, peer, forwarded)
+}
+
+// frontedByTLS reports whether the client speaks TLS with the proxy in front, which
+// is believed if it is trusted.
+func (p *Proxy) frontedByTLS(peer netip.Addr, proto string) bool {
+	return proto == "https" && p.cfg.Trusted.Contains(peer)
 }
 
 // target works out the path and query that an instance gets: the route's strip is

@@ -163,8 +163,11 @@ func (s *session) begin() {
 	} else {
 		s.lines = s.lines[:0]
 		for i := range r.Fields {
-			if is(r.Fields[i].Name, "X-Forwarded-For") {
+			switch {
+			case is(r.Fields[i].Name, "X-Forwarded-For"):
 				s.lines = append(s.lines, string(r.Fields[i].Value))
+			case is(r.Fields[i].Name, "X-Forwarded-Proto"):
+				x.frontTLS = s.p.frontedByTLS(s.peer, string(r.Fields[i].Value))
 			}
 		}
 		x.client = s.p.clientOf(s.peer, s.lines)

@@ -3,8 +3,6 @@ package proxy
 import (
 	"fmt"
 	"net/http"
-	"net/url"
-	"strings"
 
 	"sluice/gateway/acl"
 	"sluice/gateway/auth"
@@ -45,6 +43,11 @@ func (p *Proxy) pageNoRoute(a *ask) *page {
 		content.Facts = []fact{{"host", fmt.Sprintf("%.200s", a.host)}}
 		content.Hint = "A route exists while a healthy Connect instance in Consul carries a tag like " +
 			p.cfg.Prefix + "/path or " + p.cfg.Prefix + "host/path."
+		if p.cfg.AllowPlain {
+			content.Hint += " An instance outside Connect needs plain=true in the tag as well."
+		} else {
+			content.Hint += " Instances outside Connect are not looked for, unless the gateway runs with -allow-plain."
+		}
 	}
 	return content
 }
@@ -83,32 +86,4 @@ func pageUnauthorized(pl *plan, verdict auth.Verdict) *page {
 		answer.Header.Set("Retry-After", "1")
 	}
 	return answer
-}
-
-// pageRedirect leads the client elsewhere. $path stands for the path and query of
-// the request, without what strip= takes away, and $host for its host.
-func pageRedirect(x *exchange) *page {
-	o := x.plan.options
-	path := rewriting{strip: o.Strip}.target(x.raw, x.path)
-	if x.hasQuery {
-		path += "?" + x.query
-	}
-	// A path that begins with two slashes would be another host.
-	path = "/" + strings.TrimLeft(path, "/\\")
-	location := strings.NewReplacer("$path", path, "$host", safeHost(x.host)).Replace(o.RedirectURL)
-	if strings.Contains(o.RedirectURL, "/$path") {
-		location = strings.NewReplacer("/$path", path, "$host", safeHost(x.host)).Replace(o.RedirectURL)
-	}
-	return &page{
-		Status: o.RedirectCode, Title: "Elsewhere", Reason: "What you ask for is at " + location,
-		Header: http.Header{"Location": {location}},
-	}
-}
-
-// safeHost is the host of a request as a part of a URL.
-func safeHost(host string) string {
-	if parsed, err := url.Parse("http://" + host + "/"); err != nil || parsed.Host != host || strings.ContainsAny(host, "@/\\?#\"<> ") {
-		return ""
-	}
-	return host
 }

@@ -148,6 +148,9 @@ func (p *Proxy) askOf(r *http.Request) ask {
 		a.peer = peer.Addr().Unmap()
 	}
 	a.client = p.clientOf(a.peer, r.Header["X-Forwarded-For"])
+	for _, proto := range r.Header["X-Forwarded-Proto"] {
+		a.frontTLS = p.frontedByTLS(a.peer, proto)
+	}
 	return a
 }
 

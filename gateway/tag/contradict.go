@@ -35,6 +35,8 @@ func (r *reader) contradiction(key Key) *Error {
 		return refuse("hedge", "it is a further attempt, which retry=0 forbids")
 	case o.Hedge > 0 && o.Timeout > 0 && o.Hedge >= o.Timeout:
 		return refuse("hedge", "want less than the timeout, %v", o.Timeout)
+	case o.RedirectCode != 0 && leadsToItself(key, o):
+		return refuse("redirect", "%s leads back to the same route for ever", o.RedirectURL)
 	case o.RedirectCode != 0:
 		return r.beyond("redirect is answered by the gateway itself",
 			"prepend", "host", "pxyproto", "tlsskipverify", "grpcservername", "strategy", "timeout", "hedge", "retry", "maxconn", "dc", "sticky")

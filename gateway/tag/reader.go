@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -266,32 +265,6 @@ func hostValue(value string) (string, error) {
 		err = checkHostName(name)
 	}
 	return value, err
-}
-
-func redirect(value string) (int, string, error) {
-	code, target, _ := strings.Cut(value, ",")
-	switch code {
-	case "301", "302", "303", "307", "308":
-	default:
-		return 0, "", errors.New("want CODE,URL with code 301, 302, 303, 307 or 308")
-	}
-	for _, c := range []byte(target) {
-		if c <= ' ' || c >= 0x7f || c == '\\' || c == '"' || c == '<' || c == '>' {
-			return 0, "", fmt.Errorf("the URL holds %q", c)
-		}
-	}
-	plain := strings.NewReplacer("$path", "", "$host", "host").Replace(target)
-	if strings.Contains(plain, "$") {
-		return 0, "", errors.New("the URL holds a $ that is neither $path nor $host")
-	}
-	u, err := url.Parse(plain)
-	absolute := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil
-	local := err == nil && u.Scheme == "" && u.Host == "" && (strings.HasPrefix(target, "/") && !strings.HasPrefix(target, "//"))
-	if !absolute && !local && target != "$path" {
-		return 0, "", errors.New("want a URL with http or https, or a path, with $path and $host in it where needed")
-	}
-	n, _ := strconv.Atoi(code)
-	return n, target, nil
 }
 
 func sticky(value string) (Stickiness, string, error) {
