@@ -45,6 +45,7 @@ type verb struct {
 // options are the flags that all commands have.
 type options struct {
 	admin, output, method, client, prefix string
+	allowPlain                            bool
 }
 
 func verbs() []verb {
@@ -57,8 +58,8 @@ func verbs() []verb {
 		},
 		{
 			"lint", "lint [flags] [TAG ...]",
-			"Look for faults: in the tags that are given, in those that come line by line from\nthe standard input (-), or in all that a running gateway sees.",
-			"  gateway lint\n  gateway lint 'urlprefix-/shop strip=/shop'\n",
+			"Look for faults: in the tags and override commands that are given, in those that\ncome line by line from the standard input (-), or in all that a running gateway sees.",
+			"  gateway lint\n  gateway lint 'urlprefix-/shop strip=/shop'\n  consul kv get fabio/config | gateway lint -\n",
 			lint,
 		},
 		{
@@ -105,6 +106,7 @@ func (v verb) start(ctx context.Context, s Streams, args []string) error {
 		fs.StringVar(&o.client, "client", "", "`address` of the client; 127.0.0.1 if it is not given")
 	}
 	if v.name == "lint" {
+		fs.BoolVar(&o.allowPlain, "allow-plain", false, "judge as a gateway with -allow-plain does")
 		fs.StringVar(&o.prefix, "prefix", "", "`prefix` of the tags that are routes; urlprefix- if it is not given")
 	}
 	switch err := fs.Parse(args); {

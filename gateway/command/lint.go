@@ -34,10 +34,10 @@ func lint(ctx context.Context, s Streams, o options, args []string) error {
 	var err error
 	switch {
 	case len(args) == 1 && args[0] == "-":
-		found, err = lintLines(os.Stdin, o.prefix)
+		found, err = lintLines(os.Stdin, o)
 	case len(args) > 0:
 		for _, text := range args {
-			found = append(found, lintTag(text, o.prefix))
+			found = append(found, lintText(text, o))
 		}
 	default:
 		found, err = lintGateway(ctx, o)
@@ -62,29 +62,62 @@ func lint(ctx context.Context, s Streams, o options, args []string) error {
 	return err
 }
 
-func lintLines(r io.Reader, prefix string) (found []finding, err error) {
+func lintLines(r io.Reader, o options) (found []finding, err error) {
 	scanner := bufio.NewScanner(r)
 	for scanner.Scan() {
-		if line := strings.TrimSpace(scanner.Text()); line != "" && !strings.HasPrefix(line, "#") {
-			found = append(found, lintTag(line, prefix))
+		if line := strings.TrimSpace(scanner.Text()); line != "" && !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, "//") {
+			found = append(found, lintText(line, o))
 		}
 	}
 	return found, scanner.Err()
 }
 
-// lintTag reads a tag as a gateway in a datacenter of the name dc1 would.
-func lintTag(text, prefix string) finding {
-	r, err := tag.NewParser(prefix, "dc1").Parse(text)
+// lintText reads a tag, or a command of the overrides, as a gateway in a datacenter
+// of the name dc1 would.
+func lintText(text string, o options) finding {
+	if word, _, _ := strings.Cut(text, " "); word == "route" {
+		return lintCommand(text, o)
+	}
+	return lintTag(text, o)
+}
+
+func lintTag(text string, o options) finding {
+	r, err := tag.NewParser(o.prefix, "dc1").Parse(text)
+	if err == nil {
+		if err = o.permits(r); err != nil {
+			return finding{Text: text, Fault: err.Error(), Closed: r.Options.Guarded()}
+		}
+	}
 	var refused *tag.Error
 	switch {
 	case errors.Is(err, tag.ErrNotRoute):
-		return finding{Text: text, Fault: "it is no route: it does not begin with " + or(prefix, tag.DefaultPrefix)}
+		return finding{Text: text, Fault: "it is no route: it does not begin with " + or(o.prefix, tag.DefaultPrefix)}
 	case errors.As(err, &refused):
 		return finding{Text: text, Fault: err.Error(), Closed: refused.Guards}
 	case err != nil:
 		return finding{Text: text, Fault: err.Error()}
 	}
 	return finding{Text: text, Route: r.String()}
+}
+
+func lintCommand(text string, o options) finding {
+	commands := override.Parse(override.Config{Datacenter: "dc1", Check: o.permits}, override.Source{Text: text})
+	for _, p := range commands.Problems() {
+		return finding{Text: text, Fault: p.Reason}
+	}
+	f := finding{Text: text, Route: "a command"}
+	for _, key := range commands.Added() {
+		f.Route = key.String()
+	}
+	return f
+}
+
+// permits refuses what needs -allow-plain where that is not given.
+func (o options) permits(r tag.Route) error {
+	if r.Options.Plain && !o.allowPlain {
+		return errors.New("it is called without Connect, which -allow-plain would have to permit")
+	}
+	return nil
 }
 
 // lintGateway asks a running gateway what it has quarantined.
@@ -94,7 +127,9 @@ func lintGateway(ctx context.Context, o options) ([]finding, error) {
 		return nil, err
 	}
 	var overrides struct {
+		Key      string             `json:"key"`
 		Problems []override.Problem `json:"ignored_lines"`
+		Err      string             `json:"error"`
 	}
 	if err := ask(ctx, o, "/overrides", &overrides); err != nil {
 		return nil, err
@@ -105,6 +140,9 @@ func lintGateway(ctx context.Context, o options) ([]finding, error) {
 	}
 	for _, p := range overrides.Problems {
 		found = append(found, finding{Where: fmt.Sprintf("%s:%d", p.Source, p.Line), Text: p.Text, Fault: p.Reason})
+	}
+	if overrides.Err != "" {
+		found = append(found, finding{Where: "overrides", Text: overrides.Key, Fault: "they cannot be read, and the last ones hold: " + overrides.Err})
 	}
 	return found, nil
 }
@@ -124,11 +162,14 @@ func printFindings(s Streams, found []finding, faults int) {
 			fmt.Fprintf(s.Out, "%s\n  %s\n", where, f.Fault)
 		}
 	}
-	if faults == 0 {
+	switch faults {
+	case 0:
 		fmt.Fprintln(s.Out, "no faults")
-		return
+	case 1:
+		fmt.Fprintln(s.Out, "1 fault")
+	default:
+		fmt.Fprintf(s.Out, "%d faults\n", faults)
 	}
-	fmt.Fprintf(s.Out, "%d faults\n", faults)
 }
 
 // importFabio reads a configuration of Fabio.

@@ -148,6 +148,7 @@ func (c *converter) overrides(value string) {
 		return
 	}
 	c.flag("override-key", key)
+	c.note(Elsewhere, "a route add to http:// or tcp:// is ignored unless the gateway runs with -allow-plain, since nobody proves there who it is; gateway lint names each")
 }
 
 func (c *converter) prefix(value string) {

@@ -94,16 +94,50 @@ func (p *Proxy) routeState(state *snapshot, r *route.Route, most int) RouteState
 	for i := range pl.members[:min(most, len(pl.members))] {
 		row.Instances = append(row.Instances, p.instanceState(&pl.members[i], explained.Members[i]))
 	}
+	for _, i := range p.withoutShare(pl) {
+		if len(row.Instances) < most {
+			row.Instances = append(row.Instances, i)
+		}
+	}
 	return row
 }
 
-func (p *Proxy) instanceState(m *member, e balance.MemberExplanation) InstanceState {
-	verdict, allowed := "not known yet", false
-	if !m.mesh() {
-		verdict, allowed = "without Connect: nobody is asked", true
-	} else if decision, known := p.decide(m.target.service); known {
-		verdict, allowed = decision.String(), decision.Allowed
+// withoutShare tells of the instances to which the route's weights leave nothing.
+func (p *Proxy) withoutShare(pl *plan) []InstanceState {
+	var list []InstanceState
+	for _, t := range pl.route.Targets {
+		if t.Share != 0 || t.Options.RedirectCode != 0 {
+			continue
+		}
+		verdict, allowed := p.verdict(t.Service, t.Options.Plain)
+		state := InstanceState{
+			Service: t.Service, Instance: t.Instance.ServiceID, Node: t.Instance.Node, Address: t.Instance.Address, Datacenter: p.datacenterOf(t.Instance),
+			Verdict: verdict, Allowed: allowed, Why: noShare, Plain: t.Options.Plain,
+		}
+		if !t.Options.Plain {
+			state.Identity = t.Instance.ID.String()
+		}
+		list = append(list, state)
 	}
+	return list
+}
+
+// noShare is why an instance is not picked whose share is 0.
+const noShare = "share 0: the weights of the route leave it nothing"
+
+// verdict says whether the gateway may call a service, and by which intention.
+func (p *Proxy) verdict(service string, plain bool) (verdict string, allowed bool) {
+	if plain {
+		return "without Connect: nobody is asked", true
+	}
+	if decision, known := p.decide(service); known {
+		return decision.String(), decision.Allowed
+	}
+	return "not known yet", false
+}
+
+func (p *Proxy) instanceState(m *member, e balance.MemberExplanation) InstanceState {
+	verdict, allowed := p.verdict(m.target.service, !m.mesh())
 	i := m.target.instance
 	minute := m.target.recent.Summary(p.now())
 	state := InstanceState{

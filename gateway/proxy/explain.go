@@ -138,6 +138,7 @@ func (p *Proxy) explainPlan(ctx context.Context, x *exchange, e *Explained) {
 	for i := range pl.members {
 		e.Instances = append(e.Instances, p.instanceState(&pl.members[i], explained.Members[i]))
 	}
+	e.Instances = append(e.Instances, p.withoutShare(pl)...)
 	if p.cfg.Absent == nil {
 		return
 	}

@@ -110,3 +110,20 @@ func TestAnotherDatacenterIsSaidNotToBeFollowed(t *testing.T) {
 		}
 	}
 }
+
+func TestAnInstanceWithoutAShareIsShownWithTheReason(t *testing.T) {
+	world := meshtest.New(t)
+	world.Policy.Set(allowWeb)
+	world.Serve("web", "all", http.HandlerFunc(hello), "urlprefix-/web weight=1")
+	world.Serve("web", "none", http.HandlerFunc(hello), "urlprefix-/web")
+	l := with(t, world, proxy.Config{Dialer: world.Dialer("gateway", nil), Policy: world.Policy})
+	e, err := l.Explain(t.Context(), proxy.Question{URL: "/web"})
+	if err != nil || e.Verdict != "The only eligible instance answers." || len(e.Instances) != 2 {
+		t.Fatalf("%+v %v, want two instances, one of them eligible", e, err)
+	}
+	for _, list := range [][]proxy.InstanceState{e.Instances, l.Routes().Routes[0].Instances} {
+		if last := list[len(list)-1]; last.Node != "none" || last.Eligible || !last.Allowed || last.Identity == "" || !strings.Contains(last.Why, "share 0") {
+			t.Errorf("%+v, want the one without a share, and why", last)
+		}
+	}
+}
