@@ -77,7 +77,7 @@ func printExplained(s Streams, e proxy.Explained) {
 	}
 	printInstances(s, e)
 	for _, dc := range e.NotFollowed {
-		fmt.Fprintf(s.Out, "\n%s: other datacenter, not followed\n", dc)
+		fmt.Fprintf(s.Out, "\n%s: other datacenter, not followed (neither -failover-datacenters nor -datacenters names it)\n", dc)
 	}
 	for i, t := range e.Ignored {
 		if i == 0 {

@@ -178,17 +178,14 @@ func (e *Explained) judge() {
 }
 
 // otherNotFollowed is what explanations and the admin page say of a datacenter.
-const otherNotFollowed = "other datacenter, not followed"
+const otherNotFollowed = "other datacenter, not followed (neither -failover-datacenters nor -datacenters names it)"
 
-// notFollowed returns the datacenters of the route's dc= that are not the gateway's
-// own and of which the catalog names nobody.
+// notFollowed returns the datacenters of the route's dc= in which the gateway looks
+// for nobody.
 func (p *Proxy) notFollowed(pl *plan) []string {
 	var names []string
 	for _, dc := range pl.options.Datacenters {
-		known := dc == p.cfg.Datacenter || slices.ContainsFunc(pl.members, func(m member) bool {
-			return p.datacenterOf(&m.target.instance) == dc
-		})
-		if !known {
+		if dc != p.cfg.Datacenter && !slices.Contains(p.cfg.Datacenters, dc) {
 			names = append(names, dc)
 		}
 	}

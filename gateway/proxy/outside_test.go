@@ -85,13 +85,13 @@ func TestAnInstanceOutsideTheMeshIsCalledOnlyIfItsTagAndTheOperatorSaySo(t *test
 func TestAnotherDatacenterIsSaidNotToBeFollowed(t *testing.T) {
 	world := meshtest.New(t)
 	world.Policy.Set(allowWeb)
-	world.Serve("web", "here", http.HandlerFunc(hello), "urlprefix-/far dc=elsewhere", "urlprefix-/both dc=dc1,elsewhere", "urlprefix-/near dc=dc1")
-	l := with(t, world, proxy.Config{Dialer: world.Dialer("gateway", nil), Policy: world.Policy, Datacenter: "dc1"})
+	world.Serve("web", "here", http.HandlerFunc(hello), "urlprefix-/far dc=elsewhere", "urlprefix-/both dc=dc1,elsewhere", "urlprefix-/near dc=dc1", "urlprefix-/next dc=dc2,dc1")
+	l := with(t, world, proxy.Config{Dialer: world.Dialer("gateway", nil), Policy: world.Policy, Datacenter: "dc1", Datacenters: []string{"dc2"}})
 	for path, want := range map[string]struct {
 		status int
 		names  []string
 	}{
-		"/far": {503, []string{"elsewhere"}}, "/both": {200, []string{"elsewhere"}}, "/near": {200, nil},
+		"/far": {503, []string{"elsewhere"}}, "/both": {200, []string{"elsewhere"}}, "/near": {200, nil}, "/next": {200, nil},
 	} {
 		if got := l.get(path); got.status != want.status {
 			t.Errorf("%s: %d %s, want %d", path, got.status, got.body, want.status)
