@@ -52,9 +52,8 @@ func (g *ground) next(w world) (arrived, left []request) {
 		}
 		host, port, _ := net.SplitHostPort(g.backends[s.name])
 		number, _ := strconv.Atoi(port)
-		// Connect-native, because the gateway knows no other instances.
 		g.Call(http.MethodPut, "/v1/agent/service/register", map[string]any{
-			"ID": s.name, "Name": s.name, "Address": host, "Port": number, "Tags": tags, "Connect": map[string]bool{"Native": true},
+			"ID": s.name, "Name": s.name, "Address": host, "Port": number, "Tags": tags,
 			"Check": map[string]string{"CheckID": s.name, "TTL": "1h", "Status": "passing"},
 		}, nil)
 		arrived = append(arrived, request{host: mark, target: "/"})
@@ -95,7 +94,7 @@ func (g *ground) catalog() *consul.ResolverAll {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	all := client.ResolverAll(prefix)
+	all := client.ResolverAllWithPlain(prefix)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = all.Run(ctx) })

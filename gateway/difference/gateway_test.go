@@ -17,7 +17,6 @@ import (
 
 	"sluice/gateway/proxy"
 	"sluice/gateway/tcp"
-	"sluice/identity"
 	"sluice/internal/meshtest"
 	"sluice/mesh"
 )
@@ -116,15 +115,11 @@ func (b backends) instances(t *testing.T, w world) map[string][]mesh.Instance {
 	t.Helper()
 	all := map[string][]mesh.Instance{}
 	for _, s := range w.services {
-		id, err := identity.New("11111111-2222-3333-4444-555555555555.consul", datacenter, s.name)
-		if err != nil {
-			t.Fatal(err)
-		}
 		var tags []string
 		for _, tag := range s.tags {
 			tags = append(tags, tag.registered())
 		}
-		all[s.name] = []mesh.Instance{{ServiceID: s.name, Node: "node", ID: id, Address: b[s.name], Tags: tags}}
+		all[s.name] = []mesh.Instance{{ServiceID: s.name, Node: "node", Address: b[s.name], Tags: tags}}
 	}
 	return all
 }
