@@ -82,6 +82,9 @@ func (l Layout) Log(node, process string) string {
 	return filepath.Join(l.root, "logs", node, process+".log")
 }
 
+// Rollback is the folder of what a promotion has undone.
+func (l Layout) Rollback() string { return filepath.Join(l.root, "rollback") }
+
 // OptionsFile is how the running lab was started; it is there while one runs.
 func (l Layout) OptionsFile() string { return filepath.Join(l.root, "lab.json") }
 

@@ -20,6 +20,8 @@ const (
 	MongoFreeze  MongoAction = "freeze"          // the member does not stand for election for a time
 	MongoResync  MongoAction = "resync"          // the member starts empty and copies everything
 	MongoRolling MongoAction = "rolling-restart" // every member is restarted, one after another
+	MongoPromote MongoAction = "promote"         // the members of one datacenter go on without a majority
+	MongoReadmit MongoAction = "readmit"         // those that lost their votes by that get them back
 )
 
 // MongoRequest asks for a drill.
@@ -27,6 +29,8 @@ type MongoRequest struct {
 	Action MongoAction `json:"action"`
 	// Node is the member; to whom a step-down hands over, where it says.
 	Node string `json:"node,omitempty"`
+	// Datacenter is whose members are promoted.
+	Datacenter string `json:"datacenter,omitempty"`
 	// For is how long a freeze lasts; 0 ends it.
 	For time.Duration `json:"for,omitempty"`
 	// What a rolling restart restarts: mongod, mongo-agent or all.
@@ -39,6 +43,8 @@ type MongoResult struct {
 	Done []string `json:"done"`
 	// Planned is what would have been done, in a dry run.
 	Planned []string `json:"planned,omitempty"`
+	// Undone are the operations that a promotion has cost, those of each document once.
+	Undone []UndoneOperation `json:"undone,omitempty"`
 	// Primary and Term are those after the drill.
 	Primary string  `json:"primary,omitempty"`
 	Term    int64   `json:"term,omitempty"`
@@ -55,6 +61,8 @@ type drill struct {
 	*Supervisor
 	call   *control.Call
 	result MongoResult
+	// seen is where in the result an undone operation is.
+	seen map[[3]string]int
 }
 
 func (s *Supervisor) handleMongo(ctx context.Context, call *control.Call) error {
@@ -68,7 +76,7 @@ func (s *Supervisor) handleMongo(ctx context.Context, call *control.Call) error 
 	if request.Action == MongoShow {
 		return call.Result(s.mongoStatus(ctx))
 	}
-	d := &drill{Supervisor: s, call: call, result: MongoResult{Done: []string{}}}
+	d := &drill{Supervisor: s, call: call, result: MongoResult{Done: []string{}}, seen: map[[3]string]int{}}
 	began := time.Now()
 	if err := d.run(ctx, request); err != nil {
 		s.log.Warn("drill", "action", request.Action, "node", request.Node, "done", d.result.Done, "err", err)
@@ -90,6 +98,10 @@ func (d *drill) run(ctx context.Context, request MongoRequest) error {
 		return d.resync(ctx, request)
 	case MongoRolling:
 		return d.rolling(ctx, request)
+	case MongoPromote:
+		return d.promote(ctx, request)
+	case MongoReadmit:
+		return d.readmit(ctx, request)
 	case MongoShow:
 	}
 	return fail(control.ExitUsage, "sluice mongo --help", "unknown drill %q", request.Action)

@@ -160,6 +160,28 @@ func (o agentOps) reshape(ctx context.Context, members []SetMember) (pending str
 	return answer.Pending, nil
 }
 
+// promote makes the members of the agent's datacenter the only voters.
+func (o agentOps) promote(ctx context.Context, datacenter string) error {
+	return o.post(ctx, "/promote?datacenter="+url.QueryEscape(datacenter))
+}
+
+// salvage has the agent compare the log of a mongod on its node with the primary's, and
+// writes what only the mongod has to out, one line of JSON an operation.
+func (o agentOps) salvage(ctx context.Context, mongod string, out io.Writer) error {
+	o.client.Timeout = 0 // ctx bounds it
+	response, err := o.send(ctx, "/salvage?mongod="+url.QueryEscape(mongod), nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		content, _ := io.ReadAll(io.LimitReader(response.Body, answerLimit))
+		return fmt.Errorf("the agent answered %d: %s", response.StatusCode, saidError(content))
+	}
+	_, err = io.Copy(out, response.Body)
+	return err
+}
+
 // post asks for a change.
 func (o agentOps) post(ctx context.Context, path string) error {
 	_, err := o.exchange(ctx, path, nil)
@@ -168,16 +190,7 @@ func (o agentOps) post(ctx context.Context, path string) error {
 
 // exchange asks for a change and returns the answer.
 func (o agentOps) exchange(ctx context.Context, path string, body []byte) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, o.base+path, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	bearer, err := operationsToken(o.key)
-	if err != nil {
-		return nil, err
-	}
-	request.Header.Set("Authorization", "Bearer "+bearer)
-	response, err := o.client.Do(request)
+	response, err := o.send(ctx, path, body)
 	if err != nil {
 		return nil, err
 	}
@@ -196,6 +209,20 @@ func (o agentOps) exchange(ctx context.Context, path string, body []byte) ([]byt
 	default:
 		return nil, fmt.Errorf("the agent answered %d: %s", response.StatusCode, saidError(content))
 	}
+}
+
+// send asks with the proof that the asker has the set's key.
+func (o agentOps) send(ctx context.Context, path string, body []byte) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, o.base+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	bearer, err := operationsToken(o.key)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", "Bearer "+bearer)
+	return o.client.Do(request)
 }
 
 // saidError is the error in an agent's answer, or what it said instead.

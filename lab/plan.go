@@ -32,7 +32,11 @@ const (
 	processMongoAgent = "mongo-agent"
 	processWeb        = "web"
 	processGateway    = "gateway"
+	processSalvager   = "mongod-salvage"
 )
+
+// salvagerOffset is added to a member's port for the mongod that only reads its log.
+const salvagerOffset = 100
 
 // Programs are the paths of what the lab starts.
 type Programs struct {
@@ -181,6 +185,23 @@ func (pl planner) mongod(p place) process.Spec {
 	)
 }
 
+// salvager is the node's mongod on its own: no member of a set, on another port, so
+// that its log can be read and nothing changes it.
+func (pl planner) salvager(p place) (process.Spec, netip.AddrPort) {
+	own := p.own()
+	address := netip.AddrPortFrom(own.Addr(), own.Port()+salvagerOffset)
+	return pl.spec(p, processSalvager, pl.programs.Mongod,
+		"--bind_ip", address.Addr().String(),
+		"--port", strconv.Itoa(int(address.Port())),
+		"--dbpath", pl.layout.Data(p.node.Name, processMongod),
+		"--keyFile", pl.layout.KeyFile(),
+		"--nounixsocket",
+		"--setParameter", "enableLocalhostAuthBypass=0",
+		"--setParameter", "diagnosticDataCollectionEnabled=false",
+		"--wiredTigerCacheSizeGB", "0.25",
+	), address
+}
+
 func (pl planner) common(p place, service string) []string {
 	args := []string{
 		"-node", p.node.Name,
@@ -213,7 +234,7 @@ func (pl planner) spec(p place, name, path string, args ...string) process.Spec 
 // one machine here, so each collects its garbage twice as often as by default.
 func environment(name string) []string {
 	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "LANG=C.UTF-8"}
-	if name != processMongod {
+	if name != processMongod && name != processSalvager {
 		env = append(env, "GOGC=50", "GOMAXPROCS=2")
 	}
 	return env

@@ -40,18 +40,30 @@ func (a *agent) operations(ops *service.Ops) {
 		"POST /freeze":   a.doFreeze,
 		"POST /resync":   a.doResync,
 		"POST /members":  a.doMembers,
+		"POST /promote":  a.doPromote,
 	} {
 		ops.Handle(path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.operate(w, r, do) }))
 	}
+	ops.Handle("POST /salvage", http.HandlerFunc(a.serveSalvage))
 }
 
-func (a *agent) operate(w http.ResponseWriter, r *http.Request, do func(context.Context, *http.Request) (any, error)) {
-	type problem struct {
-		Error string `json:"error"`
-	}
+// problem is the answer to a request that is not met.
+type problem struct {
+	Error string `json:"error"`
+}
+
+// proven reports whether the asker holds the set's key, and answers him if not.
+func (a *agent) proven(w http.ResponseWriter, r *http.Request) bool {
 	given, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !bearer || subtle.ConstantTimeCompare([]byte(given), []byte(operationsProof(a.key))) != 1 {
 		answer(w, http.StatusUnauthorized, problem{"want Authorization: Bearer and the proof that you hold the set's key file"})
+		return false
+	}
+	return true
+}
+
+func (a *agent) operate(w http.ResponseWriter, r *http.Request, do func(context.Context, *http.Request) (any, error)) {
+	if !a.proven(w, r) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), operationTimeout)
@@ -150,6 +162,32 @@ type reshaped struct {
 
 // maxMembers bounds the body of a request for other members, in bytes.
 const maxMembers = 64 << 10
+
+// promoted says who votes after a forced configuration.
+type promoted struct {
+	Voters []string `json:"voters"`
+}
+
+// doPromote makes the members of one datacenter, the own one, the only voters, without
+// a majority's consent. It is refused while the agent knows a primary that is heard:
+// then a hand-over does the same and loses nothing.
+func (a *agent) doPromote(ctx context.Context, r *http.Request) (any, error) {
+	if place := r.URL.Query().Get("datacenter"); place != a.Datacenter {
+		return nil, badRequestError{fmt.Errorf("datacenter=%q: this agent is in %s", place, a.Datacenter)}
+	}
+	view, _ := a.circle.View()
+	if known := a.primaries(view); len(known) > 0 {
+		return nil, fmt.Errorf("promote: %s is primary and is heard; let it hand over", strings.Join(known, " and "))
+	}
+	var voters []string
+	for _, m := range a.Members {
+		if m.Datacenter == a.Datacenter {
+			voters = append(voters, m.Address)
+		}
+	}
+	err := replset.Force(ctx, replset.Config{Set: a.Set, Mongod: a.Mongod, Key: a.key, Logger: a.logger}, voters)
+	return promoted{voters}, err
+}
 
 // doMembers makes one change on the way to a set of exactly the members in the body.
 // Whoever asks asks again until nothing is pending.

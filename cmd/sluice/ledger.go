@@ -70,7 +70,7 @@ func (f *ledgerFlags) bind(command *cobra.Command) {
 	flags.StringVar(&f.header.Via, "via", viaPort, "port: web's port 5501; members: a driver with every member, over the mesh itself")
 	flags.Float64Var(&f.header.Rate, "rate", 200, "writes each second")
 	flags.DurationVar(&f.header.Duration, "duration", 0, "how long; 0 is until Ctrl-C")
-	flags.StringVar(&f.header.WriteConcern, "write-concern", "majority", "majority, or a number of members")
+	flags.StringVar(&f.header.WriteConcern, "write-concern", "majority", "majority, a number of members, or multiDC: a member in each of two datacenters")
 	flags.StringVar(&f.header.ReadConcern, "read-concern", "local", "of the reads beside: local, majority or linearizable")
 	flags.DurationVar(&f.header.Timeout, "op-timeout", client.DefaultTimeout, "bound of one write, its repetitions included")
 	flags.StringVar(&f.out, "out", "", "the file (default NODE-TIME.ledger)")

@@ -17,7 +17,8 @@ func newMongo(a *app) *cobra.Command {
   sluice mongo stepdown                  # the primary hands over to whoever is next
   sluice mongo rolling-restart`,
 	})
-	command.AddCommand(newMongoStatus(a), newMongoStepdown(a), newMongoFreeze(a), newMongoResync(a), newMongoRolling(a))
+	command.AddCommand(newMongoStatus(a), newMongoStepdown(a), newMongoFreeze(a), newMongoResync(a), newMongoRolling(a),
+		newMongoPromote(a), newMongoReadmit(a))
 	return command
 }
 
@@ -101,6 +102,62 @@ not whole at the start; stops at the first member that does not come back.`,
 		RunE: func(command *cobra.Command, _ []string) error { return a.drill(command, request, 10*time.Minute) },
 	}
 	command.Flags().StringVar(&request.What, "what", "all", "mongod, mongo-agent or all")
+	dryRunFlag(command, &request)
+	return command
+}
+
+func newMongoPromote(a *app) *cobra.Command {
+	request := lab.MongoRequest{Action: lab.MongoPromote}
+	var yes bool
+	command := &cobra.Command{
+		Use:   "promote DATACENTER",
+		Short: "Break-glass: a datacenter goes on alone after the majority is lost",
+		Long: `Makes the members of one datacenter the only voters of the replica set, without the
+consent of a majority, so that writes resume there. Shows what can be lost by it and
+asks; --yes does not ask. Refused, with exit code 1, while those members hear a
+primary: then a hand-over loses nothing.
+
+The members elsewhere stay in the set without a vote. When they are back they copy
+from here, and what only they had is rolled back: "sluice mongo readmit" says what
+that was, keeps it, and gives them their votes back.`,
+		Example: `  sluice mongo promote dc2 --dry-run
+  sluice mongo promote dc2`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			request.Datacenter = args[0]
+			if request.DryRun || yes {
+				return a.drill(command, request, time.Minute)
+			}
+			plan := request
+			plan.DryRun = true
+			if err := a.drill(command, plan, time.Minute); err != nil {
+				return err
+			}
+			if err := a.std.agree("promote " + request.Datacenter + "?"); err != nil {
+				return err
+			}
+			return a.drill(command, request, time.Minute)
+		},
+	}
+	command.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	dryRunFlag(command, &request)
+	return command
+}
+
+func newMongoReadmit(a *app) *cobra.Command {
+	request := lab.MongoRequest{Action: lab.MongoReadmit}
+	command := &cobra.Command{
+		Use:   "readmit",
+		Short: "After a promotion: what was rolled back, and votes for every member again",
+		Long: `Waits until the members that lost their votes by "promote" have copied from the new
+primary, and gives the votes back one by one. Documents that only they had are
+listed by their _id and kept in files; a member that cannot roll back by itself
+is copied anew after that.`,
+		Example: `  sluice mongo readmit --dry-run
+  sluice mongo readmit`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error { return a.drill(command, request, 5*time.Minute) },
+	}
 	dryRunFlag(command, &request)
 	return command
 }

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -201,6 +204,20 @@ func color(file *os.File) bool {
 }
 
 // exitCode says what went wrong, once, and how the program ends.
+// agree asks a person and returns nil for a yes. Where nobody can be asked, the error
+// names the flag that answers.
+func (s streams) agree(question string) error {
+	if s.in == nil || !term.IsTerminal(int(s.in.Fd())) {
+		return &codeError{exitFailed, errors.New(question + " Nobody is there to ask; --yes says yes")}
+	}
+	fmt.Fprintf(s.err, "%s [y/N] ", question)
+	line, err := bufio.NewReader(io.LimitReader(s.in, 64)).ReadString('\n')
+	if err == nil && slices.Contains([]string{"y", "yes"}, strings.ToLower(strings.TrimSpace(line))) {
+		return nil
+	}
+	return &codeError{1, errors.New("nothing was done")}
+}
+
 func exitCode(ctx context.Context, std streams, err error) int {
 	if err == nil {
 		return exitOK

@@ -42,7 +42,7 @@ type MongoConfig struct {
 	Options *options.ClientOptions
 	// User and Password authenticate with SCRAM against the blog's database.
 	User, Password string
-	// WriteConcern is "majority" or a number of members.
+	// WriteConcern is "majority", a number of members, or the name of a mode of the set.
 	WriteConcern string
 	// ReadConcern is "local", "majority" or "linearizable", for Look.
 	ReadConcern string
@@ -108,10 +108,18 @@ func parseWriteConcern(text string) (*writeconcern.WriteConcern, error) {
 		return writeconcern.Majority(), nil
 	}
 	members, err := strconv.Atoi(text)
-	if err != nil || members < 1 || members > 50 {
-		return nil, fmt.Errorf("write concern %q: want majority or a number of members", text)
+	switch {
+	case err != nil && isName(text):
+		return writeconcern.Custom(text), nil
+	case err != nil || members < 1 || members > 50:
+		return nil, fmt.Errorf("write concern %q: want majority, a number of members, or the name of a mode that the set has, such as multiDC", text)
 	}
 	return &writeconcern.WriteConcern{W: members}, nil
+}
+
+// isName reports whether text may name a mode of a set.
+func isName(text string) bool {
+	return text != "" && len(text) <= 32 && strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 }
 
 func parseReadConcern(text string) (*readconcern.ReadConcern, error) {

@@ -83,6 +83,13 @@ func (c *Circle) View() (View, <-chan struct{}) {
 	return c.book.view(), c.changed
 }
 
+// ViewAll is View with those that are no members.
+func (c *Circle) ViewAll() (View, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return View{Peers: slices.Clone(c.book.peers)}, c.changed
+}
+
 func (c *Circle) status() (Status, <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

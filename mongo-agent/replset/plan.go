@@ -149,13 +149,17 @@ func read(config bson.D) (current, error) {
 // "replSetReconfig": a majority of the old and of the new set must overlap).
 type change struct {
 	config bson.D
-	// added and removed are the addresses; both empty if there is nothing to change.
-	added, removed string
+	// added, removed and revoted, which gets its vote back, are the addresses; all are
+	// empty if there is nothing to change.
+	added, removed, revoted string
 }
 
+func (c change) empty() bool { return c.added == "" && c.removed == "" && c.revoted == "" }
+
 // next returns the change that brings the configuration nearer to members: the first
-// that is missing is added; if none is and surplus ones are not to stay, the last of
-// those is removed. Everything else in the configuration stays as it is.
+// that is missing is added; if none is, the first without a vote gets one; if all have one
+// and surplus ones are not to stay, the last of those is removed. Everything else in
+// the configuration stays as it is.
 func next(config bson.D, members []Member, prune bool) (change, error) {
 	now, err := read(config)
 	if err != nil {
@@ -171,6 +175,12 @@ func next(config bson.D, members []Member, prune bool) (change, error) {
 			return change{config: extended, added: m.Address}, err
 		}
 	}
+	for i, m := range now.Members {
+		if m.Votes == 0 && slices.ContainsFunc(members, func(wanted Member) bool { return wanted.Address == m.Host }) {
+			revoted, err := with(config, now.Version+1, func(all bson.A) bson.A { return vote(all, i, 1) })
+			return change{config: revoted, revoted: m.Host}, err
+		}
+	}
 	for i := len(now.Members) - 1; prune && i >= 0; i-- {
 		host := now.Members[i].Host
 		if !slices.ContainsFunc(members, func(m Member) bool { return m.Address == host }) {
@@ -179,6 +189,41 @@ func next(config bson.D, members []Member, prune bool) (change, error) {
 		}
 	}
 	return change{}, nil
+}
+
+// forced returns the configuration in which only voters vote and can be elected. The
+// others stay in it: when they come back they learn that they have lost their votes,
+// and copy.
+func forced(config bson.D, voters []string) (bson.D, error) {
+	now, err := read(config)
+	if err != nil {
+		return nil, err
+	}
+	for _, voter := range voters {
+		if !slices.ContainsFunc(now.Members, func(e entry) bool { return e.Host == voter }) {
+			return nil, fmt.Errorf("%s is no member of the set", voter)
+		}
+	}
+	return with(config, now.Version+1, func(all bson.A) bson.A {
+		for i, m := range now.Members {
+			votes := int32(0)
+			if slices.Contains(voters, m.Host) {
+				votes = 1
+			}
+			all = vote(all, i, votes)
+		}
+		return all
+	})
+}
+
+// vote returns members of which one has so many votes, 0 or 1, and the priority that
+// goes with it.
+func vote(members bson.A, i int, votes int32) bson.A {
+	out := slices.Clone(members)
+	if member, ok := out[i].(bson.D); ok {
+		out[i] = replaced(replaced(member, "votes", votes), "priority", float64(votes))
+	}
+	return out
 }
 
 // with returns the configuration with other members and the write concern that fits

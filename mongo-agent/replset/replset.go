@@ -253,7 +253,7 @@ func (cfg Config) reshape(ctx context.Context, own *mongo.Client, prune bool) (c
 		return change{}, err
 	}
 	step, err := next(config, cfg.Members, prune)
-	if err != nil || step.added == "" && step.removed == "" {
+	if err != nil || step.empty() {
 		return step, err
 	}
 	if step.added != "" {
@@ -262,9 +262,9 @@ func (cfg Config) reshape(ctx context.Context, own *mongo.Client, prune bool) (c
 		}
 	}
 	if err := mongod.Admin(ctx, primary, bson.D{{Key: "replSetReconfig", Value: step.config}}, nil); err != nil {
-		return change{}, fmt.Errorf("add %q, remove %q: %w", step.added, step.removed, err)
+		return change{}, fmt.Errorf("add %q, remove %q, give a vote to %q: %w", step.added, step.removed, step.revoted, err)
 	}
-	cfg.Logger.Info("the replica set has other members", "set", cfg.Set, "added", step.added, "removed", step.removed)
+	cfg.Logger.Info("the replica set has other members", "set", cfg.Set, "added", step.added, "removed", step.removed, "votes_again", step.revoted)
 	return step, nil
 }
 
@@ -286,11 +286,40 @@ func Reshape(ctx context.Context, cfg Config) (pending string, err error) {
 		return step.added + " copies the data", nil
 	case step.removed != "":
 		return step.removed + " was removed", nil
+	case step.revoted != "":
+		return step.revoted + " has its vote back", nil
 	}
 	if voting, err := votes(ctx, own); err != nil || voting < len(cfg.Members) {
 		return fmt.Sprintf("%d of %d members vote", voting, len(cfg.Members)), err
 	}
 	return "", nil
+}
+
+// Force makes voters the only members that vote, without asking a majority: for a set
+// that has lost it for good (MongoDB manual, "Reconfigure a Replica Set with
+// Unavailable Members"). What only the others have acknowledged is lost with that. The
+// own member must be a voter. Afterwards the voters elect a primary.
+func Force(ctx context.Context, cfg Config, voters []string) error {
+	own, err := mongod.System(cfg.Mongod, cfg.Key)
+	if err != nil {
+		return err
+	}
+	defer mongod.Close(own)
+	config, err := configuration(ctx, own)
+	if err != nil {
+		return err
+	}
+	if config, err = forced(config, voters); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	err = mongod.Admin(ctx, own, bson.D{{Key: "replSetReconfig", Value: config}, {Key: "force", Value: true}}, nil)
+	if err != nil {
+		return fmt.Errorf("force the configuration: %w", err)
+	}
+	cfg.Logger.Warn("the set's configuration was forced", "set", cfg.Set, "voters", voters)
+	return nil
 }
 
 // primary returns a client of the set's primary, which need not be the own

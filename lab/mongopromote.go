@@ -1,0 +1,111 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"sluice/lab/control"
+)
+
+// promote is the break-glass for a set that has lost its majority with a datacenter:
+// the members of another one become the only voters. It says first what may be lost.
+func (d *drill) promote(ctx context.Context, request MongoRequest) error {
+	if !d.runs(request.Datacenter) {
+		return fail(control.ExitUsage, "sluice status", "promote: no datacenter %q runs", request.Datacenter)
+	}
+	status := d.mongoStatus(ctx)
+	chosen, err := promotable(status, request.Datacenter)
+	if err != nil {
+		return fail(exitRefused, "sluice mongo status", "promote %s: %v", request.Datacenter, err)
+	}
+	for _, line := range atStake(status, request.Datacenter, chosen) {
+		d.plan("%s", line)
+	}
+	if request.DryRun {
+		return nil
+	}
+	n, err := d.member(chosen.Node)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := d.agentOps(n).promote(ctx, request.Datacenter); err != nil {
+		return refusal("promote "+request.Datacenter, err)
+	}
+	d.say("only the members in %s vote now, %.0f ms", request.Datacenter, 1000*time.Since(began).Seconds())
+	primary := ""
+	err = waitFor(ctx, "a member in "+request.Datacenter+" is primary", func(ctx context.Context) error {
+		for _, m := range d.mongoStatus(ctx).Members {
+			if m.Datacenter == request.Datacenter && m.Role == rolePrimary {
+				primary = m.Node
+				return nil
+			}
+		}
+		return fmt.Errorf("no member in %s is primary", request.Datacenter)
+	})
+	if err != nil {
+		return fail(2, "sluice mongo status", "promote %s: %v", request.Datacenter, err)
+	}
+	d.say("%s is primary and takes writes, %.0f ms", primary, 1000*time.Since(began).Seconds())
+	return nil
+}
+
+// promotable returns the member of a datacenter with the longest log, or why the
+// datacenter must not be promoted: a primary that any of its members hears makes a
+// hand-over the better way.
+func promotable(status MongoStatus, datacenter string) (MongoMember, error) {
+	var chosen MongoMember
+	for _, m := range status.Members {
+		if m.Datacenter != datacenter {
+			continue
+		}
+		switch {
+		case m.Role == rolePrimary:
+			return m, fmt.Errorf("%s is primary already", m.Node)
+		case m.Report == nil || m.Role != roleSecondary:
+			continue
+		}
+		for _, peer := range m.Report.Peers {
+			if peer.Role == rolePrimary && !peer.Lost {
+				return m, fmt.Errorf("%s hears the primary, %s; `sluice mongo stepdown --to %s` loses nothing", m.Node, peer.Node, m.Node)
+			}
+		}
+		if chosen.Node == "" || chosen.OpTime.before(m.OpTime) {
+			chosen = m
+		}
+	}
+	if chosen.Node == "" {
+		return chosen, fmt.Errorf("no member in %s is a healthy secondary", datacenter)
+	}
+	return chosen, nil
+}
+
+// atStake says in sentences what a promotion may cost, by what is known on each side.
+func atStake(status MongoStatus, datacenter string, chosen MongoMember) []string {
+	lines := []string{fmt.Sprintf("%s would go on from %s's last operation, %s", datacenter, chosen.Node, chosen.OpTime)}
+	for _, m := range status.Members {
+		if m.Datacenter == datacenter {
+			continue
+		}
+		switch {
+		case m.Report == nil:
+			lines = append(lines, fmt.Sprintf("%s in %s does not answer: what it has beyond that, nobody here knows", m.Node, m.Datacenter))
+		case m.Role == rolePrimary:
+			lines = append(lines, fmt.Sprintf("%s in %s is primary on its side and may acknowledge writes until it hears of this: all of them after %s would be lost; its last operation is %s", m.Node, m.Datacenter, chosen.OpTime, m.OpTime))
+		case chosen.OpTime.before(m.OpTime):
+			lines = append(lines, fmt.Sprintf("%s in %s has operations up to %s: those after %s would be lost", m.Node, m.Datacenter, m.OpTime, chosen.OpTime))
+		default:
+			lines = append(lines, fmt.Sprintf("%s in %s has nothing beyond that (%s)", m.Node, m.Datacenter, m.OpTime))
+		}
+	}
+	return append(lines,
+		"a write that was acknowledged with w:multiDC is in both datacenters and cannot be lost; one with w:majority can be",
+		"the members elsewhere lose their votes; when they are back: sluice mongo readmit")
+}
+
+// String writes the operation's time of day, to the second as MongoDB has it, and its
+// place within the second.
+func (t OpTime) String() string {
+	return fmt.Sprintf("%s.%d (term %d)", time.Unix(int64(t.Timestamp>>32), 0).UTC().Format(time.TimeOnly), uint32(t.Timestamp), t.Term)
+}
