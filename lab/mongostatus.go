@@ -26,6 +26,8 @@ type MongoStatus struct {
 	// Alarm says what must never be; empty while all is well.
 	Alarm   string        `json:"alarm,omitempty"`
 	Members []MongoMember `json:"members"`
+	// Sides is the set as each datacenter sees it.
+	Sides []MongoSide `json:"sides"`
 	// Election is the newest in which an agent took part; nil when there was none.
 	Election *ElectionEvent `json:"last_election,omitempty"`
 	// Webs are the doors through which the webs reach the set.
@@ -168,6 +170,7 @@ func judgeSet(members []MongoMember) MongoStatus {
 		}
 	}
 	status.Primary = newestPrimary(members)
+	status.Sides = sidesOf(members)
 	if len(claim) > 1 {
 		status.Alarm = "more than one member says that it is primary: " + strings.Join(claim, ", ")
 	}

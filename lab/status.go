@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"sluice/datacenters"
 	"sluice/intentions"
 	"sluice/lab/engine"
 	"sluice/mesh"
@@ -27,7 +28,7 @@ type Status struct {
 	// Unsegmented are the edges that mTLS does not guard here.
 	Unsegmented []string     `json:"unsegmented_edges,omitempty"`
 	Nodes       []NodeStatus `json:"nodes"`
-	// Datacenters are those that run.
+	// Datacenters are those that run, in whose eyes the replica set may be read-only.
 	Datacenters []DatacenterStatus `json:"datacenters"`
 	// PIDNamespace says where the process IDs count: "lab" (a PID namespace of its
 	// own) or "host".
@@ -43,6 +44,8 @@ type DatacenterStatus struct {
 	Primary bool   `json:"primary"`
 	// Cut is set when the datacenter is parted from the others.
 	Cut bool `json:"cut"`
+	// ReadOnly says why nothing can be written there; empty while it can.
+	ReadOnly string `json:"read_only,omitempty"`
 }
 
 // NodeStatus is one node with its processes.
@@ -118,6 +121,9 @@ func (s *Supervisor) status(ctx context.Context) Status {
 	for i, n := range nodes {
 		wait.Go(func() { status.Nodes[i] = n.status(ctx) })
 	}
+	if len(s.with(datacenters.Mongo)) > 0 && status.State == "up" {
+		wait.Go(func() { status.tellSides(s.mongoStatus(ctx).Sides) })
+	}
 	wait.Wait()
 	status.Edges = []EdgeStatus{}
 	if edges, err := s.edges(ctx, status.Nodes); err != nil {
@@ -127,6 +133,17 @@ func (s *Supervisor) status(ctx context.Context) Status {
 		status.Edges = edges
 	}
 	return status
+}
+
+// tellSides says of each datacenter whether its members see the set as read-only.
+func (s *Status) tellSides(sides []MongoSide) {
+	for _, side := range sides {
+		for i := range s.Datacenters {
+			if s.Datacenters[i].Name == side.Datacenter {
+				s.Datacenters[i].ReadOnly = side.ReadOnly
+			}
+		}
+	}
 }
 
 func readable(err error) string {

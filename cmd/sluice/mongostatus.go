@@ -79,6 +79,11 @@ func printMongo(out io.Writer, status lab.MongoStatus, now time.Time) error {
 	if status.Alarm != "" {
 		fmt.Fprintln(out, "ALARM:", status.Alarm)
 	}
+	for _, side := range status.Sides {
+		if side.ReadOnly != "" {
+			fmt.Fprintf(out, "%s: %s\n", side.Datacenter, side.ReadOnly)
+		}
+	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "\nNODE\tDC\tROLE\tFOR\tTERM\tLAG\tCOPIES FROM\tLEASE\tMONGOD\tPEERS HEARD IT")
 	for _, m := range status.Members {

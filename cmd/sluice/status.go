@@ -84,6 +84,14 @@ func printStatus(out io.Writer, status lab.Status) error {
 	for _, limit := range status.Limits {
 		fmt.Fprintln(out, "  limit:", limit)
 	}
+	for _, dc := range status.Datacenters {
+		if dc.Cut {
+			fmt.Fprintf(out, "  %s: parted from the others\n", dc.Name)
+		}
+		if dc.ReadOnly != "" {
+			fmt.Fprintf(out, "  %s: %s\n", dc.Name, dc.ReadOnly)
+		}
+	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "\nNODE\tADDRESS\tPROCESS\tSTATE\tHEALTH\tROLE\tMB\t"+pidHead(status))
 	for _, node := range status.Nodes {
