@@ -35,6 +35,9 @@ type FaultRequest struct {
 	Target string      `json:"target"`
 	// Direction is what a cut of a node drops; empty means both ways.
 	Direction engine.Direction `json:"direction,omitempty"`
+	// Other is the datacenter from which a one-way cut of a datacenter parts it; empty
+	// is all others.
+	Other string `json:"other,omitempty"`
 	// Ailment is what befalls the disk: disk.Full or disk.Stalled.
 	Ailment disk.Ailment `json:"ailment,omitempty"`
 	// Offset is by how much a clock is wrong, ahead if it is positive.
@@ -113,6 +116,9 @@ func (s *Supervisor) takeFault(ctx context.Context, step faultStep) error {
 func (s *Supervisor) faultSteps(request FaultRequest) ([]faultStep, error) {
 	switch request.Action {
 	case FaultCut:
+		if err := s.checkOther(request); err != nil {
+			return nil, err
+		}
 		return s.cut(request.Target, request.Direction)
 	case FaultDisk:
 		return s.disk(request.Target, request.Ailment)

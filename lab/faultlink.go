@@ -30,6 +30,20 @@ func (s *Supervisor) targets(target string) ([]*node, error) {
 	return []*node{n}, nil
 }
 
+// checkOther refuses a cut between two datacenters that is not one: of a node, from
+// itself, or where there are more than two, which only a cut of all ways can part.
+func (s *Supervisor) checkOther(request FaultRequest) error {
+	switch {
+	case request.Other == "":
+		return nil
+	case !s.runs(request.Target) || !s.runs(request.Other) || request.Target == request.Other:
+		return fail(2, "sluice status", "cut %s from or to %s: want two datacenters that run", request.Target, request.Other)
+	case len(s.running()) > 2:
+		return fail(2, "sluice fault cut "+request.Target+" --direction in|out", "cut %s from or to %s: there are more than two datacenters", request.Target, request.Other)
+	}
+	return nil
+}
+
 // cut unplugs a node or a datacenter.
 func (s *Supervisor) cut(target string, direction engine.Direction) ([]faultStep, error) {
 	const hint = "sluice fault cut NODE|DATACENTER [--direction both|in|out]"
@@ -43,11 +57,8 @@ func (s *Supervisor) cut(target string, direction engine.Direction) ([]faultStep
 	default:
 		return nil, fail(2, hint, "direction %q: want both, in or out", direction)
 	}
-	if _, ok := s.topology.Datacenter(target); ok {
-		if direction != engine.Both {
-			return nil, fail(2, hint, "cut %s --direction %s: a datacenter can only be cut both ways", target, direction)
-		}
-		step, err := s.partition(target, true)
+	if s.runs(target) {
+		step, err := s.partition(target, direction)
 		return []faultStep{step}, err
 	}
 	n, err := s.find(target)
@@ -80,47 +91,50 @@ func cutBesides(cut, direction engine.Direction) engine.Direction {
 // partitioner is an engine that can part a whole datacenter from the others, and
 // leave its nodes together.
 type partitioner interface {
-	CutDatacenter(ctx context.Context, name string) error
+	CutDatacenter(ctx context.Context, name string, direction engine.Direction) error
 	HealDatacenter(ctx context.Context, name string) error
+	IsDatacenterCut(name string) engine.Direction
 }
 
-// partition cuts a datacenter off from the others, or takes that back.
-func (s *Supervisor) partition(name string, cut bool) (faultStep, error) {
+// cutOf is what is cut of a datacenter; NoDirection where nothing can be.
+func (s *Supervisor) cutOf(dc string) engine.Direction {
+	if able, ok := s.engine.(partitioner); ok {
+		return able.IsDatacenterCut(dc)
+	}
+	return engine.NoDirection
+}
+
+// partition cuts a datacenter off from the others.
+func (s *Supervisor) partition(name string, direction engine.Direction) (faultStep, error) {
 	able, ok := s.engine.(partitioner)
 	if !ok {
 		return faultStep{}, fail(2, "sluice up --engine netns", "cut %s: cannot, because the %s engine has no links", name, s.engine.Kind())
 	}
-	step := faultStep{what: "healed datacenter " + name, target: name, heals: []FaultAction{FaultCut}}
-	act := able.HealDatacenter
-	if cut {
-		step = faultStep{what: "cut datacenter " + name, makes: FaultRecord{Action: FaultCut, Target: name, Detail: string(engine.Both)}}
-		act = able.CutDatacenter
+	what := "cut datacenter " + name
+	if direction != engine.Both {
+		what += ", " + string(direction) + " only"
 	}
-	step.do = func(ctx context.Context) error {
-		if err := act(ctx, name); err != nil {
-			return err
-		}
-		s.partitioned.Store(name, cut)
-		return nil
-	}
-	return step, nil
+	return faultStep{
+		what:  what,
+		makes: FaultRecord{Action: FaultCut, Target: name, Detail: string(cutBesides(able.IsDatacenterCut(name), direction))},
+		do:    func(ctx context.Context) error { return able.CutDatacenter(ctx, name, direction) },
+	}, nil
 }
 
 // rejoin takes back the partitions of the datacenters that the target names.
-func (s *Supervisor) rejoin(target string) ([]faultStep, error) {
+func (s *Supervisor) rejoin(target string) []faultStep {
 	var steps []faultStep
-	for _, dc := range s.topology.Datacenters {
-		cut, _ := s.partitioned.Load(dc.Name)
-		if cut != true || target != "" && target != dc.Name {
+	able, ok := s.engine.(partitioner)
+	for _, dc := range s.running() {
+		if !ok || able.IsDatacenterCut(dc.Name) == engine.NoDirection || target != "" && target != dc.Name {
 			continue
 		}
-		step, err := s.partition(dc.Name, false)
-		if err != nil {
-			return nil, err
-		}
-		steps = append(steps, step)
+		steps = append(steps, faultStep{
+			what: "healed datacenter " + dc.Name, target: dc.Name, heals: []FaultAction{FaultCut},
+			do: func(ctx context.Context) error { return able.HealDatacenter(ctx, dc.Name) },
+		})
 	}
-	return steps, nil
+	return steps
 }
 
 // heal undoes every fault of the target: links up, disks healthy, clocks right,
@@ -130,10 +144,7 @@ func (s *Supervisor) heal(target string) ([]faultStep, error) {
 	if err != nil {
 		return nil, err
 	}
-	steps, err := s.rejoin(target)
-	if err != nil {
-		return nil, err
-	}
+	steps := s.rejoin(target)
 	_, only, one := strings.Cut(target, "/")
 	if one && nodes[0].process(only) == nil {
 		return nil, nodes[0].noProcess(only)

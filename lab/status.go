@@ -42,8 +42,10 @@ type Status struct {
 type DatacenterStatus struct {
 	Name    string `json:"name"`
 	Primary bool   `json:"primary"`
-	// Cut is set when the datacenter is parted from the others.
-	Cut bool `json:"cut"`
+	// Cut is set when the datacenter is parted from the others; CutDirection says which
+	// way: both, in or out.
+	Cut          bool   `json:"cut"`
+	CutDirection string `json:"cut_direction,omitempty"`
 	// ReadOnly says why nothing can be written there; empty while it can.
 	ReadOnly string `json:"read_only,omitempty"`
 }
@@ -112,8 +114,10 @@ func (s *Supervisor) status(ctx context.Context) Status {
 		status.Unsegmented = []string{"web -> mongo-primary", "web -> mongo-secondary", "mongo-repl -> mongo-repl"}
 	}
 	for _, dc := range s.running() {
-		cut, _ := s.partitioned.Load(dc.Name)
-		status.Datacenters = append(status.Datacenters, DatacenterStatus{Name: dc.Name, Primary: dc.Primary, Cut: cut == true})
+		cut := s.cutOf(dc.Name)
+		status.Datacenters = append(status.Datacenters, DatacenterStatus{
+			Name: dc.Name, Primary: dc.Primary, Cut: cut != engine.NoDirection, CutDirection: string(cut),
+		})
 	}
 	nodes := s.all()
 	status.Nodes = make([]NodeStatus, len(nodes))

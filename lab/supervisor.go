@@ -80,8 +80,6 @@ type Supervisor struct {
 	doors []*door
 	// changing is held while a datacenter is added or removed.
 	changing sync.Mutex
-	// partitioned holds, by name, whether a datacenter is cut off from the others.
-	partitioned sync.Map
 
 	// life ends with the lab; what outlives a call from the control socket runs in it.
 	life     context.Context

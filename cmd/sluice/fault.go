@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -49,24 +50,36 @@ func newFault(a *app) *cobra.Command {
 }
 
 func newFaultCut(a *app, dryRun *bool) *cobra.Command {
-	var direction string
+	var direction, from, to string
 	command := &cobra.Command{
 		Use:   "cut NODE|DATACENTER",
 		Short: "Drop every frame of a node, or of a datacenter, silently",
 		Long: `Drop every frame to and from a node, or only those of one direction: in is what
 others send to the node, out what the node sends. Nobody is told: what was sent is
-lost, and no connection is refused or reset. Cuts add up until heal.`,
+lost, and no connection is refused or reset. Cuts add up until heal. A datacenter is
+cut off from the others alone: its nodes go on hearing each other. Of two datacenters,
+"cut dc2 --from dc1" drops what dc1 sends to dc2, and "cut dc2 --to dc1" what dc2 sends.`,
 		Example: `  sluice fault cut mongo-2
   sluice fault cut mongo-1 --direction in     # it speaks, and hears nothing
-  sluice fault cut dc1`,
+  sluice fault cut dc1
+  sluice fault cut dc2 --from dc1             # dc2 hears nothing of dc1; dc1 hears dc2`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
+			switch {
+			case from != "":
+				direction = string(engine.In)
+			case to != "":
+				direction = string(engine.Out)
+			}
 			return a.fault(command, lab.FaultRequest{
-				Action: lab.FaultCut, Target: args[0], Direction: engine.Direction(direction), DryRun: *dryRun,
+				Action: lab.FaultCut, Target: args[0], Direction: engine.Direction(direction), Other: cmp.Or(from, to), DryRun: *dryRun,
 			})
 		},
 	}
-	command.Flags().StringVar(&direction, "direction", string(engine.Both), "both, in or out, as seen from the node")
+	command.Flags().StringVar(&direction, "direction", string(engine.Both), "both, in or out, as seen from the node or the datacenter")
+	command.Flags().StringVar(&from, "from", "", "drop only what this other datacenter sends")
+	command.Flags().StringVar(&to, "to", "", "drop only what is sent to this other datacenter")
+	command.MarkFlagsMutuallyExclusive("from", "to", "direction")
 	return command
 }
 

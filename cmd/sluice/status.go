@@ -86,7 +86,7 @@ func printStatus(out io.Writer, status lab.Status) error {
 	}
 	for _, dc := range status.Datacenters {
 		if dc.Cut {
-			fmt.Fprintf(out, "  %s: parted from the others\n", dc.Name)
+			fmt.Fprintf(out, "  %s: parted from the others, %s\n", dc.Name, dc.CutDirection)
 		}
 		if dc.ReadOnly != "" {
 			fmt.Fprintf(out, "  %s: %s\n", dc.Name, dc.ReadOnly)

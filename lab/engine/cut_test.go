@@ -49,8 +49,20 @@ func arrives(t *testing.T, from, to net.PacketConn, word string) bool {
 }
 
 func (w *world) cutOneWay(t *testing.T) {
-	here, there := packets(t, w.a, "198.18.1.11:0"), packets(t, w.b, "198.18.1.12:0")
-	address := echo(t, w.b, "198.18.1.12:0")
+	w.waysCut(t, w.b, "198.18.1.12:0", w.b.Cut, w.b.Heal, w.b.IsCut)
+}
+
+func (w *world) datacenterCutOneWay(t *testing.T) {
+	w.waysCut(t, w.far, "198.18.2.11:0",
+		func(ctx context.Context, d Direction) error { return w.engine.CutDatacenter(ctx, "dc2", d) },
+		func(ctx context.Context) error { return w.engine.HealDatacenter(ctx, "dc2") },
+		func() Direction { return w.engine.IsDatacenterCut("dc2") })
+}
+
+// waysCut cuts a node at place in every way and looks what passes.
+func (w *world) waysCut(t *testing.T, node *netnsNode, place string, cut func(context.Context, Direction) error, heal func(context.Context) error, is func() Direction) {
+	here, there := packets(t, w.a, "198.18.1.11:0"), packets(t, node, place)
+	address := echo(t, node, place)
 	for _, step := range []struct {
 		name    string
 		cut     Direction // NoDirection heals
@@ -65,16 +77,16 @@ func (w *world) cutOneWay(t *testing.T) {
 		{"healed from both", NoDirection, NoDirection, true, true},
 	} {
 		t.Run(step.name, func(t *testing.T) {
-			act := w.b.Heal
+			act := heal
 			if step.cut != NoDirection {
-				act = func(ctx context.Context) error { return w.b.Cut(ctx, step.cut) }
+				act = func(ctx context.Context) error { return cut(ctx, step.cut) }
 			}
 			for range 2 {
 				if err := act(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if got := w.b.IsCut(); got != step.is {
+			if got := is(); got != step.is {
 				t.Errorf("IsCut = %q, want %q", got, step.is)
 			}
 			if got := arrives(t, here, there, "in "+step.name); got != step.in {

@@ -56,6 +56,7 @@ func TestNetns(t *testing.T) {
 		"every node has every address of 127.0.0.0/8, and its extra": w.loopbackAddresses,
 		"datacenters reach each other through the router":            w.datacentersAreRouted,
 		"a datacenter can be cut off and healed":                     w.datacenterCut,
+		"a datacenter can be cut off one way":                        w.datacenterCutOneWay,
 		"cut drops silently, heal restores":                          w.cutAndHeal,
 		"a one-way cut drops one way alone, and tells nobody":        w.cutOneWay,
 		"nodes need not ask for each other's hardware address":       w.neighboursAreKnown,
@@ -194,7 +195,7 @@ func (w *world) datacenterCut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.engine.CutDatacenter(t.Context(), "dc2"); err != nil {
+	if err := w.engine.CutDatacenter(t.Context(), "dc2", Both); err != nil {
 		t.Fatal(err)
 	}
 	if err := exchange(conn, 300*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {

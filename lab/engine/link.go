@@ -123,9 +123,10 @@ func introduce(namespace netns.NsHandle, link string, neighbours ...netip.Addr) 
 	return nil
 }
 
-// partition makes the router drop silently what a bridge's nodes send elsewhere
-// and what others send to them, or undoes that.
-func partition(bridge netlink.Link, router netip.Prefix, cut bool) error {
+// partition makes the router drop silently what goes to a bridge's nodes from
+// elsewhere, what they send there, both or neither. What goes in meets no route; what
+// comes out is not forwarded.
+func partition(bridge netlink.Link, router netip.Prefix, cut cuts) error {
 	forwarding := "1"
 	route := &netlink.Route{
 		Dst:       ipNet(router.Masked()),
@@ -134,8 +135,10 @@ func partition(bridge netlink.Link, router netip.Prefix, cut bool) error {
 		Scope:     netlink.SCOPE_LINK,
 		Protocol:  unix.RTPROT_KERNEL,
 	}
-	if cut {
+	if cut.out {
 		forwarding = "0"
+	}
+	if cut.in {
 		route = &netlink.Route{Dst: ipNet(router.Masked()), Type: unix.RTN_BLACKHOLE}
 	}
 	if err := netlink.RouteReplace(route); err != nil {

@@ -34,6 +34,7 @@ type datacenter struct {
 	subnet netip.Prefix
 	router netip.Addr
 	bridge netlink.Link
+	cut    cuts
 }
 
 // OpenNetns takes over the namespaces that Isolate made: it must run in PID 1 of
@@ -181,28 +182,43 @@ func (e *netnsEngine) introduceAll(node *netnsNode, dc *datacenter) error {
 	return introduce(node.namespace, "eth0", neighbours...)
 }
 
-// CutDatacenter partitions a datacenter from the others: the router drops what
-// comes from it and what goes to it, and tells nobody. Its nodes still reach each
-// other.
-func (e *netnsEngine) CutDatacenter(_ context.Context, name string) error {
-	return e.setPartition(name, true)
+// CutDatacenter partitions a datacenter from the others, wholly or one way: the router
+// drops what goes to it, what comes from it, or both, and tells nobody. Its nodes still
+// reach each other. Cuts add up.
+func (e *netnsEngine) CutDatacenter(_ context.Context, name string, direction Direction) error {
+	return e.setPartition(name, func(now cuts) (cuts, error) { return now.with(direction) })
 }
 
 // HealDatacenter undoes CutDatacenter.
 func (e *netnsEngine) HealDatacenter(_ context.Context, name string) error {
-	return e.setPartition(name, false)
+	return e.setPartition(name, func(cuts) (cuts, error) { return cuts{}, nil })
 }
 
-func (e *netnsEngine) setPartition(name string, cut bool) error {
+// IsDatacenterCut reports what is cut; NoDirection when nothing is.
+func (e *netnsEngine) IsDatacenterCut(name string) Direction {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if dc, ok := e.datacenters[name]; ok {
+		return dc.cut.direction()
+	}
+	return NoDirection
+}
+
+func (e *netnsEngine) setPartition(name string, change func(cuts) (cuts, error)) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	dc, ok := e.datacenters[name]
 	if !ok {
 		return fmt.Errorf("partition datacenter %q: there is none", name)
 	}
-	if err := partition(dc.bridge, netip.PrefixFrom(dc.router, dc.subnet.Bits()), cut); err != nil {
+	wanted, err := change(dc.cut)
+	if err == nil {
+		err = partition(dc.bridge, netip.PrefixFrom(dc.router, dc.subnet.Bits()), wanted)
+	}
+	if err != nil {
 		return fmt.Errorf("partition datacenter %s: %w", name, err)
 	}
+	dc.cut = wanted
 	return nil
 }
 
