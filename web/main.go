@@ -130,6 +130,7 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 		defer serving.Store(false)
 		return service.Serve(ctx, server(pages, logger), listener, drain)
 	})
+	group.Add("topology page", pages.Run) // stops before the requests, so that its streams end
 	registrar := client.Registrar()
 	registrar.Set(cfg.registration())
 	group.Add("registration", registrar.Run)
@@ -170,7 +171,7 @@ func (cfg config) open(group *service.Group, edge *edge, with opening, logger *s
 	group.Add("foundation of the blog", func(ctx context.Context) error { return prepare(ctx, toPrimary.store, with.first, logger) })
 	return site.New(site.Config{
 		Base: cfg.urlprefix, Title: cfg.pageTitle, Node: cfg.Node, Datacenter: cfg.Datacenter, Instance: cfg.instance(),
-		Credentials: edge.identity, Primary: toPrimary.database(), Secondary: toSecondary.database(), Library: toPrimary.store, Logger: logger,
+		Credentials: edge.identity, Primary: toPrimary.database(), Secondary: toSecondary.database(), Library: toPrimary.store, Nearby: toSecondary.store, Logger: logger,
 	})
 }
 

@@ -43,6 +43,9 @@ func (s *Store) DeletedBlogs(ctx context.Context, now time.Time) ([]Blog, error)
 // AddBlog stores a new blog as its first revision; ErrSlugTaken means that its ID
 // is in use.
 func (s *Store) AddBlog(ctx context.Context, blog Blog) error {
+	if blog.ID == Visitors {
+		return ErrSlugTaken
+	}
 	blog.Revision = 1
 	return s.do(ctx, WriteTimeout, func(ctx context.Context) error {
 		_, err := s.blogs.InsertOne(ctx, blog)

@@ -115,7 +115,12 @@ type Store struct {
 	blogs                     *mongo.Collection
 	users, sessions, attempts *mongo.Collection
 	indexed                   atomic.Bool
+	members                   *members
 }
+
+// Visitors is the Blog of the entries that anybody may write. It is no blog: what is
+// in it is shown nowhere but among the newest, until somebody puts it into a blog.
+const Visitors = "visitors"
 
 // The collections beside that of the entries.
 const (
@@ -134,9 +139,11 @@ func Open(cfg Config) (*Store, error) {
 	}
 	// One address with a moving target behind it: topology discovery would lead
 	// away from the mesh. Whoever answers is used; a role change cuts us.
+	known := &members{}
 	client, err := mongo.Connect(options.Client().
 		ApplyURI("mongodb://" + cfg.Address + "/?directConnection=true").
 		SetAppName("web").
+		SetMonitor(known.monitor()).
 		SetAuth(options.Credential{AuthSource: database, Username: cfg.User, Password: cfg.Password}).
 		SetWriteConcern(writeconcern.Majority()).
 		SetReadPreference(preference).
@@ -150,7 +157,7 @@ func Open(cfg Config) (*Store, error) {
 	}
 	db := client.Database(database)
 	return &Store{
-		cfg: cfg, client: client, entries: db.Collection(collection), blogs: db.Collection(blogsCollection),
+		cfg: cfg, client: client, members: known, entries: db.Collection(collection), blogs: db.Collection(blogsCollection),
 		users: db.Collection(usersCollection), sessions: db.Collection(sessionsCollection), attempts: db.Collection(attemptsCollection),
 	}, nil
 }

@@ -163,6 +163,13 @@ func TestStoreKeepsEntriesOnceAndTheNewestFirst(t *testing.T) {
 		t.Fatalf("newest = %+v, %v", got, err)
 	}
 	secondary := l.open(blog.Config{Secondary: true})
+	traced := blog.Traced(t.Context())
+	if member := l.Member(traced); member != "" {
+		t.Errorf("%q served nothing", member)
+	}
+	if _, err := secondary.Newest(traced, 1); err != nil || secondary.Member(traced) != hello.Me || hello.Me == "" {
+		t.Errorf("served by %q, want %q; %v", secondary.Member(traced), hello.Me, err)
+	}
 	if again, err := secondary.Newest(t.Context(), 1); err != nil || len(again) != 1 {
 		t.Errorf("by the reading store: %+v, %v", again, err)
 	}

@@ -2,6 +2,7 @@ package site_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -223,4 +224,24 @@ func inABrowser(d *desk) {
 	b.do(chromedp.Navigate(d.base + "/blog"))
 	b.shows("Mine: Cutting a connection that is open", "Older")
 	b.accessible("list")
+}
+
+// liveInABrowser leaves the topology page open while the mesh changes.
+func liveInABrowser(d *desk) {
+	b := startBrowser(d.T)
+	b.do(chromedp.Navigate(d.base))
+	b.shows("Live: what changes shows here at once.", d.member, "Nothing has changed")
+	b.accessible("topology")
+	d.way.fail(denied("web", "mongo-primary"))
+	b.shows("web -> mongo-primary is denied: denied by intention web -> mongo-primary.")
+	b.accessible("topology-denied")
+	d.way.fail(nil)
+	b.shows("web -> mongo-primary works again after")
+	b.do(chromedp.Click(chromedp.CSS("#pause")))
+	b.shows("Paused.", "Go on")
+	d.way.fail(errors.New("gone"))
+	b.do(chromedp.Click(chromedp.CSS("#pause")))
+	b.shows("web -> mongo-primary fails", "Live: what changes")
+	d.way.fail(nil)
+	b.shows("works again")
 }

@@ -62,7 +62,7 @@ func (s *Site) readForm(c echo.Context) (blog.Entry, Form, error) {
 	now := s.cfg.Now().UTC().Truncate(time.Millisecond) // as fine as the database keeps it
 	return blog.Entry{
 		ID: form.ID, Title: form.Title, Body: form.Body, Created: now, Via: s.cfg.Instance,
-		Blog: blog.MainBlog, Slug: form.ID, Updated: now, Revision: 1,
+		Blog: blog.Visitors, Slug: form.ID, Updated: now, Revision: 1,
 	}, form, nil
 }
 

@@ -33,8 +33,7 @@ const (
 
 // Library is what the blog and its administration keep. *blog.Store is one.
 type Library interface {
-	Entries(ctx context.Context, q blog.Query) (blog.Page, error)
-	EntryBySlug(ctx context.Context, blog, slug string) (blog.Entry, error)
+	Reads
 	Entry(ctx context.Context, id string) (blog.Entry, error)
 	Deleted(ctx context.Context, now time.Time) ([]blog.Entry, error)
 	AddEntry(ctx context.Context, entry blog.Entry) error
@@ -42,8 +41,6 @@ type Library interface {
 	DeleteEntry(ctx context.Context, id string, now time.Time) error
 	UndeleteEntry(ctx context.Context, id string, now time.Time) error
 
-	Blogs(ctx context.Context) ([]blog.Blog, error)
-	Blog(ctx context.Context, id string) (blog.Blog, error)
 	DeletedBlogs(ctx context.Context, now time.Time) ([]blog.Blog, error)
 	AddBlog(ctx context.Context, b blog.Blog) error
 	ChangeBlog(ctx context.Context, b blog.Blog) error
@@ -74,6 +71,10 @@ type paper struct {
 	TheirBlog                     *blog.Blog
 	Preview                       template.HTML
 	Problem                       *Problem
+	// Service and Member served what is shown; Near says that a member nearby was
+	// asked first, CanNear that it could be.
+	Service, Member string
+	Near, CanNear   bool
 }
 
 // item is an entry with what is made of it.
@@ -103,9 +104,9 @@ func newPress() (*press, error) {
 	}
 	layout, err := template.New("layout.html").Funcs(template.FuncMap{
 		"style": func() template.CSS { return template.CSS(css) }, "text": text, "stamp": stamp,
-		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"iso":   rfc3339,
 		"day":   func(t time.Time) string { return t.UTC().Format("2 January 2006") },
-		"clock": func(t time.Time) string { return t.UTC().Format("15:04:05 UTC") },
+		"clock": clock,
 	}).ParseFS(pageFiles, "pages/layout.html")
 	if err != nil {
 		return nil, err
@@ -140,7 +141,7 @@ func (s *Site) publish() error {
 	})
 	timeout := middleware.ContextTimeout(paperTimeout)
 	read := []string{http.MethodGet, http.MethodHead}
-	public := s.echo.Group(s.cfg.Base+"/blog", secure, timeout)
+	public := s.echo.Group(s.cfg.Base+"/blog", secure, timeout, s.choose)
 	public.Match(read, "", s.listBlogs)
 	public.Match(read, "/:blog", s.listEntries)
 	public.Match(read, "/:blog/feed.atom", s.feed)
@@ -162,6 +163,9 @@ func (s *Site) paper(c echo.Context, title string) paper {
 func (s *Site) print(c echo.Context, status int, name string, p paper) error {
 	if p.Problem != nil {
 		status = p.Problem.Status
+	}
+	if r, ok := c.Get(readKey).(*reading); ok {
+		p.Service, p.Member, p.Near, p.CanNear = r.service, r.member, r.near != nil, s.cfg.Nearby != nil
 	}
 	var body bytes.Buffer
 	if err := s.press.templates[name].Execute(&body, p); err != nil {

@@ -66,6 +66,31 @@ type desk struct {
 	client  *http.Client
 	library *failing
 	store   *blog.Store
+	near    *nearby
+	member  string
+	way     *upstream // to the primary
+}
+
+// nearby is a member nearby that a test can make fail.
+type nearby struct {
+	site.Reads
+	mu  sync.Mutex
+	err error
+}
+
+func (n *nearby) fail(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.err = err
+}
+
+func (n *nearby) Blog(ctx context.Context, id string) (blog.Blog, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.err != nil {
+		return blog.Blog{}, n.err
+	}
+	return n.Reads.Blog(ctx, id)
 }
 
 func startDesk(t *testing.T) *desk {
@@ -98,14 +123,20 @@ func startDesk(t *testing.T) *desk {
 	if err := store.Prepare(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
-	d := &desk{T: t, library: &failing{Library: store}, store: store}
+	near, err := blog.Open(blog.Config{Service: "mongo-secondary", Address: address, Way: openWay{make(chan struct{})}, User: "web", Password: "x", Secondary: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	world.Run("store nearby", near.Run)
+	d := &desk{T: t, library: &failing{Library: store}, store: store, near: &nearby{Reads: near}, member: address, way: &upstream{}}
 	pages, err := site.New(site.Config{
 		Base: "/web", Node: "web-1", Datacenter: "dc1", Instance: "web-web-1", Credentials: world.Credentials("web"), Library: d.library,
-		Primary: site.Database{Store: store, Upstream: &upstream{}}, Secondary: site.Database{Store: store, Upstream: &upstream{}},
+		Primary: site.Database{Store: store, Upstream: d.way}, Secondary: site.Database{Store: near, Upstream: &upstream{}}, Nearby: d.near,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	world.Run("topology page", pages.Run)
 	server := httptest.NewServer(pages)
 	t.Cleanup(server.Close)
 	d.base = server.URL + "/web"
@@ -116,7 +147,9 @@ func startDesk(t *testing.T) *desk {
 }
 
 // at is the same desk in a part of the test.
-func (d *desk) at(t *testing.T) *desk { return &desk{t, d.base, d.client, d.library, d.store} }
+func (d *desk) at(t *testing.T) *desk {
+	return &desk{t, d.base, d.client, d.library, d.store, d.near, d.member, d.way}
+}
 
 func (d *desk) send(method, path, body string, header ...string) answer {
 	d.Helper()
@@ -208,6 +241,8 @@ func TestBlogAndItsAdministrationOnARealMongod(t *testing.T) {
 		{"nothing inside is shown or done without a login", strangers},
 		{"a login sets a cookie that scripts cannot read", logins},
 		{"what is written is found on every page", written},
+		{"reads are marked with the member that served them", readsMarked},
+		{"what a visitor leaves is in no blog until somebody puts it there", visitors},
 		{"bad input is refused in words and what was typed is kept", badInputs},
 		{"a change over a change shows both", bothShown},
 		{"what is deleted can be had back", undone},
@@ -215,6 +250,7 @@ func TestBlogAndItsAdministrationOnARealMongod(t *testing.T) {
 		{"a blog is made and is deleted only when it is empty", blogs},
 		{"bad addresses and searches lead nowhere", badAddresses},
 		{"a person works with it in a browser", inABrowser},
+		{"the topology page is live in a browser", liveInABrowser},
 		{"a logout ends the session for good", logouts},
 	} {
 		if !t.Run(part.name, func(t *testing.T) { part.test(d.at(t)) }) {
@@ -468,4 +504,41 @@ func logouts(d *desk) {
 	if got := d.send(http.MethodGet, "/admin", ""); got.status != 303 {
 		d.Errorf("with the old cookie: %d", got.status)
 	}
+}
+
+func readsMarked(d *desk) {
+	d.wants(d.send(http.MethodGet, "/blog/main", ""), 200, "read from <strong>"+d.member+" (mongo-secondary)</strong>", `href="?read=primary"`)
+	d.wants(d.send(http.MethodGet, "/blog/main?read=primary", ""), 200, "read from <strong>"+d.member+" (mongo-primary)</strong>", `href="?read=nearest"`)
+	d.wants(d.send(http.MethodGet, "/blog/main", ""), 200, "(mongo-primary)") // it is remembered
+	d.wants(d.send(http.MethodGet, "/blog/main?read=nearest", ""), 200, "(mongo-secondary)")
+	for name, err := range map[string]error{"denied": denied("web", "mongo-secondary"), "not there yet": blog.ErrNotFound} {
+		d.near.fail(err)
+		got := d.send(http.MethodGet, "/blog/main", "")
+		d.near.fail(nil)
+		if got.status != 200 {
+			d.Errorf("%s nearby: %d, want what the primary has", name, got.status)
+		}
+	}
+}
+
+func visitors(d *desk) {
+	id := strings.Repeat("ab", 16)
+	left := url.Values{"id": {id}, "title": {"Left by a visitor"}, "body": {"on the topology page"}}
+	if got := d.send(http.MethodPost, "/entries", left.Encode()); got.status != 303 {
+		d.Fatalf("%d %s", got.status, got.body)
+	}
+	d.wants(d.send(http.MethodGet, "", "", "Accept", "text/html"), 200, "Left by a visitor", "("+"<code>"+d.member+"</code>)")
+	if got := d.send(http.MethodGet, "/blog/main?q=visitor", ""); strings.Contains(got.body, ">Left by a visitor<") {
+		d.Error("anybody may write to the blog")
+	}
+	d.wants(d.send(http.MethodGet, "/admin", ""), 200, "left by a visitor, in no blog yet")
+	values := d.open("/admin/entries/" + id) // the form has a blog chosen
+	if got := d.send(http.MethodPost, "/admin/entries", values.Encode()); got.status != 303 {
+		d.Fatalf("%d %s", got.status, got.body)
+	}
+	d.wants(d.send(http.MethodGet, "/blog/main?q=visitor", ""), 200, ">Left by a visitor<")
+	form := d.open("/admin/blogs/new")
+	form.Set("name", "Visitors")
+	form.Set("id", blog.Visitors)
+	d.wants(d.send(http.MethodPost, "/admin/blogs", form.Encode()), 409)
 }

@@ -1,6 +1,7 @@
 package site
 
 import (
+	"context"
 	"encoding/xml"
 	"fmt"
 	"html/template"
@@ -24,7 +25,7 @@ const (
 
 // listBlogs shows all blogs, or leads to the only one.
 func (s *Site) listBlogs(c echo.Context) error {
-	blogs, err := s.cfg.Library.Blogs(c.Request().Context())
+	blogs, err := ask(c.Request().Context(), s.readingOf(c), func(ctx context.Context, from Reads) ([]blog.Blog, error) { return from.Blogs(ctx) })
 	if err != nil {
 		return err
 	}
@@ -42,7 +43,7 @@ func (s *Site) ofBlog(c echo.Context) (*blog.Blog, error) {
 	if !blog.ValidSlug(id) {
 		return nil, blog.ErrNotFound
 	}
-	b, err := s.cfg.Library.Blog(c.Request().Context(), id)
+	b, err := ask(c.Request().Context(), s.readingOf(c), func(ctx context.Context, from Reads) (blog.Blog, error) { return from.Blog(ctx, id) })
 	return &b, err
 }
 
@@ -69,9 +70,7 @@ func (s *Site) fill(c echo.Context, page *paper, blogID string) error {
 	if err != nil || number < 1 || number > maxPage {
 		number = 1
 	}
-	entries, err := s.cfg.Library.Entries(c.Request().Context(), blog.Query{
-		Blog: blogID, Headline: page.Search, Skip: (number - 1) * perPage, Limit: perPage,
-	})
+	entries, err := s.entries(c, blog.Query{Blog: blogID, Headline: page.Search, Skip: (number - 1) * perPage, Limit: perPage})
 	if err != nil {
 		return err
 	}
@@ -85,6 +84,11 @@ func (s *Site) fill(c echo.Context, page *paper, blogID string) error {
 		page.Older = pageAddress(page.SearchAt, page.Search, number+1)
 	}
 	return nil
+}
+
+// entries reads as the request wants to.
+func (s *Site) entries(c echo.Context, q blog.Query) (blog.Page, error) {
+	return ask(c.Request().Context(), s.readingOf(c), func(ctx context.Context, from Reads) (blog.Page, error) { return from.Entries(ctx, q) })
 }
 
 // searchText returns what of a search can be in a headline.
@@ -110,7 +114,11 @@ func pageAddress(path, search string, number int64) string {
 	return path + "?" + values.Encode()
 }
 
+// address is where an entry is shown; "" for one that is in no blog.
 func (s *Site) address(entry blog.Entry) string {
+	if entry.Blog == blog.Visitors {
+		return ""
+	}
 	return s.cfg.Base + "/blog/" + url.PathEscape(entry.Blog) + "/" + url.PathEscape(entry.Slug)
 }
 
@@ -124,7 +132,7 @@ func (s *Site) showEntry(c echo.Context) error {
 	if !blog.ValidSlug(slug) {
 		return blog.ErrNotFound
 	}
-	entry, err := s.cfg.Library.EntryBySlug(c.Request().Context(), b.ID, slug)
+	entry, err := ask(c.Request().Context(), s.readingOf(c), func(ctx context.Context, from Reads) (blog.Entry, error) { return from.EntryBySlug(ctx, b.ID, slug) })
 	if err != nil {
 		return err
 	}
@@ -184,7 +192,7 @@ func (s *Site) feed(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	entries, err := s.cfg.Library.Entries(c.Request().Context(), blog.Query{Blog: b.ID, Limit: feedEntries})
+	entries, err := s.entries(c, blog.Query{Blog: b.ID, Limit: feedEntries})
 	if err != nil {
 		return err
 	}

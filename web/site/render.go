@@ -22,6 +22,9 @@ var pageHTML string
 //go:embed page.css
 var pageCSS string
 
+//go:embed live.js
+var liveJS string
+
 // pages renders the page.
 type pages struct {
 	template *template.Template
@@ -29,17 +32,22 @@ type pages struct {
 }
 
 func newPages() *pages {
-	sum := sha256.Sum256([]byte(pageCSS))
-	hash := "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
+	hash := func(text string) string {
+		sum := sha256.Sum256([]byte(text))
+		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	}
 	return &pages{
 		template: template.Must(template.New("page").Funcs(template.FuncMap{
-			"style": func() template.CSS { return template.CSS(pageCSS) },
-			"text":  text,
-			"until": until,
-			"stamp": stamp,
-			"yesno": yesno,
+			"style":  func() template.CSS { return template.CSS(pageCSS) },
+			"script": func() template.JS { return template.JS(liveJS) },
+			"text":   text,
+			"until":  until,
+			"stamp":  stamp,
+			"clock":  clock,
+			"iso":    rfc3339,
+			"yesno":  yesno,
 		}).Parse(pageHTML)),
-		policy: "default-src 'none'; style-src '" + hash + "'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+		policy: "default-src 'none'; style-src " + hash(pageCSS) + "; script-src " + hash(liveJS) + "; connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 	}
 }
 
@@ -50,6 +58,8 @@ func text(s string) template.HTML {
 }
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+
+func clock(t time.Time) string { return t.UTC().Format("15:04:05 UTC") }
 
 func yesno(b bool) string {
 	if b {

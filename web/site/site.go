@@ -35,11 +35,15 @@ type Store interface {
 	Hello(ctx context.Context) (blog.Hello, error)
 	Newest(ctx context.Context, n int64) ([]blog.Entry, error)
 	Add(ctx context.Context, entry blog.Entry) (fresh bool, err error)
+	// Member returns who served the newest operation of ctx, "" if unknown.
+	Member(ctx context.Context) string
 }
 
 // Upstream is what an outbound edge tells of itself. *mesh.Upstream is one.
 type Upstream interface {
 	Err() error
+	// Changed returns a channel that is closed when Err changes.
+	Changed() <-chan struct{}
 	Last() (mesh.ConnectionInfo, *x509.Certificate, bool)
 }
 
@@ -63,6 +67,9 @@ type Config struct {
 	Primary, Secondary Database
 	// Library is the blog and who may write it; nil serves neither.
 	Library Library
+	// Nearby reads from a member nearby, usually a secondary; nil reads everything
+	// from the primary.
+	Nearby Reads
 	// Logger gets one line per request; nil is silent.
 	Logger *slog.Logger
 	// Now tells the time; nil is time.Now.
@@ -76,7 +83,8 @@ type Site struct {
 	echo *echo.Echo
 	page *pages
 	// press is nil without a library.
-	press *press
+	press   *press
+	lookout *lookout
 }
 
 // New returns the site for cfg.
@@ -95,6 +103,7 @@ func New(cfg Config) (*Site, error) {
 	if s.cfg.Now == nil {
 		s.cfg.Now = time.Now
 	}
+	s.lookout = newLookout(cfg.Primary, cfg.Secondary, s.cfg.Now)
 	s.echo = echo.New()
 	s.echo.HideBanner, s.echo.HidePort = true, true
 	s.echo.HTTPErrorHandler = s.serveError
@@ -103,6 +112,7 @@ func New(cfg Config) (*Site, error) {
 		s.echo.Match([]string{http.MethodGet, http.MethodHead}, path, s.show)
 	}
 	s.echo.POST(cfg.Base+"/entries", s.add)
+	s.echo.GET(cfg.Base+"/events", s.stream)
 	if cfg.Library != nil {
 		return s, s.publish()
 	}
@@ -124,20 +134,26 @@ func (s *Site) show(c echo.Context) error {
 	view := s.view()
 	fromSecondary := c.QueryParam("from") == "secondary"
 	ctx := c.Request().Context()
+	seen, _ := s.lookout.current()
+	view.Events, view.PrimarySince, view.SecondarySince = seen.events, seen.sight.primary.since, seen.sight.secondary.since
 
 	var group errgroup.Group
 	var primary *Problem
 	group.Go(func() error { primary = s.readPrimary(ctx, &view, !fromSecondary); return nil })
 	var secondary *Problem
 	var entries []blog.Entry
+	traced := blog.Traced(ctx)
 	group.Go(func() error {
-		view.Secondary, entries, secondary = s.readSecondary(ctx, fromSecondary)
+		view.Secondary, entries, secondary = s.readSecondary(traced, fromSecondary)
 		return nil
 	})
 	_ = group.Wait()
 	view.Problem = primary
 	if fromSecondary {
 		view.Problem, view.Entries, view.EntriesFrom = secondary, entries, "mongo-secondary"
+		if secondary == nil {
+			view.EntriesMember = s.cfg.Secondary.Store.Member(traced)
+		}
 	}
 	view.Edges = s.edges(c.Request())
 	return s.write(c, view)
@@ -151,7 +167,9 @@ func (s *Site) readPrimary(ctx context.Context, view *View, withEntries bool) *P
 		view.IsPrimary, view.IsSecondary = hello.IsPrimary, hello.IsSecondary
 		if withEntries {
 			view.EntriesFrom = "mongo-primary"
-			view.Entries, err = s.cfg.Primary.Store.Newest(ctx, newest)
+			traced := blog.Traced(ctx)
+			view.Entries, err = s.cfg.Primary.Store.Newest(traced, newest)
+			view.EntriesMember = s.cfg.Primary.Store.Member(traced)
 		}
 	}
 	if err != nil {

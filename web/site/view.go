@@ -31,13 +31,29 @@ type View struct {
 	Secondary Secondary `json:"secondary"`
 	Edges     []Edge    `json:"edges"`
 	// EntriesFrom is the service that the entries were read from.
-	EntriesFrom string       `json:"entries_from,omitempty"`
-	Entries     []blog.Entry `json:"entries"`
-	Problem     *Problem     `json:"problem,omitempty"`
-	Form        Form         `json:"-"`
-	Now         time.Time    `json:"-"`
+	EntriesFrom string `json:"entries_from,omitempty"`
+	// EntriesMember is the member that served them; "" if that cannot be told.
+	EntriesMember string       `json:"entries_member,omitempty"`
+	Entries       []blog.Entry `json:"entries"`
+	// Events are the newest changes, newest first.
+	Events []Event `json:"events,omitempty"`
+	// PrimarySince and SecondarySince are when the ways became what they are; zero
+	// if that was not seen.
+	PrimarySince   time.Time `json:"-"`
+	SecondarySince time.Time `json:"-"`
+	Problem        *Problem  `json:"problem,omitempty"`
+	Form           Form      `json:"-"`
+	Now            time.Time `json:"-"`
 	// Paper says that there is a blog to lead to.
 	Paper bool `json:"-"`
+}
+
+// Since returns when the way to a service became what it is, zero if unknown.
+func (v View) Since(service string) time.Time {
+	if service == "mongo-secondary" {
+		return v.SecondarySince
+	}
+	return v.PrimarySince
 }
 
 // Secondary is the result of a read over the way to a secondary.

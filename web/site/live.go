@@ -1,0 +1,168 @@
+package site
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"sluice/web/blog"
+)
+
+const (
+	// lookEvery is how often the members are asked who they are while somebody
+	// looks.
+	lookEvery = 500 * time.Millisecond
+	// lookTimeout bounds one such question.
+	lookTimeout = time.Second
+)
+
+// lookout follows the ways to the database and tells what changes. Run is its only
+// writer.
+type lookout struct {
+	primary, secondary Database
+	now                func() time.Time
+
+	mu        sync.Mutex
+	seen      outlook
+	changed   chan struct{} // closed when seen changes
+	watchers  int
+	watched   chan struct{} // gets a value when somebody begins to look
+	stopped   chan struct{} // closed when nobody follows any more
+	stopSight sync.Once
+}
+
+// outlook is what a lookout knows at one moment. It is immutable.
+type outlook struct {
+	sight
+	hello             blog.Hello
+	secondaryHello    blog.Hello
+	events            []Event // newest first
+	number            uint64  // counts the changes
+	asked, secondAsks bool    // whether the last questions were answered
+}
+
+func newLookout(primary, secondary Database, now func() time.Time) *lookout {
+	return &lookout{
+		primary: primary, secondary: secondary, now: now,
+		changed: make(chan struct{}), watched: make(chan struct{}, 1), stopped: make(chan struct{}),
+	}
+}
+
+// run follows until ctx ends, and ends every stream then.
+func (l *lookout) run(ctx context.Context) error {
+	defer l.stopSight.Do(func() { close(l.stopped) })
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		first, second := l.primary.Upstream.Changed(), l.secondary.Upstream.Changed()
+		l.look(ctx)
+		select {
+		case <-first:
+		case <-second:
+		case <-l.watched:
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// look takes a sight of the ways at once, and then asks the members if somebody
+// wants to know.
+func (l *lookout) look(ctx context.Context) {
+	l.mu.Lock()
+	next, anybody := l.seen, l.watchers > 0
+	l.mu.Unlock()
+	l.see(l.ways(next))
+	if !anybody {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	var hello, second blog.Hello
+	var err, secondErr error
+	var group errgroup.Group
+	group.Go(func() error { hello, err = l.primary.Store.Hello(ctx); return nil })
+	group.Go(func() error { second, secondErr = l.secondary.Store.Hello(ctx); return nil })
+	_ = group.Wait()
+	l.mu.Lock()
+	next = l.seen
+	l.mu.Unlock()
+	if next.asked = err == nil; next.asked {
+		next.hello = hello
+		if hello.Primary != "" {
+			next.leader = hello.Primary
+		}
+	}
+	if next.secondAsks = secondErr == nil; next.secondAsks {
+		next.secondaryHello, next.reader = second, second.Me
+	}
+	l.see(l.ways(next))
+}
+
+// ways fills in the state of the ways as they are now.
+func (l *lookout) ways(o outlook) outlook {
+	now := l.now()
+	state := func(service string, upstream Upstream, old wayState) wayState {
+		edge := outbound(service, upstream)
+		return wayState{state: edge.State, reason: edge.Reason, since: now}.follow(old)
+	}
+	o.sight.primary = state("mongo-primary", l.primary.Upstream, o.sight.primary)
+	o.sight.secondary = state("mongo-secondary", l.secondary.Upstream, o.sight.secondary)
+	return o
+}
+
+// see publishes what is new.
+func (l *lookout) see(next outlook) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old := l.seen
+	fresh := changes(old.sight, next.sight, l.now())
+	same := len(fresh) == 0 && next.sight == old.sight && sameHello(next.hello, old.hello) && sameHello(next.secondaryHello, old.secondaryHello) &&
+		next.asked == old.asked && next.secondAsks == old.secondAsks
+	if same {
+		return
+	}
+	slices.Reverse(fresh)
+	next.events = append(fresh, old.events...)
+	next.events = next.events[:min(len(next.events), maxEvents)]
+	next.number++
+	l.seen = next
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+func sameHello(a, b blog.Hello) bool {
+	return a.Set == b.Set && a.Primary == b.Primary && a.Me == b.Me && a.IsPrimary == b.IsPrimary && a.IsSecondary == b.IsSecondary && slices.Equal(a.Hosts, b.Hosts)
+}
+
+// current returns what is seen now and a channel that is closed when that changes.
+func (l *lookout) current() (outlook, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seen, l.changed
+}
+
+// join counts somebody who looks; false means that there are too many.
+func (l *lookout) join() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.watchers >= maxStreams {
+		return false
+	}
+	l.watchers++
+	select {
+	case l.watched <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+func (l *lookout) leave() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.watchers--
+}

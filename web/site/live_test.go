@@ -1,0 +1,127 @@
+package site_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice/internal/mongotest"
+	"sluice/mesh"
+)
+
+// events reads a stream into a channel that is closed at its end.
+func (l *lab) events() <-chan string {
+	l.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	request := httptest.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+"/web/events", nil)
+	request.RequestURI = ""
+	client := &http.Client{Transport: l.client.Transport}
+	response, err := client.Do(request)
+	if err != nil {
+		cancel()
+		l.t.Fatal(err)
+	}
+	if kind := response.Header.Get("Content-Type"); response.StatusCode != 200 || kind != "text/event-stream" {
+		cancel()
+		l.t.Fatalf("%d %s", response.StatusCode, kind)
+	}
+	out := make(chan string, 100)
+	go func() {
+		defer close(out)
+		defer response.Body.Close()
+		lines := bufio.NewScanner(response.Body)
+		var event strings.Builder
+		for lines.Scan() {
+			if lines.Text() == "" {
+				out <- event.String()
+				event.Reset()
+				continue
+			}
+			event.WriteString(lines.Text() + "\n")
+		}
+	}()
+	l.t.Cleanup(func() {
+		cancel()
+		for range out { //nolint:revive // until it ends
+		}
+	})
+	return out
+}
+
+// until waits for an event with all the texts.
+func (l *lab) until(events <-chan string, texts ...string) {
+	l.t.Helper()
+	timeout := time.After(15 * time.Second)
+	last := ""
+	for {
+		select {
+		case event, ok := <-events:
+			if !ok {
+				l.t.Fatalf("the stream has ended before it had %q", texts)
+			}
+			last = event
+			missing := false
+			for _, text := range texts {
+				missing = missing || !strings.Contains(event, text)
+			}
+			if !missing {
+				return
+			}
+		case <-timeout:
+			l.t.Fatalf("no event with %q; the last was %s", texts, last)
+		}
+	}
+}
+
+func TestAPageIsToldOfDenialsAndRoleChangesAsTheyHappen(t *testing.T) {
+	l := start(t)
+	events := l.events()
+	l.until(events, "event: topology\n", "data: ", "127.0.10.2:27017", "/svc/gateway<", "Nothing has changed")
+
+	l.toPrimary.fail(denied("web", "mongo-primary"))
+	l.until(events, "web -> mongo-primary is denied: denied by intention web -> mongo-primary.", `class="card denied"`, "since")
+	l.toPrimary.fail(nil)
+	l.until(events, "web -> mongo-primary works again after")
+
+	l.primary.mu.Lock()
+	l.primary.hello.Primary, l.primary.hello.Me = "127.0.10.1:27017", "127.0.10.1:27017"
+	l.primary.mu.Unlock()
+	l.until(events, "127.0.10.1:27017 is primary now. It was 127.0.10.2:27017.")
+	l.secondary.mu.Lock()
+	l.secondary.hello.Me = "127.0.10.2:27017"
+	l.secondary.mu.Unlock()
+	l.until(events, "mongo-secondary is 127.0.10.2:27017 now.")
+
+	// Who comes without a script sees the same.
+	if got := l.get("/web", "text/html"); !strings.Contains(got.body, "is primary now. It was 127.0.10.2:27017.") {
+		t.Error("the page does not show what happened")
+	}
+}
+
+func TestAFailureOfTheWayIsToldInWords(t *testing.T) {
+	l := start(t)
+	events := l.events()
+	l.until(events, "127.0.10.2:27017")
+	l.toPrimary.fail(fmt.Errorf("dial: %w", mesh.ErrNoInstance))
+	l.primary.fail(errors.New("nobody"))
+	l.until(events, "web -> mongo-primary fails: No healthy instance of mongo-primary.", "not connected")
+}
+
+func TestSoManyStreamsAndNoMore(t *testing.T) {
+	l := start(t)
+	for range 100 {
+		l.until(l.events(), "127.0.10.2:27017")
+	}
+	mongotest.Wait(t, 5*time.Second, "the next is refused", func(context.Context) error {
+		if got := l.get("/web/events", "text/event-stream"); got.status < 500 {
+			return fmt.Errorf("status %d", got.status)
+		}
+		return nil
+	})
+}

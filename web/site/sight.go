@@ -1,0 +1,98 @@
+package site
+
+import (
+	"fmt"
+	"time"
+)
+
+// maxEvents is how many changes the page shows.
+const maxEvents = 20
+
+// Event is a change that the page shows.
+type Event struct {
+	At time.Time `json:"at"`
+	// Kind is "role", "denied", "failed" or "back".
+	Kind string `json:"kind"`
+	// Text is one sentence.
+	Text string `json:"text"`
+}
+
+// sight is what is seen of the ways to the database at one moment.
+type sight struct {
+	primary, secondary wayState
+	// leader is the primary's address as the set says, "" while unknown.
+	leader string
+	// reader is the member that answers for mongo-secondary, "" while unknown.
+	reader string
+}
+
+// wayState is the state of an outbound edge. since is when it began.
+type wayState struct {
+	state, reason string
+	since         time.Time
+}
+
+// follow keeps since while the state stays.
+func (w wayState) follow(old wayState) wayState {
+	if w.state == old.state && w.reason == old.reason && !old.since.IsZero() {
+		w.since = old.since
+	}
+	return w
+}
+
+func (w wayState) broken() bool { return w.state == "denied" || w.state == "failed" }
+
+// changes returns what became different between two sights, in words.
+func changes(old, now sight, at time.Time) []Event {
+	var events []Event
+	for _, way := range []struct {
+		service  string
+		old, now wayState
+	}{{"mongo-primary", old.primary, now.primary}, {"mongo-secondary", old.secondary, now.secondary}} {
+		if event, ok := wayChange(way.service, way.old, way.now); ok {
+			event.At = at
+			events = append(events, event)
+		}
+	}
+	if old.leader != "" && now.leader != "" && old.leader != now.leader {
+		events = append(events, Event{at, "role", fmt.Sprintf("%s is primary now. It was %s.", now.leader, old.leader)})
+	}
+	if old.reader != "" && now.reader != "" && old.reader != now.reader {
+		events = append(events, Event{at, "role", fmt.Sprintf("mongo-secondary is %s now. It was %s.", now.reader, old.reader)})
+	}
+	return events
+}
+
+func wayChange(service string, old, now wayState) (Event, bool) {
+	switch {
+	case now.state == old.state && now.reason == old.reason:
+		return Event{}, false
+	case now.state == "denied":
+		return Event{Kind: "denied", Text: fmt.Sprintf("web -> %s is denied: %s.", service, trimDot(now.reason))}, true
+	case now.state == "failed":
+		return Event{Kind: "failed", Text: fmt.Sprintf("web -> %s fails: %s.", service, trimDot(now.reason))}, true
+	case old.broken():
+		return Event{Kind: "back", Text: fmt.Sprintf("web -> %s works again after %s.", service, forHow(now.since.Sub(old.since)))}, true
+	default:
+		return Event{}, false // the first connection is no news
+	}
+}
+
+func trimDot(text string) string {
+	if n := len(text); n > 0 && text[n-1] == '.' {
+		return text[:n-1]
+	}
+	return text
+}
+
+// forHow says how long something took.
+func forHow(d time.Duration) string {
+	switch {
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1f s", max(d, 0).Seconds())
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	default:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	}
+}
