@@ -12,7 +12,7 @@ VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 TEST_TIMEOUT ?= 15m
 FUZZ_TIME ?= 10s
 
-.PHONY: help up up-dc2 down tools build test lint fmt fuzz bench bench-failover bench-gateway soak calm clean
+.PHONY: help up up-dc2 down tools build test test-dc2 lint fmt fuzz bench bench-failover bench-gateway soak calm clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
@@ -38,6 +38,9 @@ test: tools build ## Run every test: unit, race, integration on real Consul and 
 	$(GO) vet ./...
 	$(GO) test -race -count=1 -timeout $(TEST_TIMEOUT) -p 1 ./...
 	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) -run 'TestThousandsOfConnections' ./mesh
+
+test-dc2: tools build ## The proofs with two datacenters: federation, failover, partition, promotion (some minutes)
+	$(GO) test -tags dc2 -race -count=1 -timeout $(TEST_TIMEOUT) -v ./lab/federation
 
 lint: ## vet, staticcheck, gofumpt, the import rule and the budgets
 	$(GO) vet ./...

@@ -1,9 +1,11 @@
 package mesh
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"sluice/identity"
@@ -49,13 +51,9 @@ func (c Credentials) Verify(now time.Time) error {
 	if err := c.usable(now); err != nil {
 		return err
 	}
-	chain := make([]*x509.Certificate, 0, len(c.Certificate.Certificate))
-	for _, der := range c.Certificate.Certificate {
-		certificate, err := x509.ParseCertificate(der)
-		if err != nil {
-			return fmt.Errorf("%w: read own chain: %w", ErrNotReady, err)
-		}
-		chain = append(chain, certificate)
+	chain, err := c.chain()
+	if err != nil {
+		return err
 	}
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
 		if err := verifyChain(chain, c.Roots, now, usage); err != nil {
@@ -70,6 +68,40 @@ func (c Credentials) Verify(now time.Time) error {
 		return fmt.Errorf("%w: own certificate names %s, not %s", ErrNotReady, id, c.ID)
 	}
 	return nil
+}
+
+// chain returns the leaf and the intermediates that are presented with it.
+func (c Credentials) chain() ([]*x509.Certificate, error) {
+	chain := make([]*x509.Certificate, 0, len(c.Certificate.Certificate))
+	for _, der := range c.Certificate.Certificate {
+		certificate, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("%w: read own chain: %w", ErrNotReady, err)
+		}
+		chain = append(chain, certificate)
+	}
+	return chain, nil
+}
+
+// issuers returns who vouches for the leaf, from its signer to the root, by the
+// shortest way: a root that was cross-signed when it was new vouches for itself. It is
+// nil if nobody does.
+func (c Credentials) issuers(now time.Time) []*x509.Certificate {
+	chain, err := c.chain()
+	if err != nil || len(chain) == 0 || c.Roots == nil {
+		return nil
+	}
+	intermediates := x509.NewCertPool()
+	for _, certificate := range chain[1:] {
+		intermediates.AddCert(certificate)
+	}
+	ways, err := chain[0].Verify(x509.VerifyOptions{
+		Roots: c.Roots, Intermediates: intermediates, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	if err != nil {
+		return nil
+	}
+	return slices.MinFunc(ways, func(a, b []*x509.Certificate) int { return cmp.Compare(len(a), len(b)) })[1:]
 }
 
 // verifyChain checks that the first certificate is a leaf for usage and that the

@@ -1,6 +1,8 @@
 package mesh
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"net/http"
 	"time"
@@ -26,6 +28,25 @@ type IdentityReport struct {
 	NotAfter  time.Time   `json:"not_after,omitzero"`
 	// Chain is "ok", or why the own certificate would not be believed.
 	Chain string `json:"chain"`
+	// Issuers vouch for the leaf, from the one that signed it to the root.
+	Issuers []IssuerReport `json:"issuers,omitempty"`
+}
+
+// Root identifies the root that the identity hangs on; "" if there is none.
+func (r IdentityReport) Root() string {
+	if len(r.Issuers) == 0 {
+		return ""
+	}
+	return r.Issuers[len(r.Issuers)-1].Key
+}
+
+// IssuerReport is a certificate of an authority.
+type IssuerReport struct {
+	Name string `json:"name"`
+	// Key identifies its key: the first 8 bytes of the SHA-256 of the public key, in
+	// hexadecimal digits. A renewed certificate of the same key has the same.
+	Key      string    `json:"key"`
+	NotAfter time.Time `json:"not_after"`
 }
 
 // PolicyReport says which intentions are enforced.
@@ -123,6 +144,10 @@ func reportIdentity(source CredentialSource, now time.Time) IdentityReport {
 	}
 	if err := c.Verify(now); err != nil {
 		report.Chain = err.Error()
+	}
+	for _, issuer := range c.issuers(now) {
+		sum := sha256.Sum256(issuer.RawSubjectPublicKeyInfo)
+		report.Issuers = append(report.Issuers, IssuerReport{Name: issuer.Subject.CommonName, Key: hex.EncodeToString(sum[:8]), NotAfter: issuer.NotAfter})
 	}
 	return report
 }

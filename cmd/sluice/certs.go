@@ -4,8 +4,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -197,11 +199,12 @@ func (a *app) listCertificates(rows []certificateRow, agents []agentRow) error {
 func (a *app) printCertificates(rows []certificateRow, agents []agentRow) error {
 	table := tabwriter.NewWriter(a.std.out, 0, 0, 2, ' ', 0)
 	if len(rows) > 0 {
-		fmt.Fprintln(table, "NODE\tPROCESS\tSPIFFE ID\tSERIAL\tNOT AFTER\tREMAINING\tCHAIN")
+		fmt.Fprintln(table, "NODE\tPROCESS\tSPIFFE ID\tSERIAL\tNOT AFTER\tREMAINING\tCHAIN\tSIGNED BY")
 	}
+	generations := generations(rows)
 	for _, row := range rows {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Node, row.Process, row.ID, shortSerial(row.Serial),
-			row.NotAfter.Local().Format(time.DateTime), time.Until(row.NotAfter).Round(time.Minute), row.Chain)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row.Node, row.Process, row.ID, shortSerial(row.Serial),
+			row.NotAfter.Local().Format(time.DateTime), time.Until(row.NotAfter).Round(time.Minute), row.Chain, row.signers(generations))
 	}
 	if len(rows) > 0 && len(agents) > 0 {
 		fmt.Fprintln(table)
@@ -214,6 +217,40 @@ func (a *app) printCertificates(rows []certificateRow, agents []agentRow) error 
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", row.Node, row.Process, strings.Join(row.columns, "\t"), row.complaint())
 	}
 	return table.Flush()
+}
+
+// generations numbers the roots that rows hang on, by how long they last: a new root
+// lasts longer than the one before it.
+func generations(rows []certificateRow) map[string]int {
+	ends := map[string]time.Time{}
+	for _, row := range rows {
+		if len(row.Issuers) > 0 {
+			ends[row.Root()] = row.Issuers[len(row.Issuers)-1].NotAfter
+		}
+	}
+	keys := slices.SortedFunc(maps.Keys(ends), func(a, b string) int { return ends[a].Compare(ends[b]) })
+	numbers := map[string]int{}
+	for i, key := range keys {
+		numbers[key] = i + 1
+	}
+	return numbers
+}
+
+// signers are the issuers of a row by the first digits of their keys: "2f1c <- root 91ab
+// (1 of 1)".
+func (r certificateRow) signers(generations map[string]int) string {
+	if len(r.Issuers) == 0 {
+		return "nobody"
+	}
+	var text strings.Builder
+	for i, issuer := range r.Issuers {
+		if i == len(r.Issuers)-1 {
+			fmt.Fprintf(&text, "root %.4s (%d of %d)", issuer.Key, generations[issuer.Key], len(generations))
+			continue
+		}
+		fmt.Fprintf(&text, "intermediate %.4s <- ", issuer.Key)
+	}
+	return text.String()
 }
 
 func (a *app) rotate(command *cobra.Command) error {
@@ -232,8 +269,9 @@ func (a *app) rotate(command *cobra.Command) error {
 	}
 	old := map[string]bool{}
 	for _, row := range before {
-		old[row.Serial] = true
+		old[row.Root()] = true
 	}
+	began := time.Now()
 	a.say("a new root is active; waiting for new leaves, which the agents spread over 30 s")
 	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()
@@ -244,7 +282,7 @@ func (a *app) rotate(command *cobra.Command) error {
 		}
 		left := 0
 		for _, row := range rows {
-			if old[row.Serial] || row.Chain != "ok" {
+			if old[row.Root()] || row.Chain != "ok" {
 				left++
 			}
 		}
@@ -253,10 +291,11 @@ func (a *app) rotate(command *cobra.Command) error {
 		}
 		select {
 		case <-ctx.Done():
-			return &codeError{exitInconclusive, errors.Join(fmt.Errorf("%d leaves are still the old ones", left), ctx.Err())}
+			return &codeError{exitInconclusive, errors.Join(fmt.Errorf("%d leaves still hang on the old root", left), ctx.Err())}
 		case <-ticker.C:
 		}
 	}
+	a.say("every node runs on it, after %.1f s", time.Since(began).Seconds())
 	rows, err := a.certificates(command)
 	if err != nil {
 		return err
