@@ -39,6 +39,7 @@ func TestTwoDatacenters(t *testing.T) {
 		{"web killed in dc1: dc2 answers, and only what was under way fails", killedWebs},
 		{"a silent cut for a minute: each goes on by itself, and then together", silentCut},
 		{"one way only: who hears nothing says so", oneWayCut},
+		{"dc1 away: what works in dc2, and what does not", primaryAway},
 		{"dc1 lost: dc2 is promoted, and what that cost is known by id", lostAndPromoted},
 		{"a new root under load in both, and no request fails", newRoot},
 		{"the second leaves, and the first goes on", leaves},

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -19,7 +20,9 @@ type answer struct {
 	status    int
 	// by and dc are who answered.
 	by, dc string
-	err    error
+	// said is how an answer that is no success begins.
+	said string
+	err  error
 }
 
 func (a answer) failed() bool { return a.err != nil || a.status != http.StatusOK }
@@ -65,7 +68,10 @@ func (l *load) send(client *http.Client, url string) {
 		var response *http.Response
 		if response, err = client.Do(request); err == nil {
 			a.status, a.by, a.dc = response.StatusCode, response.Header.Get("X-Served-By"), response.Header.Get("X-Served-Dc")
-			_, err = io.Copy(io.Discard, response.Body)
+			var body []byte
+			if body, err = io.ReadAll(response.Body); a.status != http.StatusOK {
+				_, a.said, _ = strings.Cut(string(body), `"problem":`)
+			}
 			_ = response.Body.Close()
 		}
 	}
@@ -118,7 +124,7 @@ func failures(answers []answer, since time.Duration) (count int, text string) {
 	}
 	why := fmt.Sprint(first.err)
 	if first.err == nil {
-		why = fmt.Sprintf("status %d by %q", first.status, first.by)
+		why = fmt.Sprintf("status %d by %q: %.200s", first.status, first.by, first.said)
 	}
 	return count, fmt.Sprintf("%d failed, the first due %v after it (%s), the last %v", count, first.due-since, why, last.due-since)
 }
