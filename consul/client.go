@@ -36,6 +36,10 @@ type Config struct {
 	// reading and writing them. Empty means the agent's own. Only a federation's
 	// secondary needs it: an entry's version there is not the primary's.
 	Primary string
+	// BreakGlass is the key below which the datacenter's own denials are kept, on top of
+	// the intentions: see intentions.Overlay. Empty means that there are none. Where it
+	// is set, nobody is let in before they are known.
+	BreakGlass string
 	// Logger receives what changes. Default: nothing is logged.
 	Logger *slog.Logger
 	// DialContext reaches the agent in place of net.Dialer, for a caller that is not

@@ -36,6 +36,8 @@ type Intentions struct {
 	client  *Client
 	service string
 	rules   *Watch[[]intentions.Rule]
+	// overlay is nil where the datacenter has no denials of its own.
+	overlay *Watch[[]KVEntry]
 	kick    chan struct{}
 	snap    atomic.Pointer[policySnapshot]
 }
@@ -61,6 +63,9 @@ func (c *Client) SourcePolicy(service string) *Intentions {
 func (c *Client) policy(service string, by api.IntentionMatchType) *Intentions {
 	i := &Intentions{client: c, service: service, kick: make(chan struct{}, 1)}
 	i.snap.Store(&policySnapshot{changed: make(chan struct{})})
+	if key := c.cfg.BreakGlass; key != "" {
+		i.overlay = c.watchTree(key, i.kick)
+	}
 	i.rules = newWatch(watchConfig[[]intentions.Rule]{
 		name: "intentions of " + service + " as " + string(by), kick: i.kick, logger: c.log,
 		equal: slices.Equal[[]intentions.Rule],
@@ -120,6 +125,9 @@ func (i *Intentions) Err() error { return i.rules.State().Err }
 func (i *Intentions) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return i.rules.Run(ctx) })
+	if i.overlay != nil {
+		group.Go(func() error { return i.overlay.Run(ctx) })
+	}
 	group.Go(func() error { return i.follow(ctx) })
 	return group.Wait()
 }
@@ -136,7 +144,7 @@ type defaultPolicy struct {
 func (i *Intentions) follow(ctx context.Context) error {
 	var learned defaultPolicy
 	for {
-		if rules := i.rules.State(); rules.Known {
+		if rules := i.rules.State(); rules.Known && i.overlayKnown() {
 			if learned.known {
 				// A deny must not wait for an answer about the default.
 				i.publish(rules, learned)
@@ -205,11 +213,22 @@ func (c *Client) askDefault(ctx context.Context, service string) (intentions.Act
 	return intentions.Deny, true
 }
 
+// overlayKnown reports whether the datacenter's own denials are known, or there are
+// none to know. Before, nothing is published: a deny could be missing.
+func (i *Intentions) overlayKnown() bool { return i.overlay == nil || i.overlay.State().Known }
+
 func (i *Intentions) publish(rules State[[]intentions.Rule], learned defaultPolicy) {
 	old := i.snap.Load()
+	set, confirmed := intentions.NewSet(rules.Value, learned.action), rules.Confirmed
+	if i.overlay != nil {
+		state := i.overlay.State()
+		set = set.Under(overlayOf(i.client.cfg.BreakGlass, state.Value))
+		if state.Confirmed.Before(confirmed) {
+			confirmed = state.Confirmed
+		}
+	}
 	next := &policySnapshot{known: true, changed: old.changed, policy: mesh.Policy{
-		Set:   intentions.NewSet(rules.Value, learned.action),
-		Index: rules.Index, Confirmed: rules.Confirmed,
+		Set: set, Index: rules.Index, Confirmed: confirmed,
 	}}
 	changed := !old.known || !old.policy.Set.Equal(next.policy.Set)
 	if changed {
@@ -219,6 +238,6 @@ func (i *Intentions) publish(rules State[[]intentions.Rule], learned defaultPoli
 	if changed {
 		close(old.changed)
 		i.client.log.Info("intentions changed", "watch", i.rules.cfg.name, "index", rules.Index,
-			"rules", len(rules.Value), "default", string(next.policy.Set.Default()))
+			"rules", len(rules.Value), "default", string(next.policy.Set.Default()), "break_glass", len(set.Overlay().Denials()))
 	}
 }

@@ -53,6 +53,15 @@ func (v verdicts) Authorize(ctx context.Context, source identity.ID, destination
 	if !decision.Allowed {
 		// The agent's rule is not the one that decided.
 		decision.Rule = nil
+		return decision, nil
+	}
+	// What the datacenter itself denies, Consul knows nothing of.
+	overlay, err := v.client.Overlay(ctx)
+	if err != nil {
+		return intentions.Decision{}, err
+	}
+	if over := intentions.NewSet(nil, intentions.Allow).Under(overlay).Decide(source.Service(), destination); !over.Allowed {
+		return over, nil
 	}
 	return decision, nil
 }

@@ -86,7 +86,7 @@ func (f closerFunc) Close() error { f(); return nil }
 
 func (g *gateway) openConsul() error {
 	client, err := consul.Open(consul.Config{
-		Address: g.cfg.ConsulAddress, TokenFile: g.cfg.TokenFile, Datacenter: g.cfg.Datacenter, Logger: g.log,
+		Address: g.cfg.ConsulAddress, TokenFile: g.cfg.TokenFile, Datacenter: g.cfg.Datacenter, BreakGlass: g.cfg.BreakGlass, Logger: g.log,
 	})
 	if err != nil {
 		return err

@@ -94,6 +94,8 @@ func (r Rule) Edge() string { return r.Source + " -> " + r.Destination }
 type Set struct {
 	rules         []Rule
 	defaultAction Action
+	// overlay denies whatever the rules say.
+	overlay Overlay
 }
 
 // NewSet returns the set of rules with the given default. Anything but Allow as
@@ -138,7 +140,7 @@ func (s Set) Default() Action {
 // Equal reports whether both sets decide by the same rules; positions and
 // descriptions do not count.
 func (s Set) Equal(other Set) bool {
-	return s.Default() == other.Default() &&
+	return s.Default() == other.Default() && s.overlay.Equal(other.overlay) &&
 		slices.EqualFunc(s.rules, other.rules, func(a, b Rule) bool {
 			return a.Source == b.Source && a.Destination == b.Destination &&
 				a.Action == b.Action && a.L7 == b.L7
@@ -153,12 +155,18 @@ type Decision struct {
 	// Rule is the intention that decided; nil means that no intention matches
 	// and the default policy decided.
 	Rule *Rule `json:"rule,omitempty"`
+	// Denial is what the datacenter's overlay says; then no Rule decided.
+	Denial *Denial `json:"break_glass,omitempty"`
 }
 
-// Decide returns the verdict on a connection from source to destination: the
-// first rule that matches, in order of precedence, else the default. It agrees
+// Decide returns the verdict on a connection from source to destination: a denial of
+// the overlay, else the first rule that matches, in order of precedence, else the default. It agrees
 // with a Consul agent's authorize endpoint; a differential test holds it to that.
 func (s Set) Decide(source, destination string) Decision {
+	if denial := s.denied(source, destination); denial != nil {
+		said := *denial
+		return Decision{Source: source, Destination: destination, Denial: &said}
+	}
 	d := Decision{Source: source, Destination: destination, Allowed: s.Default() == Allow}
 	for i := range s.rules {
 		if s.rules[i].Matches(source, destination) {
@@ -173,6 +181,9 @@ func (s Set) Decide(source, destination string) Decision {
 
 // Allows reports what Decide would decide, and allocates nothing.
 func (s Set) Allows(source, destination string) bool {
+	if s.denied(source, destination) != nil {
+		return false
+	}
 	for i := range s.rules {
 		if s.rules[i].Matches(source, destination) {
 			return s.rules[i].allows()
@@ -189,6 +200,8 @@ func (d Decision) String() string {
 		verdict = "allowed"
 	}
 	switch {
+	case d.Denial != nil:
+		return "denied: " + d.Denial.String()
 	case d.Rule == nil:
 		return fmt.Sprintf("%s by the default policy: no intention matches %s -> %s", verdict, d.Source, d.Destination)
 	case d.Rule.L7:

@@ -262,6 +262,7 @@ func (s *Supervisor) writeAccessControl(ctx context.Context, dc datacenters.Data
 	if dc.Primary {
 		tokens = append(tokens,
 			consulconfig.Token{Name: operatorToken, Description: "sluice command line", Rules: consulconfig.OperatorRules},
+			consulconfig.Token{Name: breakGlassToken, Description: "denials of one datacenter by itself", Rules: consulconfig.BreakGlassRules},
 			consulconfig.Token{Name: uiToken, Description: "people who look at Consul's pages", Rules: consulconfig.UIRules})
 	} else {
 		tokens = append(tokens,

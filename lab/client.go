@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"sluice/consul"
+	"sluice/lab/consulconfig"
 	"sluice/lab/control"
 )
 
@@ -224,14 +225,28 @@ func (c *Client) Purgeable() error { return c.layout.owned() }
 
 // Consul opens Consul as the operator, through the host's port.
 func (c *Client) Consul() (*consul.Client, error) {
+	return c.open("", operatorToken)
+}
+
+// BreakGlass opens the Consul of a datacenter as the one who may deny there by himself,
+// and nothing else.
+func (c *Client) BreakGlass(datacenter string) (*consul.Client, error) {
+	return c.open(datacenter, breakGlassToken)
+}
+
+// open opens Consul through the host's port of a datacenter, the primary one's if it is
+// empty.
+func (c *Client) open(datacenter, token string) (*consul.Client, error) {
 	options, err := c.Options()
 	if err != nil {
 		return nil, err
 	}
 	for _, host := range options.Hosts {
-		if host.Name == "consul" {
-			return consul.Open(consul.Config{Address: host.Address, TokenFile: c.layout.TokenFile(operatorToken)})
+		if host.Name == "consul" && (datacenter == "" || host.Datacenter == datacenter) {
+			return consul.Open(consul.Config{
+				Address: host.Address, TokenFile: c.layout.TokenFile(token), BreakGlass: consulconfig.BreakGlassKey,
+			})
 		}
 	}
-	return nil, fmt.Errorf("open Consul: the lab has no port for it")
+	return nil, fail(control.ExitUsage, "sluice status", "open Consul: the lab has no port of datacenter %q for it", datacenter)
 }

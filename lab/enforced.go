@@ -18,6 +18,8 @@ type EnforcedRequest struct {
 	Source      string `json:"source"`
 	Destination string `json:"destination"`
 	Allowed     bool   `json:"allowed"`
+	// Datacenter is where; empty is everywhere.
+	Datacenter string `json:"datacenter,omitempty"`
 }
 
 // EnforcedResult says how long that took and who enforces it.
@@ -79,7 +81,11 @@ func (s *Supervisor) handleEnforced(ctx context.Context, call *control.Call) err
 // whoEnforces asks every process once.
 func (s *Supervisor) whoEnforces(ctx context.Context, request EnforcedRequest) EnforcedResult {
 	var result EnforcedResult
-	for _, n := range s.all() {
+	nodes := s.all()
+	if request.Datacenter != "" {
+		nodes = s.in(request.Datacenter)
+	}
+	for _, n := range nodes {
 		for _, name := range n.names() {
 			state := n.process(name).State()
 			if !hasOps(name) || !state.Running {
@@ -94,7 +100,7 @@ func (s *Supervisor) whoEnforces(ctx context.Context, request EnforcedRequest) E
 				continue
 			}
 			concerned, err := n.decides(ctx, name, request)
-			switch fault := n.deafness(); {
+			switch fault := s.deafness(n); {
 			case err != nil && fault != "":
 				result.Pending = append(result.Pending, PendingProcess{Process: label, Reason: fault, Faulty: true})
 			case err != nil:
@@ -109,9 +115,11 @@ func (s *Supervisor) whoEnforces(ctx context.Context, request EnforcedRequest) E
 
 // deafness says which fault keeps news from the processes of the node; empty is
 // none.
-func (n *node) deafness() string {
+func (s *Supervisor) deafness(n *node) string {
 	agent := n.process(processConsul)
 	switch {
+	case !n.datacenter.Primary && s.partedFromPrimary(n.datacenter.Name):
+		return n.datacenter.Name + " is parted from the primary datacenter, whose intentions it copies; `sluice intentions deny --local " + n.datacenter.Name + "` denies there all the same"
 	case n.machine.IsCut() != engine.NoDirection:
 		return "its node is cut off"
 	case agent == nil:
@@ -123,6 +131,12 @@ func (n *node) deafness() string {
 	default:
 		return ""
 	}
+}
+
+// partedFromPrimary reports whether a datacenter hears nothing of the primary one.
+func (s *Supervisor) partedFromPrimary(dc string) bool {
+	primary, _ := s.topology.Primary()
+	return s.cutOf(dc) != engine.NoDirection || s.cutOf(primary.Name) != engine.NoDirection
 }
 
 // concerns reports whether a process serves the edge's destination or dials as
@@ -153,7 +167,7 @@ func (n *node) decides(ctx context.Context, name string, want EnforcedRequest) (
 			continue
 		}
 		concerned = true
-		set := intentions.NewSet(policy.Rules, policy.Default)
+		set := intentions.NewSet(policy.Rules, policy.Default).Under(intentions.OverlayOf(policy.Denials))
 		if got := set.Decide(want.Source, want.Destination); !policy.Arrived || got.Allowed != want.Allowed {
 			return true, fmt.Errorf("still %s", got)
 		}

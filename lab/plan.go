@@ -211,6 +211,7 @@ func (pl planner) common(p place, service string) []string {
 		"-consul", p.consulAddress(),
 		"-token-file", pl.layout.TokenFile(consulconfig.ServiceToken(service, p.node.Name)),
 		"-log-format", "json",
+		"-break-glass", consulconfig.BreakGlassKey,
 	}
 	if len(p.failover) > 0 {
 		args = append(args, "-failover-datacenters", strings.Join(p.failover, ","))

@@ -23,6 +23,8 @@ const (
 	operatorToken = "operator"
 	// replicationToken is what a secondary datacenter's servers copy with.
 	replicationToken = "replication"
+	// breakGlassToken is what denies in one datacenter by itself.
+	breakGlassToken = "break-glass"
 	// uiToken is what a person types into Consul's page: reads only.
 	uiToken = "ui"
 )
@@ -46,7 +48,7 @@ func loadSecrets(layout Layout, topology datacenters.Topology) (secrets, error) 
 		return secrets{}, err
 	}
 	s.Gossip = gossip
-	names := []string{managementToken, operatorToken, uiToken, replicationToken}
+	names := []string{managementToken, operatorToken, uiToken, replicationToken, breakGlassToken}
 	for _, dc := range topology.Datacenters {
 		for _, token := range consulconfig.Tokens(dc) {
 			names = append(names, token.Name)

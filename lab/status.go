@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,6 +49,9 @@ type DatacenterStatus struct {
 	CutDirection string `json:"cut_direction,omitempty"`
 	// ReadOnly says why nothing can be written there; empty while it can.
 	ReadOnly string `json:"read_only,omitempty"`
+	// Denials are the datacenter's own, on top of the intentions, as its processes
+	// enforce them.
+	Denials []intentions.Denial `json:"break_glass,omitempty"`
 }
 
 // NodeStatus is one node with its processes.
@@ -129,6 +133,7 @@ func (s *Supervisor) status(ctx context.Context) Status {
 		wait.Go(func() { status.tellSides(s.mongoStatus(ctx).Sides) })
 	}
 	wait.Wait()
+	status.tellDenials()
 	status.Edges = []EdgeStatus{}
 	if edges, err := s.edges(ctx, status.Nodes); err != nil {
 		s.log.Warn("cannot judge the edges", "err", err)
@@ -137,6 +142,32 @@ func (s *Supervisor) status(ctx context.Context) Status {
 		status.Edges = edges
 	}
 	return status
+}
+
+// tellDenials gathers what each datacenter denies by itself from its processes.
+func (s *Status) tellDenials() {
+	for i := range s.Datacenters {
+		dc := &s.Datacenters[i]
+		for _, n := range s.Nodes {
+			for _, p := range n.Processes {
+				if n.Datacenter != dc.Name || p.Mesh == nil {
+					continue
+				}
+				for _, policy := range p.Mesh.Policies {
+					dc.add(policy.Denials)
+				}
+			}
+		}
+	}
+}
+
+func (d *DatacenterStatus) add(denials []intentions.Denial) {
+	for _, denial := range denials {
+		known := slices.ContainsFunc(d.Denials, func(other intentions.Denial) bool { return other.Edge() == denial.Edge() })
+		if !known {
+			d.Denials = append(d.Denials, denial)
+		}
+	}
 }
 
 // tellSides says of each datacenter whether its members see the set as read-only.

@@ -60,6 +60,8 @@ type PolicyReport struct {
 	Confirmed time.Time         `json:"confirmed,omitzero"`
 	Default   intentions.Action `json:"default"`
 	Rules     []intentions.Rule `json:"rules"`
+	// Denials are the datacenter's own, on top of the rules.
+	Denials []intentions.Denial `json:"break_glass,omitempty"`
 }
 
 // Report is the state of the mesh in one process at one moment.
@@ -164,5 +166,6 @@ func reportPolicy(ref PolicyRef) PolicyReport {
 	report.Arrived, report.Index, report.Confirmed = true, policy.Index, policy.Confirmed
 	report.Default = policy.Set.Default()
 	report.Rules = append(report.Rules, policy.Set.Rules()...)
+	report.Denials = policy.Set.Overlay().Denials()
 	return report
 }

@@ -30,7 +30,7 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 	}
 	logger := o.Logger(stderr)
 	client, err := consul.Open(consul.Config{
-		Address: o.ConsulAddress, TokenFile: o.TokenFile, Datacenter: o.Datacenter, Logger: logger,
+		Address: o.ConsulAddress, TokenFile: o.TokenFile, Datacenter: o.Datacenter, BreakGlass: o.BreakGlass, Logger: logger,
 	})
 	if err != nil {
 		return err

@@ -88,7 +88,7 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 	}
 	logger := cfg.Logger(stderr)
 	client, err := consul.Open(consul.Config{
-		Address: cfg.ConsulAddress, TokenFile: cfg.TokenFile, Datacenter: cfg.Datacenter, Logger: logger,
+		Address: cfg.ConsulAddress, TokenFile: cfg.TokenFile, Datacenter: cfg.Datacenter, BreakGlass: cfg.BreakGlass, Logger: logger,
 	})
 	if err != nil {
 		return err

@@ -36,7 +36,7 @@ the files, apply brings it back.`,
 	}
 	command.AddCommand(
 		newList(a), plan, apply,
-		newToggle(a, intentions.Allow), newToggle(a, intentions.Deny),
+		newToggle(a, intentions.Allow), newToggle(a, intentions.Deny), newLift(a),
 		newCheck(a), why,
 	)
 	return command
@@ -116,6 +116,9 @@ func newList(a *app) *cobra.Command {
 				fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\n", rule.Source, rule.Destination, action, rule.Precedence(), rule.Description)
 			}
 			fmt.Fprintln(table, "*\t*\tdeny\t0\tdefault policy")
+			for _, local := range s.denials(ctx) {
+				fmt.Fprintf(table, "%s\t%s\tdeny\tabove all\tBREAK-GLASS of %s: %s\n", local.Denial.Source, local.Denial.Destination, local.Datacenter, local.Denial)
+			}
 			return table.Flush()
 		},
 	}

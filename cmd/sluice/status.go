@@ -91,6 +91,9 @@ func printStatus(out io.Writer, status lab.Status) error {
 		if dc.ReadOnly != "" {
 			fmt.Fprintf(out, "  %s: %s\n", dc.Name, dc.ReadOnly)
 		}
+		for _, denial := range dc.Denials {
+			fmt.Fprintf(out, "  %s: BREAK-GLASS denies %s; lift it: sluice intentions lift --local %s %s %s\n", dc.Name, denial, dc.Name, denial.Source, denial.Destination)
+		}
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "\nNODE\tADDRESS\tPROCESS\tSTATE\tHEALTH\tROLE\tMB\t"+pidHead(status))

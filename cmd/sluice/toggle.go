@@ -34,6 +34,7 @@ func pairs(source, destination string) [][2]string {
 
 func newToggle(a *app, action intentions.Action) *cobra.Command {
 	var dryRun bool
+	var local, reason string
 	effect := "new connections are let in"
 	if action == intentions.Deny {
 		effect = "new connections are refused, open ones are cut"
@@ -49,12 +50,25 @@ func newToggle(a *app, action intentions.Action) *cobra.Command {
 			if err := knownServices(args); err != nil {
 				return err
 			}
+			if local != "" {
+				return a.breakGlass(ctx, local, intentions.Denial{Source: args[0], Destination: args[1], Reason: reason}, dryRun)
+			}
 			rule := intentions.Rule{Source: args[0], Destination: args[1], Action: action}
 			return a.toggle(ctx, rule, dryRun)
 		},
 		ValidArgsFunction: completeServices,
 	}
 	command.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be written")
+	if action == intentions.Deny {
+		command.Long += `
+
+--local DATACENTER is the break-glass for when the primary datacenter, where intentions
+are written, is out of reach: the denial is kept in that datacenter alone, on top of the
+intentions. It can only take permissions away, and holds until "lift".`
+		command.Example += "\n  sluice intentions deny --local dc2 web mongo-primary --reason stolen-laptop"
+		command.Flags().StringVar(&local, "local", "", "deny in this `datacenter` alone, without the primary one")
+		command.Flags().StringVar(&reason, "reason", "", "why, for those who see it (with --local)")
+	}
 	return command
 }
 

@@ -63,6 +63,9 @@ func newWhy(a *app, dir *string) *cobra.Command {
 			if verdict.Drift != "" {
 				fmt.Fprintln(a.std.out, "  but", a.std.proposal(verdict.Drift))
 			}
+			for _, local := range verdict.BreakGlass {
+				fmt.Fprintf(a.std.out, "  in %s it is denied all the same: %s\n", local.Datacenter, local.Denial)
+			}
 			fmt.Fprintln(a.std.out, "  Consul itself answers:", word(verdict.Consul)+";", agreement(verdict.Agree))
 			return verdict.exit()
 		},
@@ -76,6 +79,9 @@ type verdict struct {
 	Agree  bool `json:"agree"`
 	// Drift says how the files differ from Consul on this edge.
 	Drift string `json:"drift,omitempty"`
+	// BreakGlass are the datacenters that deny the edge by themselves, whatever the
+	// intentions say.
+	BreakGlass []localDenial `json:"break_glass,omitempty"`
 }
 
 // exit is 0 allowed, 1 denied, 3 when we and Consul disagree.
@@ -129,6 +135,11 @@ func (a *app) verdict(ctx context.Context, dir, source, destination string) (ver
 		return verdict{}, err
 	}
 	result := verdict{Explanation: intentions.Explain(set, source, destination), Consul: answer}
+	for _, local := range s.denials(ctx) {
+		if local.Denial.Matches(source, destination) {
+			result.BreakGlass = append(result.BreakGlass, local)
+		}
+	}
 	result.Agree = answer == result.Decision.Allowed
 	if byFiles := written.Decide(source, destination); loadErr == nil && len(files) > 0 && byFiles.Allowed != result.Decision.Allowed {
 		result.Drift = "the files say otherwise: " + byFiles.String() + " (see `sluice intentions plan`)"

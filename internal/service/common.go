@@ -31,6 +31,9 @@ type Common struct {
 	// TokenFile holds the process' Consul token; empty means none. A path, so
 	// that the token shows in no list of processes.
 	TokenFile string
+	// BreakGlass is the key in Consul below which the datacenter's own denials are kept;
+	// empty means that there are none.
+	BreakGlass string
 	// LogLevel is debug, info, warn or error.
 	LogLevel string
 	// LogFormat is json or text.
@@ -58,6 +61,7 @@ func (c *Common) Bind(fs *flag.FlagSet) {
 	fs.TextVar(&c.Loopback, "loopback", netip.AddrFrom4([4]byte{127, 0, 0, 1}), "`IP` that only this node reaches")
 	fs.StringVar(&c.ConsulAddress, "consul", "127.0.0.1:8500", "`address` of the node's Consul agent, host:port or unix://path")
 	fs.StringVar(&c.TokenFile, "token-file", "", "`file` with the Consul token, readable by its owner only")
+	fs.StringVar(&c.BreakGlass, "break-glass", "", "`key` in Consul below which the datacenter's own denials are kept; nobody is let in before they are known; empty for none")
 	fs.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&c.LogFormat, "log-format", "json", "json or text")
 }

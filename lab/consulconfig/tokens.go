@@ -65,8 +65,22 @@ node_prefix ""    { policy = "read" }
 service_prefix "" { policy = "read" intentions = "write" }
 agent_prefix ""   { policy = "read" }
 key_prefix "fabio/config" { policy = "write" }
+key_prefix "sluice/deny" { policy = "read" }
 operator = "write"
 `
+
+// BreakGlassKey is the key below which each datacenter keeps its own denials. Keys are
+// not copied between datacenters, so that it can be written while the primary is away.
+const BreakGlassKey = "sluice/deny"
+
+// BreakGlassRules is the policy of the one who may deny in a datacenter by itself, and
+// nothing else.
+const BreakGlassRules = `
+key_prefix "sluice/deny" { policy = "write" }
+`
+
+// readsBreakGlass lets a service know what its datacenter denies.
+const readsBreakGlass = `key_prefix "sluice/deny" { policy = "read" }` + "\n"
 
 // ReplicationRules is the policy with which the servers of a secondary datacenter
 // copy tokens, policies and intentions from the primary, and have it sign their
@@ -93,6 +107,7 @@ const nodeReads = `node_prefix "" { policy = "read" }` + "\n"
 func serviceRules(dc datacenters.Datacenter, node datacenters.Node, service string) string {
 	var b strings.Builder
 	b.WriteString(nodeReads)
+	b.WriteString(readsBreakGlass)
 	switch service {
 	case "gateway":
 		// Routes come from tags that any service may carry.

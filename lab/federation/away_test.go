@@ -3,6 +3,7 @@
 package federation_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -72,6 +73,7 @@ func primaryAway(t *trial) {
 	t.lab.Must("fault", "cut", "dc1")
 	<-time.After(5 * time.Second) // until the WAN's gossip has given dc1 up
 	t.perform("before", "dc1 is away", nil)
+	t.breakGlass()
 	t.lab.Must("fault", "restart", "consul-2/consul")
 	labtest.Eventually(t, 30*time.Second, "dc2 has a leader again", func() error {
 		if text, ok := t.consul("web-3", "consul", "catalog", "nodes"); !ok {
@@ -126,4 +128,70 @@ func (t *trial) perform(round, when string, otherwise map[string]bool) {
 func lastLine(text string) string {
 	lines := strings.Split(text, "\n")
 	return lines[len(lines)-1]
+}
+
+// breakGlassWithin is how long a denial of the datacenter itself may take to hold,
+// connections that are open included.
+const breakGlassWithin = 250 * time.Millisecond
+
+// breakGlass denies an edge within dc2 while intentions cannot be written, and takes that
+// back.
+func (t *trial) breakGlass() {
+	stock := t.lab.Run("intentions", "deny", "web", "mongo-secondary")
+	if stock.Code == 0 {
+		t.Errorf("dc2 is said to enforce what it cannot have heard: %s", stock)
+	}
+	t.lab.Must("intentions", "allow", "web", "mongo-secondary")
+	if before := t.open("web-3", "mongo-secondary"); before == 0 {
+		t.Error("web-3 has no connection to cut")
+	}
+	result := t.lab.Must("intentions", "deny", "--local", "dc2", "web", "mongo-secondary", "--reason", "a rehearsal", "-o", "json")
+	var denied struct {
+		Seconds  float64  `json:"seconds"`
+		Enforced []string `json:"enforced_by"`
+	}
+	if err := json.Unmarshal([]byte(result.Stdout), &denied); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("break-glass: enforced by %v after %.0f ms", denied.Enforced, 1000*denied.Seconds)
+	if took := time.Duration(denied.Seconds * float64(time.Second)); took > breakGlassWithin {
+		t.Errorf("enforced after %v, want at most %v", took, breakGlassWithin)
+	}
+	if after := t.open("web-3", "mongo-secondary"); after > 0 {
+		t.Errorf("%d connections are still open", after)
+	}
+	if elsewhere := t.open("web-1", "mongo-secondary"); elsewhere == 0 {
+		t.Error("dc1 enforces it too")
+	}
+	for _, command := range [][]string{{"status"}, {"intentions", "list"}, {"intentions", "why", "web", "mongo-secondary"}} {
+		if text := t.lab.Run(command...).Stdout; !strings.Contains(text, "a rehearsal") {
+			t.Errorf("%v does not tell it:\n%s", command, text)
+		}
+	}
+	t.lab.Must("intentions", "lift", "--local", "dc2", "web", "mongo-secondary")
+	labtest.Eventually(t, 20*time.Second, "web-3 reads again", func() error {
+		if t.open("web-3", "mongo-secondary") == 0 {
+			return errNotYet
+		}
+		return nil
+	})
+}
+
+// open is how many connections a node's web has open to a service.
+func (t *trial) open(node, service string) int {
+	t.Helper()
+	count := 0
+	for _, n := range t.lab.Status().Nodes {
+		for _, p := range n.Processes {
+			if n.Name != node || p.Name != "web" || p.Mesh == nil {
+				continue
+			}
+			for _, c := range p.Mesh.Connections {
+				if !c.Inbound && c.Destination.Service() == service {
+					count++
+				}
+			}
+		}
+	}
+	return count
 }
