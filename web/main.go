@@ -20,6 +20,7 @@ import (
 	"sluice/internal/service"
 	"sluice/mesh"
 	"sluice/web/blog"
+	"sluice/web/settings"
 	"sluice/web/site"
 )
 
@@ -86,7 +87,7 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 	if err != nil {
 		return err
 	}
-	logger := cfg.Logger(stderr)
+	logger, level := cfg.logger(stderr)
 	client, err := consul.Open(consul.Config{
 		Address: cfg.ConsulAddress, TokenFile: cfg.TokenFile, Datacenter: cfg.Datacenter, BreakGlass: cfg.BreakGlass, Logger: logger,
 	})
@@ -107,6 +108,7 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 	if err != nil {
 		return err
 	}
+	with.settings = cfg.follow(group, client, logger, level)
 	pages, err := cfg.open(group, edge, with, logger)
 	if err != nil {
 		return err
@@ -114,12 +116,7 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 
 	var serving atomic.Bool
 	ops.Health("identity", func(context.Context) error { return edge.identity.Ready() })
-	ops.Health("listener", func(context.Context) error {
-		if !serving.Load() {
-			return errors.New("not serving")
-		}
-		return nil
-	})
+	ops.Health("listener", check(&serving))
 	ops.Ready(primary, pages.Ready)
 	ops.Handle("GET /mesh", edge.report().Handler())
 	ops.Registry().MustRegister(upstreamMetrics(edge.upstreams))
@@ -142,6 +139,7 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 type opening struct {
 	password string
 	first    blog.Foundation
+	settings *settings.Live
 }
 
 // opening reads the secrets.
@@ -151,7 +149,7 @@ func (cfg config) opening() (opening, error) {
 		return opening{}, err
 	}
 	first, err := cfg.foundation()
-	return opening{password, first}, err
+	return opening{password: password, first: first}, err
 }
 
 // open makes the ways to the database and the site that uses them.
@@ -171,8 +169,18 @@ func (cfg config) open(group *service.Group, edge *edge, with opening, logger *s
 	group.Add("foundation of the blog", func(ctx context.Context) error { return prepare(ctx, toPrimary.store, with.first, logger) })
 	return site.New(site.Config{
 		Base: cfg.urlprefix, Title: cfg.pageTitle, Node: cfg.Node, Datacenter: cfg.Datacenter, Instance: cfg.instance(),
-		Credentials: edge.identity, Primary: toPrimary.database(), Secondary: toSecondary.database(), Library: toPrimary.store, Nearby: toSecondary.store, Logger: logger,
+		Credentials: edge.identity, Primary: toPrimary.database(), Secondary: toSecondary.database(), Library: toPrimary.store, Nearby: toSecondary.store, Settings: with.settings, Logger: logger,
 	})
+}
+
+// check is the health of a listener that may serve.
+func check(serving *atomic.Bool) service.Check {
+	return func(context.Context) error {
+		if !serving.Load() {
+			return errors.New("not serving")
+		}
+		return nil
+	}
 }
 
 func server(handler http.Handler, logger *slog.Logger) *http.Server {

@@ -265,7 +265,7 @@ func TestWebProcessAgainstARealConsulAndARealMongod(t *testing.T) {
 		t.Fatal(err)
 	}
 	web := startProcess(t, "-node", agent.Node, "-address", agent.Host, "-loopback", agent.Host,
-		"-consul", agent.Address, "-token-file", agent.ServiceFile("web"), "-mongo-user", "web", "-mongo-password-file", password)
+		"-consul", agent.Address, "-token-file", agent.PolicyFile(tokenRules), "-mongo-user", "web", "-mongo-password-file", password)
 	plain := &http.Client{Timeout: 5 * time.Second}
 	defer plain.CloseIdleConnections()
 	ops := "http://" + net.JoinHostPort(agent.Host, "8001")
@@ -299,6 +299,8 @@ func TestWebProcessAgainstARealConsulAndARealMongod(t *testing.T) {
 		t.Logf("from the write: 503 after %v, 200 after %v", took.Round(time.Millisecond), back.Round(time.Millisecond))
 	}
 
+	reconfigure(t, agent, gateway, page)
+
 	started := time.Now()
 	_ = web.command.Process.Signal(syscall.SIGTERM)
 	if code := web.wait(t, 10*time.Second); code != 0 {
@@ -307,6 +309,42 @@ func TestWebProcessAgainstARealConsulAndARealMongod(t *testing.T) {
 	if took := time.Since(started); took > 5*time.Second {
 		t.Errorf("it took %v to stop", took)
 	}
+}
+
+// tokenRules are those of web's token in the lab.
+const tokenRules = `
+node_prefix "" { policy = "read" }
+service "web" { policy = "write" }
+service "mongo-primary" { policy = "read" }
+service "mongo-secondary" { policy = "read" }
+key_prefix "web/" { policy = "read" }
+`
+
+// reconfigure changes settings while web runs, and holds them to the time that they
+// may take.
+func reconfigure(t *testing.T, agent *consultest.Agent, gateway *http.Client, page string) {
+	t.Helper()
+	client, err := consul.Open(consul.Config{Address: agent.Address, TokenFile: agent.PolicyFile(`key_prefix "web/" { policy = "write" }`), Datacenter: "dc1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	for n := range 5 {
+		tagline := fmt.Sprintf("the %d. tagline", n)
+		if err := client.KVPut(t.Context(), "web/tagline", []byte(tagline)); err != nil {
+			t.Fatal(err)
+		}
+		took := consultest.Await(t, 5*time.Second, "the tagline is in force", answers(t, gateway, page, 200, tagline))
+		t.Logf("from the write to a page that shows it: %v", took.Round(time.Millisecond))
+	}
+	if err := client.KVPut(t.Context(), "web/maintenance", []byte("true")); err != nil {
+		t.Fatal(err)
+	}
+	consultest.Await(t, 5*time.Second, "maintenance begins", answers(t, gateway, page, 503, "Under maintenance"))
+	if err := client.KVPut(t.Context(), "web/maintenance", []byte("false")); err != nil {
+		t.Fatal(err)
+	}
+	consultest.Await(t, 5*time.Second, "maintenance ends", answers(t, gateway, page, 200))
 }
 
 func addEntry(t *testing.T, client *http.Client, page string) {

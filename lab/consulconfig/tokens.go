@@ -58,14 +58,15 @@ func Tokens(dc datacenters.Datacenter) []Token {
 }
 
 // OperatorRules is the policy of the command line: it may read everything that
-// `status` shows, write intentions and the gateway's overrides, and rotate the
-// certificate authority.
+// `status` shows, write intentions, the gateway's overrides and the blog's
+// configuration, and rotate the certificate authority.
 const OperatorRules = `
 node_prefix ""    { policy = "read" }
 service_prefix "" { policy = "read" intentions = "write" }
 agent_prefix ""   { policy = "read" }
 key_prefix "fabio/config" { policy = "write" }
 key_prefix "sluice/deny" { policy = "read" }
+key_prefix "web/" { policy = "write" }
 operator = "write"
 `
 
@@ -117,6 +118,7 @@ func serviceRules(dc datacenters.Datacenter, node datacenters.Node, service stri
 		b.WriteString(`key_prefix "fabio/config" { policy = "read" }` + "\n")
 	case "web":
 		b.WriteString(`service "web" { policy = "write" }` + "\n")
+		b.WriteString(`key_prefix "web/" { policy = "read" }` + "\n")
 		for _, upstream := range []string{mongoPrimary, mongoSecondary} {
 			fmt.Fprintf(&b, "service %q { policy = \"read\" }\n", upstream)
 		}

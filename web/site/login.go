@@ -35,6 +35,7 @@ func (s *Site) administer(shared ...echo.MiddlewareFunc) {
 	inside.POST("/entries", s.saveEntry)
 	inside.POST("/entries/:id/delete", s.deleteEntry)
 	inside.POST("/entries/:id/undo", s.undeleteEntry)
+	inside.Match(read, "/configuration", s.showConfiguration)
 	inside.Match(read, "/blogs", s.adminBlogs)
 	inside.Match(read, "/blogs/new", s.newBlog)
 	inside.Match(read, "/blogs/:id", s.editBlog)

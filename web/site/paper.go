@@ -71,6 +71,7 @@ type paper struct {
 	TheirBlog                     *blog.Blog
 	Preview                       template.HTML
 	Problem                       *Problem
+	Configuration                 *configuration
 	// Service and Member served what is shown; Near says that a member nearby was
 	// asked first, CanNear that it could be.
 	Service, Member string
@@ -112,7 +113,7 @@ func newPress() (*press, error) {
 		return nil, err
 	}
 	p := &press{templates: map[string]*template.Template{}, markdown: markdown.New()}
-	for _, name := range []string{"index", "list", "entry", "problem", "login", "admin", "editor", "blogs", "blogform"} {
+	for _, name := range []string{"configuration", "index", "list", "entry", "problem", "login", "admin", "editor", "blogs", "blogform"} {
 		page, err := layout.Clone()
 		if err == nil {
 			page, err = page.ParseFS(pageFiles, "pages/"+name+".html")
@@ -189,6 +190,7 @@ func (s *Site) ofPress(path string) bool {
 func (s *Site) printError(c echo.Context, err error) {
 	page := s.paper(c, "")
 	page.Problem = s.paperProblem(err)
+	s.detail(c, page.Problem, err)
 	page.Title = page.Problem.Title
 	if err := s.print(c, page.Problem.Status, "problem", page); err != nil {
 		s.log.Error("cannot answer", "err", err)
@@ -198,6 +200,9 @@ func (s *Site) printError(c echo.Context, err error) {
 func (s *Site) paperProblem(err error) *Problem {
 	var known *echo.HTTPError
 	var form *badForm
+	if p := configurationProblem(err); p != nil {
+		return p
+	}
 	switch {
 	case errors.Is(err, blog.ErrNotFound):
 		return &Problem{Status: http.StatusNotFound, Kind: "request", Title: "Not found", Reason: "There is no such page here, or no longer."}

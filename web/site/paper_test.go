@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -25,6 +26,7 @@ import (
 	"sluice/internal/mongotest"
 	"sluice/mesh"
 	"sluice/web/blog"
+	"sluice/web/settings"
 	"sluice/web/site"
 )
 
@@ -69,28 +71,7 @@ type desk struct {
 	near    *nearby
 	member  string
 	way     *upstream // to the primary
-}
-
-// nearby is a member nearby that a test can make fail.
-type nearby struct {
-	site.Reads
-	mu  sync.Mutex
-	err error
-}
-
-func (n *nearby) fail(err error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.err = err
-}
-
-func (n *nearby) Blog(ctx context.Context, id string) (blog.Blog, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.err != nil {
-		return blog.Blog{}, n.err
-	}
-	return n.Reads.Blog(ctx, id)
+	keys    *keyValues
 }
 
 func startDesk(t *testing.T) *desk {
@@ -128,10 +109,13 @@ func startDesk(t *testing.T) *desk {
 		t.Fatal(err)
 	}
 	world.Run("store nearby", near.Run)
-	d := &desk{T: t, library: &failing{Library: store}, store: store, near: &nearby{Reads: near}, member: address, way: &upstream{}}
+	source := &keyValues{changed: make(chan struct{})}
+	live := settings.NewLive(source, slog.New(slog.DiscardHandler), nil)
+	world.Run("settings", live.Run)
+	d := &desk{T: t, keys: source, library: &failing{Library: store}, store: store, near: &nearby{Reads: near}, member: address, way: &upstream{}}
 	pages, err := site.New(site.Config{
 		Base: "/web", Node: "web-1", Datacenter: "dc1", Instance: "web-web-1", Credentials: world.Credentials("web"), Library: d.library,
-		Primary: site.Database{Store: store, Upstream: d.way}, Secondary: site.Database{Store: near, Upstream: &upstream{}}, Nearby: d.near,
+		Primary: site.Database{Store: store, Upstream: d.way}, Secondary: site.Database{Store: near, Upstream: &upstream{}}, Nearby: d.near, Settings: live,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +132,7 @@ func startDesk(t *testing.T) *desk {
 
 // at is the same desk in a part of the test.
 func (d *desk) at(t *testing.T) *desk {
-	return &desk{t, d.base, d.client, d.library, d.store, d.near, d.member, d.way}
+	return &desk{t, d.base, d.client, d.library, d.store, d.near, d.member, d.way, d.keys}
 }
 
 func (d *desk) send(method, path, body string, header ...string) answer {
@@ -241,6 +225,7 @@ func TestBlogAndItsAdministrationOnARealMongod(t *testing.T) {
 		{"nothing inside is shown or done without a login", strangers},
 		{"a login sets a cookie that scripts cannot read", logins},
 		{"what is written is found on every page", written},
+		{"what is written in Consul is in force at once", configured},
 		{"reads are marked with the member that served them", readsMarked},
 		{"what a visitor leaves is in no blog until somebody puts it there", visitors},
 		{"bad input is refused in words and what was typed is kept", badInputs},
@@ -504,41 +489,4 @@ func logouts(d *desk) {
 	if got := d.send(http.MethodGet, "/admin", ""); got.status != 303 {
 		d.Errorf("with the old cookie: %d", got.status)
 	}
-}
-
-func readsMarked(d *desk) {
-	d.wants(d.send(http.MethodGet, "/blog/main", ""), 200, "read from <strong>"+d.member+" (mongo-secondary)</strong>", `href="?read=primary"`)
-	d.wants(d.send(http.MethodGet, "/blog/main?read=primary", ""), 200, "read from <strong>"+d.member+" (mongo-primary)</strong>", `href="?read=nearest"`)
-	d.wants(d.send(http.MethodGet, "/blog/main", ""), 200, "(mongo-primary)") // it is remembered
-	d.wants(d.send(http.MethodGet, "/blog/main?read=nearest", ""), 200, "(mongo-secondary)")
-	for name, err := range map[string]error{"denied": denied("web", "mongo-secondary"), "not there yet": blog.ErrNotFound} {
-		d.near.fail(err)
-		got := d.send(http.MethodGet, "/blog/main", "")
-		d.near.fail(nil)
-		if got.status != 200 {
-			d.Errorf("%s nearby: %d, want what the primary has", name, got.status)
-		}
-	}
-}
-
-func visitors(d *desk) {
-	id := strings.Repeat("ab", 16)
-	left := url.Values{"id": {id}, "title": {"Left by a visitor"}, "body": {"on the topology page"}}
-	if got := d.send(http.MethodPost, "/entries", left.Encode()); got.status != 303 {
-		d.Fatalf("%d %s", got.status, got.body)
-	}
-	d.wants(d.send(http.MethodGet, "", "", "Accept", "text/html"), 200, "Left by a visitor", "("+"<code>"+d.member+"</code>)")
-	if got := d.send(http.MethodGet, "/blog/main?q=visitor", ""); strings.Contains(got.body, ">Left by a visitor<") {
-		d.Error("anybody may write to the blog")
-	}
-	d.wants(d.send(http.MethodGet, "/admin", ""), 200, "left by a visitor, in no blog yet")
-	values := d.open("/admin/entries/" + id) // the form has a blog chosen
-	if got := d.send(http.MethodPost, "/admin/entries", values.Encode()); got.status != 303 {
-		d.Fatalf("%d %s", got.status, got.body)
-	}
-	d.wants(d.send(http.MethodGet, "/blog/main?q=visitor", ""), 200, ">Left by a visitor<")
-	form := d.open("/admin/blogs/new")
-	form.Set("name", "Visitors")
-	form.Set("id", blog.Visitors)
-	d.wants(d.send(http.MethodPost, "/admin/blogs", form.Encode()), 409)
 }

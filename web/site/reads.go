@@ -71,7 +71,7 @@ func (s *Site) readPreference() string {
 	if s.cfg.Nearby == nil {
 		return ReadPrimary
 	}
-	return ReadNearest
+	return s.current().ReadPreference
 }
 
 // readingOf returns the request's way to read: the primary unless it has chosen.

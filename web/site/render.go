@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"sluice/web/settings"
 )
 
 //go:embed page.html
@@ -144,7 +146,12 @@ func (s *Site) serveError(err error, c echo.Context) {
 	view.Edges = s.edges(c.Request())
 	var form *badForm
 	var known *echo.HTTPError
+	if view.Problem = configurationProblem(err); view.Problem != nil {
+		view.Bare = true
+	}
+	view.Bare = view.Bare || !s.current().Serves(settings.Topology)
 	switch {
+	case view.Problem != nil:
 	case errors.As(err, &form):
 		view.Problem = &Problem{Status: form.status, Kind: "form", Title: "The entry was not stored", Reason: form.reason}
 		if form.form.ID != "" && isID(form.form.ID) {
@@ -158,6 +165,7 @@ func (s *Site) serveError(err error, c echo.Context) {
 		s.log.Error("request failed", "err", err)
 		view.Problem = &Problem{Status: http.StatusInternalServerError, Kind: "internal", Title: "Something is wrong in web", Reason: "The page cannot be made. The log has the reason.", Command: "sluice logs"}
 	}
+	s.detail(c, view.Problem, err)
 	if err := s.write(c, view); err != nil {
 		s.log.Error("cannot answer", "err", err)
 	}

@@ -21,6 +21,7 @@ import (
 
 	"sluice/mesh"
 	"sluice/web/blog"
+	"sluice/web/settings"
 )
 
 const (
@@ -70,6 +71,8 @@ type Config struct {
 	// Nearby reads from a member nearby, usually a secondary; nil reads everything
 	// from the primary.
 	Nearby Reads
+	// Settings are what can be changed while it runs; nil is the defaults.
+	Settings *settings.Live
 	// Logger gets one line per request; nil is silent.
 	Logger *slog.Logger
 	// Now tells the time; nil is time.Now.
@@ -107,7 +110,7 @@ func New(cfg Config) (*Site, error) {
 	s.echo = echo.New()
 	s.echo.HideBanner, s.echo.HidePort = true, true
 	s.echo.HTTPErrorHandler = s.serveError
-	s.echo.Use(s.observe)
+	s.echo.Use(s.observe, s.configured)
 	for _, path := range []string{cfg.Base, cfg.Base + "/"} {
 		s.echo.Match([]string{http.MethodGet, http.MethodHead}, path, s.show)
 	}
@@ -156,7 +159,20 @@ func (s *Site) show(c echo.Context) error {
 		}
 	}
 	view.Edges = s.edges(c.Request())
+	if view.Problem != nil && view.Problem.Detail != "" {
+		view.Problem.RequestID = c.Response().Header().Get(requestIDHeader)
+	}
 	return s.write(c, view)
+}
+
+// readProblem is the problem of a read, with the inner reason while debugging is
+// switched on.
+func (s *Site) readProblem(service string, err error) *Problem {
+	p := problem(service, err)
+	if s.current().Debug {
+		p.Detail = err.Error()
+	}
+	return p
 }
 
 // readPrimary fills in what the primary says.
@@ -174,7 +190,7 @@ func (s *Site) readPrimary(ctx context.Context, view *View, withEntries bool) *P
 	}
 	if err != nil {
 		s.log.Warn("cannot read", "destination", "mongo-primary", "err", err)
-		return problem("mongo-primary", err)
+		return s.readProblem("mongo-primary", err)
 	}
 	return nil
 }
@@ -192,7 +208,7 @@ func (s *Site) readSecondary(ctx context.Context, withEntries bool) (Secondary, 
 	}
 	if err != nil {
 		s.log.Warn("cannot read", "destination", "mongo-secondary", "err", err)
-		p := problem("mongo-secondary", err)
+		p := s.readProblem("mongo-secondary", err)
 		return Secondary{Error: p.Reason}, nil, p
 	}
 	return Secondary{OK: true, Me: hello.Me, IsSecondary: hello.IsSecondary}, entries, nil
@@ -209,6 +225,7 @@ func (s *Site) add(c echo.Context) error {
 		s.log.Warn("cannot store an entry", "destination", "mongo-primary", "err", err)
 		view := s.view()
 		view.Problem, view.Form, view.Edges = problem("mongo-primary", err), form, s.edges(c.Request())
+		s.detail(c, view.Problem, err)
 		if !errors.Is(err, mesh.ErrDenied) && !errors.Is(err, blog.ErrTaken) {
 			view.Problem.Reason += " Whether your entry is stored is not known; sending it again from this page stores it once."
 		}
@@ -227,8 +244,11 @@ func (s *Site) add(c echo.Context) error {
 func (s *Site) view() View {
 	view := View{
 		Title: s.cfg.Title, Base: s.cfg.Base, Node: s.cfg.Node, Datacenter: s.cfg.Datacenter, Instance: s.cfg.Instance,
-		Now: s.cfg.Now(), Hosts: []string{}, Entries: []blog.Entry{}, Form: Form{ID: newID()}, Paper: s.press != nil,
+		Now: s.cfg.Now(), Hosts: []string{}, Entries: []blog.Entry{}, Form: Form{ID: newID()},
 	}
+	now := s.current()
+	view.Tagline, view.Paper = now.Tagline, s.press != nil && now.Serves(settings.Blog)
+	view.AdminServed = s.press != nil && now.Serves(settings.Admin)
 	if credentials, err := s.cfg.Credentials.Credentials(); err == nil && credentials.Certificate != nil {
 		view.Identity = certificate(credentials.Certificate.Leaf)
 	}
@@ -242,10 +262,24 @@ func newID() string {
 	return hex.EncodeToString(raw[:])
 }
 
+// requestID returns the ID that the gateway has given a request, or a new one: what
+// is not a plain word could forge lines of a log.
+func requestID(r *http.Request) string {
+	id := r.Header.Get(requestIDHeader)
+	if id == "" || len(id) > 64 || strings.ContainsFunc(id, func(c rune) bool { return !strings.ContainsRune(idChars, c) }) {
+		return newID()
+	}
+	return id
+}
+
+const idChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+
 // observe logs each request and turns a panic into an answer.
 func (s *Site) observe(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) (err error) {
 		start := s.cfg.Now()
+		id := requestID(c.Request())
+		c.Response().Header().Set(requestIDHeader, id)
 		defer func() {
 			if cause := recover(); cause != nil {
 				if cause == http.ErrAbortHandler {
@@ -259,7 +293,7 @@ func (s *Site) observe(next echo.HandlerFunc) echo.HandlerFunc {
 				err = nil
 			}
 			s.log.Info("request", "method", c.Request().Method, "path", c.Request().URL.Path, "status", c.Response().Status,
-				"took_ms", float64(s.cfg.Now().Sub(start).Microseconds())/1000, "request_id", c.Request().Header.Get("X-Request-Id"))
+				"took_ms", float64(s.cfg.Now().Sub(start).Microseconds())/1000, "request_id", id)
 		}()
 		return next(c)
 	}

@@ -44,8 +44,12 @@ type View struct {
 	Problem        *Problem  `json:"problem,omitempty"`
 	Form           Form      `json:"-"`
 	Now            time.Time `json:"-"`
-	// Paper says that there is a blog to lead to.
-	Paper bool `json:"-"`
+	// Paper and AdminServed say that there is a blog or an administration to lead to.
+	Paper       bool   `json:"-"`
+	AdminServed bool   `json:"-"`
+	Tagline     string `json:"tagline,omitempty"`
+	// Bare shows the problem and nothing else.
+	Bare bool `json:"-"`
 }
 
 // Since returns when the way to a service became what it is, zero if unknown.
@@ -102,6 +106,9 @@ type Problem struct {
 	Hint   string `json:"hint,omitempty"`
 	// Command fixes it.
 	Command string `json:"command,omitempty"`
+	// RequestID and Detail are shown while debugging is switched on.
+	RequestID string `json:"request_id,omitempty"`
+	Detail    string `json:"detail,omitempty"`
 }
 
 func certificate(c *x509.Certificate) *Certificate {

@@ -1,0 +1,121 @@
+package site
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"sluice/web/settings"
+)
+
+const (
+	requestIDHeader = "X-Request-Id"
+	// retryAfter is what a page under maintenance asks for, in seconds.
+	retryAfter = 30
+)
+
+// errMaintenance and errHost are refusals by configuration.
+var (
+	errMaintenance = errors.New("under maintenance")
+	errHost        = errors.New("this name is not served here")
+)
+
+// current returns the settings in force.
+func (s *Site) current() settings.Snapshot {
+	if s.cfg.Settings == nil {
+		return settings.Snapshot{Settings: settings.Defaults()}
+	}
+	return s.cfg.Settings.Current()
+}
+
+// configured lets a request pass as the configuration says. The administration
+// stays open under maintenance, because it shows the configuration.
+func (s *Site) configured(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		now := s.current()
+		app := s.appOf(c.Request().URL.Path)
+		switch {
+		case !now.Allows(c.Request().Host):
+			return errHost
+		case !now.Serves(app), app == settings.Feed && !now.Serves(settings.Blog):
+			return echo.ErrNotFound
+		case now.Maintenance && app != settings.Admin:
+			c.Response().Header().Set("Retry-After", strconv.Itoa(retryAfter))
+			return errMaintenance
+		}
+		return next(c)
+	}
+}
+
+// appOf returns the part of web that a path belongs to.
+func (s *Site) appOf(path string) string {
+	rest := strings.TrimPrefix(path, s.cfg.Base)
+	switch {
+	case s.ofPress(path) && strings.HasPrefix(rest, "/admin"):
+		return settings.Admin
+	case s.ofPress(path) && strings.HasSuffix(rest, "/feed.atom"):
+		return settings.Feed
+	case s.ofPress(path):
+		return settings.Blog
+	default:
+		return settings.Topology
+	}
+}
+
+// configurationProblem is the problem of a refusal by configuration, or nil.
+func configurationProblem(err error) *Problem {
+	switch {
+	case errors.Is(err, errMaintenance):
+		return &Problem{
+			Status: http.StatusServiceUnavailable, Kind: "maintenance", Title: "Under maintenance",
+			Reason: "This is being worked on and will be back soon.", Hint: "Nothing is lost. Try again in half a minute.",
+		}
+	case errors.Is(err, errHost):
+		return &Problem{
+			Status: http.StatusMisdirectedRequest, Kind: "host", Title: "Not served under this name",
+			Reason: "The name in the address is not one that this site answers to.", Hint: "An administrator can allow it: web/allowed_hosts.",
+		}
+	default:
+		return nil
+	}
+}
+
+// detail adds the request's ID and the inner reason to a problem while debugging is
+// switched on.
+func (s *Site) detail(c echo.Context, p *Problem, err error) {
+	if p == nil || !s.current().Debug {
+		return
+	}
+	p.RequestID = c.Response().Header().Get(requestIDHeader)
+	if err != nil {
+		p.Detail = err.Error()
+	}
+}
+
+// configuration is what the page of the configuration shows.
+type configuration struct {
+	settings.Snapshot
+	// Asked says that Consul has answered; Confirmed is when it last did, and Away
+	// why it does not now.
+	Asked     bool
+	Confirmed time.Time
+	Away      string
+}
+
+// showConfiguration answers with the settings in force.
+func (s *Site) showConfiguration(c echo.Context) error {
+	page := s.paper(c, "Configuration")
+	page.Configuration = &configuration{Snapshot: s.current()}
+	if s.cfg.Settings != nil {
+		written := s.cfg.Settings.Source()
+		page.Configuration.Asked, page.Configuration.Confirmed = written.Known, written.Confirmed
+		if written.Err != nil {
+			page.Configuration.Away = written.Err.Error()
+		}
+	}
+	return s.print(c, http.StatusOK, "configuration", page)
+}

@@ -1,0 +1,149 @@
+package site_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"sluice/internal/mongotest"
+	"sluice/web/blog"
+	"sluice/web/settings"
+	"sluice/web/site"
+)
+
+// nearby is a member nearby that a test can make fail.
+type nearby struct {
+	site.Reads
+	mu  sync.Mutex
+	err error
+}
+
+func (n *nearby) fail(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.err = err
+}
+
+func (n *nearby) Blog(ctx context.Context, id string) (blog.Blog, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.err != nil {
+		return blog.Blog{}, n.err
+	}
+	return n.Reads.Blog(ctx, id)
+}
+
+func readsMarked(d *desk) {
+	d.wants(d.send(http.MethodGet, "/blog/main", ""), 200, "read from <strong>"+d.member+" (mongo-secondary)</strong>", `href="?read=primary"`)
+	d.wants(d.send(http.MethodGet, "/blog/main?read=primary", ""), 200, "read from <strong>"+d.member+" (mongo-primary)</strong>", `href="?read=nearest"`)
+	d.wants(d.send(http.MethodGet, "/blog/main", ""), 200, "(mongo-primary)") // it is remembered
+	d.wants(d.send(http.MethodGet, "/blog/main?read=nearest", ""), 200, "(mongo-secondary)")
+	for name, err := range map[string]error{"denied": denied("web", "mongo-secondary"), "not there yet": blog.ErrNotFound} {
+		d.near.fail(err)
+		got := d.send(http.MethodGet, "/blog/main", "")
+		d.near.fail(nil)
+		if got.status != 200 {
+			d.Errorf("%s nearby: %d, want what the primary has", name, got.status)
+		}
+	}
+}
+
+func visitors(d *desk) {
+	id := strings.Repeat("ab", 16)
+	left := url.Values{"id": {id}, "title": {"Left by a visitor"}, "body": {"on the topology page"}}
+	if got := d.send(http.MethodPost, "/entries", left.Encode()); got.status != 303 {
+		d.Fatalf("%d %s", got.status, got.body)
+	}
+	d.wants(d.send(http.MethodGet, "", "", "Accept", "text/html"), 200, "Left by a visitor", "("+"<code>"+d.member+"</code>)")
+	if got := d.send(http.MethodGet, "/blog/main?q=visitor", ""); strings.Contains(got.body, ">Left by a visitor<") {
+		d.Error("anybody may write to the blog")
+	}
+	d.wants(d.send(http.MethodGet, "/admin", ""), 200, "left by a visitor, in no blog yet")
+	values := d.open("/admin/entries/" + id) // the form has a blog chosen
+	if got := d.send(http.MethodPost, "/admin/entries", values.Encode()); got.status != 303 {
+		d.Fatalf("%d %s", got.status, got.body)
+	}
+	d.wants(d.send(http.MethodGet, "/blog/main?q=visitor", ""), 200, ">Left by a visitor<")
+	form := d.open("/admin/blogs/new")
+	form.Set("name", "Visitors")
+	form.Set("id", blog.Visitors)
+	d.wants(d.send(http.MethodPost, "/admin/blogs", form.Encode()), 409)
+}
+
+// keyValues are the settings as a test writes them.
+type keyValues struct {
+	mu      sync.Mutex
+	written settings.Written
+	changed chan struct{}
+}
+
+func (k *keyValues) Written() settings.Written {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.written
+}
+
+func (k *keyValues) Changed() <-chan struct{} {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.changed
+}
+
+func (k *keyValues) set(pairs ...string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.written.Known, k.written.Values = true, map[string][]byte{}
+	for i := 0; i < len(pairs); i += 2 {
+		k.written.Values["web/"+pairs[i]] = []byte(pairs[i+1])
+	}
+	k.written.Index++
+	close(k.changed)
+	k.changed = make(chan struct{})
+}
+
+func configured(d *desk) {
+	becomes := func(path string, status int, texts ...string) {
+		d.Helper()
+		mongotest.Wait(d.T, 5*time.Second, "the setting is in force", func(context.Context) error {
+			got := d.send(http.MethodGet, path, "", "Accept", "text/html")
+			for _, text := range texts {
+				if !strings.Contains(got.body, text) {
+					return fmt.Errorf("no %q in %s", text, got.body)
+				}
+			}
+			if got.status != status {
+				return fmt.Errorf("status %d", got.status)
+			}
+			return nil
+		})
+	}
+	d.keys.set("tagline", "Words <through> tunnels", "read_preference", "primary")
+	becomes("", 200, "Words &lt;through&gt; tunnels")
+	becomes("/blog/main", 200, "(mongo-primary)")
+	d.keys.set("maintenance", "true", "tagline", "Words <through> tunnels")
+	becomes("/blog/main", 503, "Under maintenance")
+	becomes("", 503, "Under maintenance")
+	if got := d.send(http.MethodGet, "", ""); got.header.Get("Retry-After") != "30" {
+		d.Error("no Retry-After")
+	}
+	becomes("/admin/configuration", 200, "web/maintenance", "<code>true</code>", "index 2")
+	d.keys.set("installed_apps", "blog admin", "tagline", "line\nbreak")
+	becomes("", 404)
+	becomes("/blog/main", 200)
+	becomes("/blog/main/feed.atom", 404)
+	becomes("/admin/configuration", 200, "was written and is not in force: holds a control character", "Words &lt;through&gt; tunnels", "blog admin")
+	d.keys.set("allowed_hosts", ".example.org", "debug", "true")
+	becomes("/blog/main", 421, "Not served under this name", "Request <code>")
+	d.keys.set("debug", "true")
+	d.near.fail(denied("web", "mongo-secondary"))
+	becomes("/blog/none", 404, "Request <code>")
+	d.near.fail(nil)
+	d.keys.set()
+	becomes("/blog/main", 200)
+	becomes("", 200, "What happened")
+	becomes("/admin/configuration", 200, "(default)")
+}
