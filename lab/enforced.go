@@ -27,6 +27,9 @@ type EnforcedResult struct {
 	Seconds float64 `json:"seconds"`
 	// Processes are the node/process names that decide so now.
 	Processes []string `json:"processes"`
+	// Datacenters are the seconds after which every process of each decided so; one
+	// that does not yet is not among them.
+	Datacenters map[string]float64 `json:"datacenters"`
 	// Pending are those that do not, or do not say so. It is empty when the edge is
 	// decided as wanted everywhere.
 	Pending []PendingProcess `json:"pending,omitempty"`
@@ -64,6 +67,7 @@ func (s *Supervisor) handleEnforced(ctx context.Context, call *control.Call) err
 			return ctx.Err()
 		}
 		result.Processes, result.Pending = seen.Processes, seen.Pending
+		result.note(s.placesOf(seen), time.Since(began).Seconds())
 		for _, pending := range seen.Pending {
 			if !pending.Faulty {
 				return errors.New(pending.Process + ": " + pending.Reason)
@@ -76,6 +80,44 @@ func (s *Supervisor) handleEnforced(ctx context.Context, call *control.Call) err
 	}
 	result.Seconds = time.Since(began).Seconds()
 	return call.Result(result)
+}
+
+// placesOf reports for each datacenter that an answer speaks of whether every process
+// of it decides as wanted.
+func (s *Supervisor) placesOf(seen EnforcedResult) map[string]bool {
+	places := map[string]bool{}
+	for _, process := range seen.Processes {
+		places[s.placeOf(process)] = true
+	}
+	for _, pending := range seen.Pending {
+		places[s.placeOf(pending.Process)] = false
+	}
+	return places
+}
+
+// placeOf is the datacenter of a node/process.
+func (s *Supervisor) placeOf(process string) string {
+	node, _, _ := strings.Cut(process, "/")
+	for _, n := range s.all() {
+		if n.node.Name == node {
+			return n.datacenter.Name
+		}
+	}
+	return ""
+}
+
+// note keeps when each datacenter was complete first.
+func (r *EnforcedResult) note(complete map[string]bool, seconds float64) {
+	if r.Datacenters == nil {
+		r.Datacenters = map[string]float64{}
+	}
+	for dc, all := range complete {
+		if _, known := r.Datacenters[dc]; !all {
+			delete(r.Datacenters, dc)
+		} else if !known {
+			r.Datacenters[dc] = seconds
+		}
+	}
 }
 
 // whoEnforces asks every process once.

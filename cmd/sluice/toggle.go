@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -80,6 +81,8 @@ type toggleResult struct {
 	// Pending are the processes that have not confirmed it.
 	Pending []lab.PendingProcess `json:"not_yet_by"`
 	Seconds float64              `json:"seconds"`
+	// Datacenters are the seconds of each datacenter, from when Consul had the rule.
+	Datacenters map[string]float64 `json:"datacenters"`
 	// Otherwise are the edges that the rule speaks about and does not decide: a
 	// more exact one does.
 	Otherwise []intentions.Decision `json:"still_decided_otherwise"`
@@ -114,9 +117,10 @@ func (a *app) toggle(ctx context.Context, rule intentions.Rule, dryRun bool) err
 			return err
 		}
 		result.Enforced, result.Pending = enforced.by, append(result.Pending, enforced.pending...)
+		result.Datacenters = enforced.places
 		result.Seconds = time.Since(began).Seconds()
 		if err == nil {
-			a.say("%s: %s, enforced by %s after %.0f ms", rule.Edge(), rule.Action, list(enforced.by), result.Seconds*1000)
+			a.say("%s: %s, enforced by %s after %.0f ms%s", rule.Edge(), rule.Action, list(enforced.by), result.Seconds*1000, perDatacenter(enforced.places))
 		}
 	}
 	result.Otherwise = otherwise(set, rule)
@@ -155,6 +159,20 @@ type enforcement struct {
 	written bool
 	by      []string
 	pending []lab.PendingProcess
+	// places are the seconds that each datacenter took.
+	places map[string]float64
+}
+
+// perDatacenter says how long each datacenter took, where there is more than one.
+func perDatacenter(places map[string]float64) string {
+	if len(places) < 2 {
+		return ""
+	}
+	var each []string
+	for _, dc := range slices.Sorted(maps.Keys(places)) {
+		each = append(each, fmt.Sprintf("%s %.0f ms", dc, 1000*places[dc]))
+	}
+	return " (" + strings.Join(each, ", ") + ")"
 }
 
 // enforce writes the rule and waits until everybody enforces what follows from it.
@@ -177,7 +195,7 @@ func (s *session) enforce(ctx context.Context, rule intentions.Rule) (enforcemen
 // await waits until everybody decides the edges as set does. What a fault keeps
 // from it is not waited for.
 func (s *session) await(ctx context.Context, set intentions.Set, edges [][2]string) (enforcement, error) {
-	done := enforcement{written: true, by: []string{}}
+	done := enforcement{written: true, by: []string{}, places: map[string]float64{}}
 	var cause error
 	for _, edge := range edges {
 		request := lab.EnforcedRequest{Source: edge[0], Destination: edge[1], Allowed: set.Decide(edge[0], edge[1]).Allowed}
@@ -185,6 +203,9 @@ func (s *session) await(ctx context.Context, set intentions.Set, edges [][2]stri
 		if err != nil {
 			cause = err
 			break
+		}
+		for dc, seconds := range result.Datacenters {
+			done.places[dc] = max(done.places[dc], seconds)
 		}
 		done.by = append(done.by, result.Processes...)
 		done.pending = append(done.pending, result.Pending...)

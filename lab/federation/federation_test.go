@@ -174,6 +174,9 @@ func intentionsHold(t *trial) {
 		result := t.lab.Must("intentions", verb, "web", "mongo-primary")
 		text := result.Stdout + result.Stderr
 		t.Log(strings.TrimSpace(text))
+		if !strings.Contains(text, "(dc1 ") || !strings.Contains(text, ", dc2 ") {
+			t.Errorf("%s: it does not say how long each datacenter took: %s", verb, text)
+		}
 		for _, process := range []string{"mongo-1/mongo-agent", "mongo-5/mongo-agent", "web-1/web", "web-3/web"} {
 			if !strings.Contains(text, process) {
 				t.Errorf("%s: %s does not decide so: %s", verb, process, text)
