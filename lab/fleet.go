@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -99,7 +100,7 @@ func (s *Supervisor) openDatacenter(dc datacenters.Datacenter) error {
 			Nameserver: netip.AddrFrom4([4]byte{127, 0, 0, 1}),
 		})
 		if err != nil {
-			return fmt.Errorf("open node %s: %w", spec.Name, err)
+			return errors.Join(fmt.Errorf("open node %s: %w", spec.Name, err), s.engine.RemoveDatacenter(dc.Name))
 		}
 		n := &node{
 			place: place{

@@ -138,12 +138,37 @@ func (s *Supervisor) handleExtend(ctx context.Context, call *control.Call) error
 		further, ok := s.takeAll(ctx, s.furtherSteps(dc), tell)
 		phases = append(phases, further...)
 		if !ok {
-			return errors.Join(call.Result(final), s.removeDatacenter(context.WithoutCancel(ctx), dc))
+			s.undo(context.WithoutCancel(ctx), dc)
+			return call.Result(final)
 		}
 	}
 	summary := s.summary(phases, time.Since(began))
 	s.journal.add(Event{State: LabReady, Summary: &summary})
 	return call.Result(Event{State: LabReady, Summary: &summary})
+}
+
+// undoTimeout bounds each part of taking back a datacenter that did not come up.
+const undoTimeout = 30 * time.Second
+
+// undo takes back what there is of a datacenter that did not come up, so that the next
+// try begins anew: also if whoever asked for it has gone. What cannot be undone is
+// logged; the datacenter's processes end in any case.
+func (s *Supervisor) undo(ctx context.Context, dc datacenters.Datacenter) {
+	if !s.runs(dc.Name) {
+		return
+	}
+	servers := s.servers(dc.Name)
+	for _, part := range []func(context.Context) error{
+		func(ctx context.Context) error { return s.shrinkSet(ctx, dc) },
+		func(ctx context.Context) error { return s.removeDatacenter(ctx, dc) },
+		func(ctx context.Context) error { return s.forget(ctx, servers, false) },
+	} {
+		bounded, cancel := context.WithTimeout(ctx, undoTimeout)
+		if err := part(bounded); err != nil {
+			s.log.Warn("not all of a datacenter that did not come up is undone", "datacenter", dc.Name, "err", err)
+		}
+		cancel()
+	}
 }
 
 // ReduceRequest ends a datacenter that is not the primary one.

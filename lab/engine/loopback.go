@@ -79,8 +79,11 @@ func (e *loopbackEngine) RemoveDatacenter(name string) error {
 		return fmt.Errorf("remove datacenter %q: there is none", name)
 	}
 	delete(e.datacenters, name)
-	third := subnet.Addr().As4()[2]
-	maps.DeleteFunc(e.nodes, func(address netip.Addr, _ string) bool { return address.As4()[2] == third })
+	maps.DeleteFunc(e.nodes, func(address netip.Addr, _ string) bool {
+		a := address.As4()
+		base := subnet.Addr().As4()
+		return subnet.Contains(netip.AddrFrom4([4]byte{base[0], base[1], a[2], a[3]}))
+	})
 	return nil
 }
 

@@ -3,10 +3,12 @@
 package federation_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +30,7 @@ func TestMain(m *testing.M) { labtest.Main(m) }
 func TestTwoDatacenters(t *testing.T) {
 	l := labtest.New(t, labtest.Variant{Engine: "netns"}, offset)
 	l.Up()
+	t.Run("an interrupted way up is undone", func(t *testing.T) { interrupted(&trial{t, l.For(t)}) })
 	t.Run("the second joins a running first, in time", func(t *testing.T) { joins(&trial{t, l.For(t)}) })
 	for _, claim := range []struct {
 		name string
@@ -243,3 +246,38 @@ func leaves(t *trial) {
 }
 
 var errNotYet = errors.New("not yet")
+
+// interrupted ends `up --dc2` in the middle, and does it again.
+func interrupted(t *trial) {
+	command := t.lab.Command(t.Context(), "up", "--dc2")
+	var said bytes.Buffer
+	command.Stderr = &said
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	labtest.Eventually(t, 30*time.Second, "dc2 is on its way", func() error {
+		for _, n := range t.lab.Status().Nodes {
+			if n.Name == "mongo-4" && len(n.Processes) == 3 {
+				return nil
+			}
+		}
+		return errNotYet
+	})
+	_ = command.Process.Signal(os.Interrupt)
+	_ = command.Wait()
+	labtest.Eventually(t, 90*time.Second, "nothing of dc2 is left", func() error {
+		for _, dc := range t.lab.Status().Datacenters {
+			if dc.Name == "dc2" {
+				return errNotYet
+			}
+		}
+		return nil
+	})
+	labtest.Eventually(t, 30*time.Second, "the set is as it was", func() error {
+		_, p, err := t.page(gateway1)
+		if err == nil && len(p.Hosts) != 3 {
+			err = fmt.Errorf("it has %v", p.Hosts)
+		}
+		return err
+	})
+}
