@@ -108,6 +108,7 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 	if err != nil {
 		return err
 	}
+	with.requests = newRequestMetrics()
 	with.settings = cfg.follow(group, client, logger, level)
 	pages, err := cfg.open(group, edge, with, logger)
 	if err != nil {
@@ -119,7 +120,7 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 	ops.Health("listener", check(&serving))
 	ops.Ready(primary, pages.Ready)
 	ops.Handle("GET /mesh", edge.report().Handler())
-	ops.Registry().MustRegister(upstreamMetrics(edge.upstreams))
+	ops.Registry().MustRegister(upstreamMetrics(edge.upstreams), with.requests)
 
 	group.Add("mesh listener", listener.Run)
 	group.Add("requests", func(ctx context.Context) error {
@@ -140,6 +141,7 @@ type opening struct {
 	password string
 	first    blog.Foundation
 	settings *settings.Live
+	requests requestMetrics
 }
 
 // opening reads the secrets.
@@ -169,7 +171,7 @@ func (cfg config) open(group *service.Group, edge *edge, with opening, logger *s
 	group.Add("foundation of the blog", func(ctx context.Context) error { return prepare(ctx, toPrimary.store, with.first, logger) })
 	return site.New(site.Config{
 		Base: cfg.urlprefix, Title: cfg.pageTitle, Node: cfg.Node, Datacenter: cfg.Datacenter, Instance: cfg.instance(),
-		Credentials: edge.identity, Primary: toPrimary.database(), Secondary: toSecondary.database(), Library: toPrimary.store, Nearby: toSecondary.store, Settings: with.settings, Logger: logger,
+		Credentials: edge.identity, Primary: toPrimary.database(), Secondary: toSecondary.database(), Library: toPrimary.store, Nearby: toSecondary.store, Settings: with.settings, Served: with.requests.served, Logger: logger,
 	})
 }
 

@@ -1,10 +1,27 @@
 package main
 
 import (
+	"strconv"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/mesh"
 )
+
+// requestMetrics are those of the requests that were answered.
+type requestMetrics struct{ *prometheus.HistogramVec }
+
+func newRequestMetrics() requestMetrics {
+	return requestMetrics{prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "web_http_request_duration_seconds", Help: "How long requests took, without streams, by part of web and status.",
+		Buckets: []float64{.002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
+	}, []string{"app", "code"})}
+}
+
+func (m requestMetrics) served(app string, status int, took time.Duration) {
+	m.WithLabelValues(app, strconv.Itoa(status)).Observe(took.Seconds())
+}
 
 // upstreamMetrics shows the ways out at /metrics.
 type upstreamMetrics []*mesh.Upstream

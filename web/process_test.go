@@ -299,6 +299,9 @@ func TestWebProcessAgainstARealConsulAndARealMongod(t *testing.T) {
 		t.Logf("from the write: 503 after %v, 200 after %v", took.Round(time.Millisecond), back.Round(time.Millisecond))
 	}
 
+	if err := answers(t, plain, ops+"/metrics", 200, `web_http_request_duration_seconds_count{app="topology",code="503"}`)(); err != nil {
+		t.Error(err)
+	}
 	reconfigure(t, agent, gateway, page)
 
 	started := time.Now()

@@ -73,6 +73,9 @@ type Config struct {
 	Nearby Reads
 	// Settings are what can be changed while it runs; nil is the defaults.
 	Settings *settings.Live
+	// Served is told of each request that has ended, but for streams: the part of
+	// web that it was for, and the status. nil is nobody; it must not block.
+	Served func(app string, status int, took time.Duration)
 	// Logger gets one line per request; nil is silent.
 	Logger *slog.Logger
 	// Now tells the time; nil is time.Now.
@@ -291,6 +294,9 @@ func (s *Site) observe(next echo.HandlerFunc) echo.HandlerFunc {
 			if err != nil {
 				c.Error(err)
 				err = nil
+			}
+			if s.cfg.Served != nil && c.Path() != s.cfg.Base+"/events" {
+				s.cfg.Served(s.appOf(c.Request().URL.Path), c.Response().Status, s.cfg.Now().Sub(start))
 			}
 			s.log.Info("request", "method", c.Request().Method, "path", c.Request().URL.Path, "status", c.Response().Status,
 				"took_ms", float64(s.cfg.Now().Sub(start).Microseconds())/1000, "request_id", id)
