@@ -12,7 +12,7 @@ VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 TEST_TIMEOUT ?= 15m
 FUZZ_TIME ?= 10s
 
-.PHONY: help up up-dc2 down tools build test test-dc2 lint fmt fuzz bench bench-failover bench-gateway soak calm clean
+.PHONY: help up up-dc2 down tools build test fabio-differential test-dc2 lint fmt fuzz bench bench-failover bench-gateway soak calm clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
@@ -42,8 +42,14 @@ test: tools build ## Run every test: unit, race, integration on real Consul and 
 test-dc2: tools build ## The proofs with two datacenters: federation, failover, partition, promotion (some minutes)
 	$(GO) test -tags dc2 -race -count=1 -timeout $(TEST_TIMEOUT) -v ./lab/federation
 
+# SLUICE_FABIO names the program; else tools/peers/get tries to get it. It is not a
+# part of test, because not every registry serves it.
+fabio-differential: tools ## Compare Fabio's own program with the model that the gateway is tested against
+	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) -tags fabio -run '^TestFabioItself' ./gateway/difference
+
 lint: ## vet, staticcheck, gofumpt, the import rule and the budgets
 	$(GO) vet ./...
+	$(GO) vet -tags fabio ./gateway/difference
 	$(GO) tool -modfile=tools/lint/go.mod staticcheck ./...
 	@unformatted=$$($(GO) tool -modfile=tools/lint/go.mod gofumpt -l .); \
 	  [ -z "$$unformatted" ] || { echo "not formatted (run: make fmt):"; echo "$$unformatted"; exit 1; }

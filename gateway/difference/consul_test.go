@@ -1,18 +1,13 @@
 package difference_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -150,67 +145,4 @@ func TestOverARealConsulTheGatewayAnswersAsTheModelWithEveryCorrection(t *testin
 		arrived, left := g.next(w)
 		g.gateway(catalog, w, arrived, left)
 	}
-}
-
-// TestFabioItselfAnswersAsTheModel needs Fabio's program, which it gets by
-// tools/peers/get as the bench does. Where it cannot be had the test is skipped
-// with the reason, and what is claimed of Fabio rests on its source alone.
-func TestFabioItselfAnswersAsTheModel(t *testing.T) {
-	path := findFabio(t)
-	g := newGround(t)
-	address := g.startFabio(path)
-	for _, w := range corpus(seed) {
-		arrived, left := g.next(w)
-		consultest.Await(t, 20*time.Second, "Fabio serves the world", g.serves(address, arrived, left))
-		g.judge(w, address, corrections{})
-	}
-}
-
-// findFabio returns Fabio's program, and gets it if nobody has tried before.
-func findFabio(t *testing.T) string {
-	t.Helper()
-	if path := os.Getenv("SLUICE_FABIO"); path != "" {
-		return path
-	}
-	base, err := os.UserCacheDir()
-	if err != nil {
-		t.Skip(err)
-	}
-	path := filepath.Join(base, "sluice", "peers", "fabio")
-	_, missing := os.Stat(path)
-	_, tried := os.Stat(path + ".missing")
-	if missing != nil && tried != nil {
-		if said, err := exec.CommandContext(t.Context(), "../../tools/peers/get", "fabio").CombinedOutput(); err != nil {
-			t.Fatalf("get Fabio: %v\n%s", err, said)
-		}
-	}
-	if _, err := os.Stat(path); err == nil {
-		return path
-	}
-	reason, _ := os.ReadFile(path + ".missing")
-	t.Skipf("Fabio cannot be had here (%s); try again with tools/peers/get fabio, or set SLUICE_FABIO", bytes.TrimSpace(reason))
-	return ""
-}
-
-// startFabio runs Fabio on this Consul and returns where it listens.
-func (g *ground) startFabio(path string) string {
-	g.t.Helper()
-	address := net.JoinHostPort(g.Host, "9999")
-	output := &bytes.Buffer{}
-	command := exec.Command(path, "-proxy.addr", address, "-ui.addr", net.JoinHostPort(g.Host, "9998"), "-ui.access", "ro",
-		"-registry.consul.addr", g.Address, "-registry.consul.token", g.Management(), "-registry.consul.register.enabled=false",
-		"-proxy.matcher", "prefix", "-proxy.strategy", "rr", "-log.level", "WARN")
-	command.Stdout, command.Stderr = output, output
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := command.Start(); err != nil {
-		g.t.Fatal(err)
-	}
-	g.t.Cleanup(func() {
-		_ = command.Process.Kill()
-		_ = command.Wait()
-		if g.t.Failed() {
-			g.t.Logf("Fabio said:\n%.4000s", output)
-		}
-	})
-	return address
 }

@@ -24,6 +24,8 @@ const (
 	openGuard
 	// pathless is a route without a path that is not for TCP.
 	pathless
+	// garbled is a weight that is no number.
+	garbled
 )
 
 // routeTag is a tag as the corpus makes it, without its prefix.
@@ -82,6 +84,13 @@ func (w world) String() string {
 		}
 	}
 	return b.String()
+}
+
+// garbled reports whether a tag of the world is.
+func (w world) garbled() bool {
+	return slices.ContainsFunc(w.services, func(s service) bool {
+		return slices.ContainsFunc(s.tags, func(t routeTag) bool { return t.flaw == garbled })
+	})
 }
 
 func serviceName(i int) string { return fmt.Sprint("svc-", i) }
@@ -157,9 +166,14 @@ func options(r *rand.Rand, path string) (string, flaw) {
 		if path != "/" && r.IntN(5) == 0 {
 			return "strip=/nowhere", slip
 		}
-		return pick(r, []string{"wieght=0.5", "timeout=soon", "redirect=301", "weight=2"}), slip
+		if r.IntN(8) == 0 {
+			return "weight=lots", garbled
+		}
+		return pick(r, []string{"wieght=0.5", "timeout=soon", "redirect=301", "weight=2", "pxyproto=true"}), slip
 	case 15:
 		return pick(r, []string{"deny=127.0.0.0/8", "allow=ip:nonsense", "allow=ip:10.0.0.0/8 deny=ip:10.0.0.0/8"}), openGuard
+	case 16:
+		return "proto=http", sound
 	}
 	return "", sound
 }
@@ -266,6 +280,10 @@ func byHand() []world {
 		// Slips.
 		one(tags(routeTag{path: "/slip", options: "wieght=0.5", flaw: slip}, routeTag{path: "/s"}, routeTag{host: "bare.test", flaw: pathless}),
 			get("a.test", "/slip"), get("a.test", "/s"), get("bare.test", "/x")),
+		one(tags(routeTag{path: "/lots", options: "weight=lots", flaw: garbled}, routeTag{path: "/l"}, routeTag{host: "b.test", path: "/"}),
+			get("a.test", "/lots"), get("a.test", "/l"), get("b.test", "/x"), get("a.test", "/x")),
+		one(tags(routeTag{path: "/p", options: "proto=http"}, routeTag{path: "/pxy", options: "pxyproto=true", flaw: slip}),
+			get("a.test", "/p"), get("a.test", "/pxy")),
 		// Guards.
 		one(tags(routeTag{path: "/in", options: "allow=ip:10.0.0.0/8"}, routeTag{path: "/out/", options: "deny=ip:127.0.0.0/8"}, routeTag{path: "/"}),
 			get("a.test", "/in"), get("a.test", "/in/x"), get("a.test", "/inside"), get("a.test", "/out/x"), get("a.test", "/out"),

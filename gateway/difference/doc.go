@@ -5,9 +5,11 @@
 //
 // Fabio is there twice. A model says what it does, in our own words and after its
 // documentation and source; each difference is a correction of the model, so that
-// the model with all corrections must say what the gateway does. And where Fabio's
-// program can be had (SLUICE_FABIO, or tools/peers/get fabio), it is run against a
-// real Consul, and must do what the model without corrections says.
+// the model with all corrections must say what the gateway does. And make
+// fabio-differential runs Fabio's program (from SLUICE_FABIO, or as tools/peers/get
+// gets it) against a real Consul, where it must do what the model without
+// corrections says. That test has the build tag fabio, because not everybody can
+// have the program.
 //
 // There is nothing here but tests.
 package difference

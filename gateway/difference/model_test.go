@@ -69,9 +69,13 @@ type model struct {
 	table     map[string][]*row
 }
 
-// newModel reads the catalog as Fabio does.
+// newModel reads the catalog as a Fabio does that has just begun: one with a table
+// keeps that while the catalog holds a weight that is no number.
 func newModel(w world, corrected corrections) *model {
 	m := &model{corrected: corrected, table: map[string][]*row{}}
+	if w.garbled() && !corrected[weights] {
+		return m
+	}
 	for _, s := range w.services {
 		for _, t := range s.tags {
 			m.add(s.name, t)
@@ -90,7 +94,7 @@ func boolean(b bool) string { return strconv.FormatBool(b) }
 
 // add takes one tag. Whatever is wrong with its options, the route is there.
 func (m *model) add(service string, t routeTag) {
-	if m.corrected[strict] && (t.flaw == slip || t.flaw == pathless) {
+	if t.flaw == garbled || m.corrected[strict] && (t.flaw == slip || t.flaw == pathless) {
 		return
 	}
 	host, path := strings.ToLower(expandDC(t.host)), expandDC(t.path)
