@@ -54,6 +54,7 @@ type Identity struct {
 type servingState struct {
 	leaf    leafFacts
 	roots   rootFacts
+	from    mesh.Provenance
 	changed chan struct{}
 }
 
@@ -152,6 +153,10 @@ func (i *Identity) Wait(ctx context.Context) error {
 // another leaf or other roots than now.
 func (i *Identity) Changed() <-chan struct{} { return i.serving.Load().changed }
 
+// Provenance says which answers of Consul the credentials are from: the zero value
+// before the first. It is safe for concurrent use.
+func (i *Identity) Provenance() mesh.Provenance { return i.serving.Load().from }
+
 func (i *Identity) notReady(cause error) error {
 	if cause == nil {
 		cause = errors.Join(i.leaf.State().Err, i.roots.State().Err)
@@ -206,7 +211,7 @@ func (i *Identity) look(ctx context.Context, s *supervision) time.Duration {
 	case sdk == nil || recoveries != s.recoveries && time.Since(s.replaced) > renewPause:
 	case sdk.serves(leaf.Value, roots.Value):
 		s.driftSince = time.Time{}
-		i.publish(leaf.Value, roots.Value)
+		i.publish(leaf, roots)
 		return watchWait
 	case s.driftSince.IsZero():
 		s.driftSince = time.Now()
@@ -246,13 +251,22 @@ func (i *Identity) replace(ctx context.Context) error {
 }
 
 // publish tells the readers if what is served is new.
-func (i *Identity) publish(leaf leafFacts, roots rootFacts) {
+func (i *Identity) publish(leaf State[leafFacts], roots State[rootFacts]) {
 	old := i.serving.Load()
-	if old.leaf.equal(leaf) && old.roots.equal(roots) {
+	sameLeaf, sameRoots := old.leaf.equal(leaf.Value), old.roots.equal(roots.Value)
+	if sameLeaf && sameRoots {
 		return
 	}
-	i.serving.Store(&servingState{leaf: leaf, roots: roots, changed: make(chan struct{})})
+	next := &servingState{leaf: leaf.Value, roots: roots.Value, from: old.from, changed: make(chan struct{})}
+	if !sameLeaf {
+		next.from.LeafIndex = leaf.Index
+	}
+	if !sameRoots {
+		next.from.RootsIndex, next.from.RootIDs = roots.Index, roots.Value.ids
+	}
+	i.serving.Store(next)
 	close(old.changed)
+	certificate := leaf.Value.certificate
 	i.client.log.Info("identity renewed", "service", i.service,
-		"serial", leaf.certificate.SerialNumber.Text(16), "not_after", leaf.certificate.NotAfter)
+		"serial", certificate.SerialNumber.Text(16), "not_after", certificate.NotAfter)
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -29,6 +30,8 @@ func (f leafFacts) equal(other leafFacts) bool {
 type rootFacts struct {
 	trustDomain string
 	pool        *x509.CertPool
+	// ids are Consul's names of the roots in the pool, sorted.
+	ids []string
 }
 
 func (f rootFacts) equal(other rootFacts) bool {
@@ -86,7 +89,9 @@ func readRoots(answer *api.CARootList) (rootFacts, error) {
 		if !facts.pool.AppendCertsFromPEM([]byte(root.RootCertPEM)) {
 			return rootFacts{}, fmt.Errorf("read roots: root %s holds no certificate", root.ID)
 		}
+		facts.ids = append(facts.ids, root.ID)
 	}
+	slices.Sort(facts.ids)
 	return facts, nil
 }
 

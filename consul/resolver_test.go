@@ -109,6 +109,10 @@ func TestResolverAllFollowsEveryServiceWithTheTag(t *testing.T) {
 	if len(services) != 1 || len(services["web"]) != 1 || services["web"][0].Tags[0] != "urlprefix-/web" {
 		t.Errorf("services %v", services)
 	}
+	came := resolver.Index("web")
+	if came == 0 || resolver.Index("never") != 0 {
+		t.Errorf("index %d of web, %d of a service that never was", came, resolver.Index("never"))
+	}
 	agent.Call(http.MethodPut, "/v1/agent/service/deregister/web-1", nil, nil)
 	consultest.Await(t, 5*time.Second, "a service that is gone is left out", func() error {
 		if n := len(resolver.Services()); n != 0 {
@@ -116,6 +120,9 @@ func TestResolverAllFollowsEveryServiceWithTheTag(t *testing.T) {
 		}
 		return nil
 	})
+	if left := resolver.Index("web"); left <= came {
+		t.Errorf("index %d of the change by which web left, %d of that by which it came", left, came)
+	}
 }
 
 func TestAnAgentThatIsAwayIsNamedAsTheReason(t *testing.T) {

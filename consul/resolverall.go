@@ -14,6 +14,9 @@ import (
 	"sluice/mesh"
 )
 
+// mostDeparted bounds the services that are gone whose index is still known.
+const mostDeparted = 1000
+
 // ResolverAll follows every service that has a passing Connect instance with a
 // tag of a given prefix, as services come and go. It implements mesh.Resolver.
 type ResolverAll struct {
@@ -33,6 +36,9 @@ type ResolverAll struct {
 type servicesSnapshot struct {
 	services map[string][]mesh.Instance
 	watches  map[string]*Watch[instanceList]
+	// indexes are those of the answers by which services became what they are, or
+	// were left out.
+	indexes map[string]uint64
 	// known says that the list of services has arrived.
 	known          bool
 	changed, round chan struct{}
@@ -98,6 +104,10 @@ func (r *ResolverAll) Services() map[string][]mesh.Instance { return r.snap.Load
 // Changed returns a channel that is closed when Services starts to return
 // something else than now.
 func (r *ResolverAll) Changed() <-chan struct{} { return r.snap.Load().changed }
+
+// Index returns the Consul index at which Services started to say of a service what
+// it says now; 0 if it never said anything. It is safe for concurrent use.
+func (r *ResolverAll) Index(service string) uint64 { return r.snap.Load().indexes[service] }
 
 // Err returns why the list of services cannot be confirmed now; nil if it can.
 func (r *ResolverAll) Err() error { return r.names.State().Err }
@@ -195,21 +205,42 @@ func (f *followed) instances() []mesh.Instance {
 	return f.merged
 }
 
+// index is that of the newest change of what is known of the service.
+func (f *followed) index() uint64 {
+	index := f.watch.State().Index
+	if f.plain != nil {
+		index = max(index, f.plain.State().Index)
+	}
+	return index
+}
+
 func (r *ResolverAll) publish(running map[string]*followed) {
 	old := r.snap.Load()
 	next := &servicesSnapshot{
 		services: map[string][]mesh.Instance{}, watches: map[string]*Watch[instanceList]{},
-		known: true, changed: old.changed, round: make(chan struct{}),
+		indexes: map[string]uint64{}, known: true, changed: old.changed, round: make(chan struct{}),
 	}
+	if len(old.indexes) < 2*len(running)+mostDeparted {
+		maps.Copy(next.indexes, old.indexes)
+	}
+	changed := false
 	for name, child := range running {
 		next.watches[name] = child.watch
-		if tagged := r.tagged(child.instances()); len(tagged) > 0 {
+		tagged := r.tagged(child.instances())
+		if len(tagged) > 0 {
 			next.services[name] = tagged
 		}
+		if slices.EqualFunc(old.services[name], tagged, sameInstance) {
+			next.indexes[name] = old.indexes[name]
+			continue
+		}
+		next.indexes[name], changed = child.index(), true
 	}
-	changed := !maps.EqualFunc(old.services, next.services, func(a, b []mesh.Instance) bool {
-		return slices.EqualFunc(a, b, sameInstance)
-	})
+	for name := range old.services {
+		if running[name] == nil {
+			next.indexes[name], changed = r.names.State().Index, true
+		}
+	}
 	if changed {
 		next.changed = make(chan struct{})
 	}

@@ -43,6 +43,10 @@ func TestARotationIsFollowedWhileTheOldRootIsStillTrusted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	before := identity.Provenance()
+	if before.LeafIndex == 0 || before.RootsIndex == 0 || len(before.RootIDs) != 1 {
+		t.Errorf("before: %+v; want both indexes, and one root", before)
+	}
 	changed := identity.Changed()
 	rotateRoot(t, agent)
 	// Consul's agent spreads renewals over 30 s.
@@ -64,6 +68,9 @@ func TestARotationIsFollowedWhileTheOldRootIsStillTrusted(t *testing.T) {
 	}
 	if err := verifyChain(old.Certificate, now.Roots, time.Now()); err != nil {
 		t.Errorf("the new roots do not trust the old leaf: %v", err)
+	}
+	if after := identity.Provenance(); after.LeafIndex <= before.LeafIndex || after.RootsIndex <= before.RootsIndex || len(after.RootIDs) != 2 {
+		t.Errorf("after: %+v, before: %+v; want higher indexes, and both roots", after, before)
 	}
 	newRoot := x509.NewCertPool()
 	active, err := activeRoot(agent)

@@ -29,6 +29,16 @@ type CredentialSource interface {
 	Credentials() (Credentials, error)
 }
 
+// Provenance says which of Consul's answers credentials are from, for logs and
+// reports.
+type Provenance struct {
+	// LeafIndex and RootsIndex are the Consul indexes at which the leaf and the roots
+	// became what they are; 0 is not known.
+	LeafIndex, RootsIndex uint64
+	// RootIDs are Consul's names of the trusted roots, sorted.
+	RootIDs []string
+}
+
 // Policy is what is known about the intentions of one service.
 type Policy struct {
 	// Set holds the rules and the default.
