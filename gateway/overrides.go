@@ -31,7 +31,9 @@ type overrides struct {
 type overrideState struct {
 	// commands is nil while there are none.
 	commands *override.Commands
-	changed  chan struct{}
+	// index is Consul's, of the answer with the commands.
+	index   uint64
+	changed chan struct{}
 }
 
 func newOverrides(watch *consul.Watch[[]consul.KVEntry], cfg override.Config, log *slog.Logger) *overrides {
@@ -51,6 +53,9 @@ func (o *overrides) Rules() route.Rules {
 // Changed implements proxy.Overrides.
 func (o *overrides) Changed() <-chan struct{} { return o.state.Load().changed }
 
+// Index implements proxy.IndexedOverrides.
+func (o *overrides) Index() uint64 { return o.state.Load().index }
+
 // Problems are the lines that are quarantined.
 func (o *overrides) Problems() []override.Problem {
 	if commands := o.state.Load().commands; commands != nil {
@@ -64,7 +69,7 @@ func (o *overrides) Run(ctx context.Context) error {
 	for {
 		changed := o.watch.Changed()
 		if state := o.watch.State(); state.Known {
-			o.take(state.Value)
+			o.take(state.Value, state.Index)
 			o.first.Do(func() { close(o.known) })
 		}
 		select {
@@ -90,12 +95,12 @@ func (o *overrides) await(ctx context.Context) {
 }
 
 // take reads the keys and says what is wrong with them.
-func (o *overrides) take(entries []consul.KVEntry) {
+func (o *overrides) take(entries []consul.KVEntry, index uint64) {
 	old := o.state.Load()
 	if len(entries) == 0 && old.commands == nil {
 		return
 	}
-	next := &overrideState{changed: make(chan struct{})}
+	next := &overrideState{index: index, changed: make(chan struct{})}
 	if len(entries) > 0 {
 		sources := make([]override.Source, 0, len(entries))
 		for _, entry := range entries {

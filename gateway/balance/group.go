@@ -49,6 +49,8 @@ const keepGone = time.Minute
 // ejection of near ones. It is safe for concurrent use.
 type Group struct {
 	ejection Ejection
+	// tell is told of transitions; may be nil.
+	tell func(Transition)
 	// out is the number of present endpoints that are ejected or wait for a trial.
 	out atomic.Int32
 
@@ -60,6 +62,33 @@ type Group struct {
 // NewGroup returns a group without endpoints.
 func NewGroup(ejection Ejection) *Group {
 	return &Group{ejection: ejection.withDefaults(), endpoints: map[string]*Endpoint{}}
+}
+
+// Transition is an ejection, or its end.
+type Transition struct {
+	Key string
+	// Until is when the ejection ends; zero says that the endpoint is back in use.
+	Until time.Time
+	// Trial is true if a trial decided so, and false if failures in a row did.
+	Trial bool
+	// OriginFailures and LocalFailures are those in a row.
+	OriginFailures, LocalFailures int
+}
+
+// Notify has tell called with each transition, one at a time, in the course of the
+// request that causes it: it must not wait, nor use the group. Call it before the
+// group has endpoints.
+func (g *Group) Notify(tell func(Transition)) { g.tell = tell }
+
+// moved needs the lock.
+func (g *Group) moved(e *Endpoint, trial bool) {
+	if g.tell == nil {
+		return
+	}
+	g.tell(Transition{
+		Key: e.key, Until: timeOf(e.until.Load()), Trial: trial,
+		OriginFailures: int(e.origin.Load()), LocalFailures: int(e.local.Load()),
+	})
 }
 
 // Instance names an endpoint of a group.
@@ -165,6 +194,7 @@ func (g *Group) eject(e *Endpoint, at int64) {
 	}
 	g.out.Add(1)
 	g.prolong(e, at)
+	g.moved(e, false)
 }
 
 // prolong needs the lock.
@@ -198,5 +228,6 @@ func (g *Group) judge(e *Endpoint, trial uint64, at int64, success bool) {
 	} else {
 		g.prolong(e, at)
 	}
+	g.moved(e, true)
 	e.trial.CompareAndSwap(trial, 0)
 }

@@ -46,6 +46,24 @@ type Catalog interface {
 	Changed() <-chan struct{}
 }
 
+// IndexedCatalog is a Catalog that knows the Consul index at which Services started to
+// say of a service what it says. The timeline has it.
+type IndexedCatalog interface {
+	Index(service string) uint64
+}
+
+// IndexedOverrides are Overrides that know the Consul index of Rules.
+type IndexedOverrides interface {
+	Index() uint64
+}
+
+// TracedCredentials is a CredentialSource that tells when it has others than now, and
+// where they are from. Without it they are looked at every second.
+type TracedCredentials interface {
+	Changed() <-chan struct{}
+	Provenance() mesh.Provenance
+}
+
 // Dialer makes mesh connections. *mesh.Dialer is one.
 type Dialer interface {
 	DialInstance(ctx context.Context, instance mesh.Instance) (*mesh.Conn, error)
@@ -112,8 +130,8 @@ type Config struct {
 	SlowStart time.Duration
 	// MaxConn bounds the requests in flight to one instance; 0 is no bound.
 	MaxConn int
-	// Absent returns the instances of a service that are unhealthy, for Explain; may
-	// be nil.
+	// Absent returns the instances of a service that are unhealthy, for Explain and the
+	// timeline; may be nil.
 	Absent func(ctx context.Context, service string) ([]Absent, error)
 	// ServedBy and ServedDC add X-Served-By and X-Served-Dc to answers.
 	ServedBy, ServedDC bool

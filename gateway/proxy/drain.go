@@ -57,11 +57,7 @@ func (p *Proxy) Drain(service, instance, node string, on bool) (Drained, error) 
 		if on {
 			text = fmt.Sprintf("draining: it is picked no more; %d in flight go on", result.InFlight)
 		}
-		subject := instance
-		if result.Node != "" {
-			subject += " on " + result.Node
-		}
-		p.timeline.add(Event{At: time.Now(), Kind: "drain", Subject: subject, Text: text})
+		p.timeline.add(Event{At: time.Now(), Kind: "drain", Subject: found[0].place(), Text: text})
 		p.log.Info("drain", "service", service, "instance", instance, "node", result.Node, "draining", on)
 	}
 	return result, nil

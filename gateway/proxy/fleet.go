@@ -133,9 +133,10 @@ type fleet struct {
 	crews map[string]*crew
 }
 
-// join takes new instances of a service and keeps those that are there: requests
-// with an older table go on. leave, afterwards, lets go of who is missing.
-func (f *fleet) join(now time.Time, service string, given, added []mesh.Instance) {
+// join takes new instances of a service, which it returns, and keeps those that are
+// there: requests with an older table go on. leave, afterwards, lets go of who is
+// missing.
+func (f *fleet) join(now time.Time, service string, given, added []mesh.Instance) (came []*target) {
 	c := f.crews[service]
 	if c == nil {
 		c = &crew{groups: map[string]*balance.Group{}, targets: map[targetKey]*target{}}
@@ -143,18 +144,18 @@ func (f *fleet) join(now time.Time, service string, given, added []mesh.Instance
 	}
 	c.given, c.added = given, added
 	wanted := c.wanted(service)
-	fresh := false
 	for key, instance := range wanted {
 		if c.targets[key] == nil {
 			t := &target{instance: *instance, service: service, wires: map[manner]*wire{}}
 			t.token = fmt.Sprintf("%016x", balance.Hash(t.name()))
 			c.targets[key] = t
-			fresh = true
+			came = append(came, t)
 		}
 	}
-	if fresh {
+	if len(came) > 0 {
 		c.regroup(now, f.proxy)
 	}
+	return came
 }
 
 // leave forgets the instances of a service that are not there any more, and
@@ -203,6 +204,7 @@ func (c *crew) regroup(now time.Time, p *Proxy) {
 		group := c.groups[dc]
 		if group == nil {
 			group = balance.NewGroup(p.cfg.Ejection)
+			group.Notify(p.tellEjection)
 			c.groups[dc] = group
 		}
 		instances := make([]balance.Instance, len(targets))
@@ -227,6 +229,14 @@ func (p *Proxy) datacenterOf(i *mesh.Instance) string {
 // name is the same for the instance on every gateway.
 func (t *target) name() string {
 	return strings.Join([]string{t.service, t.instance.Node, t.instance.ServiceID, t.instance.Address}, "|")
+}
+
+// place names the instance for people.
+func (t *target) place() string {
+	if t.instance.Node == "" {
+		return t.instance.ServiceID
+	}
+	return t.instance.ServiceID + " on " + t.instance.Node
 }
 
 // find returns the target of an instance; Run has joined it before.

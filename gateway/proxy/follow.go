@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"context"
+	"crypto/x509"
+	"sync"
 	"time"
 
 	"sluice/gateway/route"
@@ -39,7 +41,11 @@ type follower struct {
 	rules    route.Rules
 	// added are the instances that rules name, by service.
 	added   map[string][]mesh.Instance
+	inquiry *inquiry
+	// serial, roots and rootIDs are of the credentials that were looked at last.
 	serial  string
+	roots   *x509.CertPool
+	rootIDs []string
 	started bool
 	// rulesSeen are the intentions that the timeline told of, once judged is true.
 	judged    bool
@@ -50,30 +56,39 @@ type follower struct {
 // publishes a new routing table on each change, and drops the idle connections to
 // services that may no longer be called.
 func (p *Proxy) Run(ctx context.Context) error {
-	f := &follower{Proxy: p}
+	f := &follower{Proxy: p, inquiry: newInquiry(p)}
 	f.fleet = fleet{proxy: p, crews: map[string]*crew{}}
 	defer p.closeAll()
 	defer p.timeline.end()
+	asking, stop := context.WithCancel(ctx)
+	var inquiring sync.WaitGroup
+	inquiring.Go(func() { f.inquiry.run(asking) })
+	defer inquiring.Wait()
+	defer stop()
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for heard := time.Now(); ; heard = time.Now() {
 		catalog := p.cfg.Catalog.Changed()
-		var policy, overrides <-chan struct{}
+		var policy, overrides, credentials <-chan struct{}
 		if p.cfg.Policy != nil {
 			policy = p.cfg.Policy.Changed()
 		}
 		if p.cfg.Overrides != nil {
 			overrides = p.cfg.Overrides.Changed()
 		}
+		if traced, ok := p.cfg.Credentials.(TracedCredentials); ok {
+			credentials = traced.Changed()
+		}
 		f.follow(heard)
 		f.applyPolicy(heard)
-		f.rotate()
+		f.rotate(heard)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-catalog:
 		case <-overrides:
 		case <-policy:
+		case <-credentials:
 		case <-ticker.C:
 		}
 	}
@@ -82,10 +97,11 @@ func (p *Proxy) Run(ctx context.Context) error {
 // follow publishes the table of the newest catalog and overrides, if it differs
 // from the one in use. Instances that are still there keep their connections.
 func (f *follower) follow(heard time.Time) {
-	now, old, began := f.now(), f.state.Load(), time.Now()
+	now, old, began, first := f.now(), f.state.Load(), time.Now(), !f.started
 	services := f.cfg.Catalog.Services()
 	changed := changedServices(f.services, services)
 	f.services = services
+	because := cause{heard: heard, changed: changed}
 	table, changes := old.table, []route.Change(nil)
 	switch {
 	case !f.started:
@@ -96,8 +112,7 @@ func (f *follower) follow(heard time.Time) {
 	if f.cfg.Overrides != nil {
 		if rules := f.cfg.Overrides.Rules(); rules != f.rules {
 			var more []route.Change
-			f.rules = rules
-			f.timeline.add(Event{At: time.Now(), Kind: "override", Subject: "overrides", Text: "the operator's changes to the routes are new"})
+			f.rules, because.ruled = rules, true
 			table, more = table.WithRules(now, rules)
 			changes = append(changes, more...)
 			f.added = addedBy(table, rules, services)
@@ -105,9 +120,12 @@ func (f *follower) follow(heard time.Time) {
 		}
 	}
 	if table != old.table {
-		f.publish(now, table, changes, f.touched(changed))
+		came, gone := f.publish(now, table, changes, f.touched(changed))
 		f.metrics.build.Observe(time.Since(began).Seconds())
-		f.tell(old.table, changes, heard)
+		f.tell(old.table, changes, because)
+		if !first {
+			f.tellHealth(came, gone, because)
+		}
 	}
 }
 
@@ -193,11 +211,11 @@ func (f *follower) touched(changed map[string][]mesh.Instance) []string {
 
 // publish makes the plans of what changed and puts the new table in use. Who is
 // gone from the catalog is let go of only then, so that at no moment a request
-// finds nobody.
-func (f *follower) publish(now time.Time, table *route.Table, changes []route.Change, services []string) {
+// finds nobody. It returns who is new, and who is gone.
+func (f *follower) publish(now time.Time, table *route.Table, changes []route.Change, services []string) (came, gone []*target) {
 	old := f.state.Load()
 	for _, name := range services {
-		f.fleet.join(now, name, f.services[name], f.added[name])
+		came = append(came, f.fleet.join(now, name, f.services[name], f.added[name])...)
 	}
 	next := &snapshot{table: table, names: old.names, rules: f.rules, replaced: make(chan struct{})}
 	streams := false
@@ -221,13 +239,15 @@ func (f *follower) publish(now time.Time, table *route.Table, changes []route.Ch
 	close(old.replaced)
 	f.cutStreams(next)
 	for _, name := range services {
-		for _, t := range f.fleet.leave(now, name) {
-			for _, w := range t.wires {
-				w.end()
-			}
+		gone = append(gone, f.fleet.leave(now, name)...)
+	}
+	for _, t := range gone {
+		for _, w := range t.wires {
+			w.end()
 		}
 	}
 	f.report(old.table, next.table)
+	return came, gone
 }
 
 // streamNames are the instances of TCP routes.
@@ -270,8 +290,8 @@ func (p *Proxy) report(old, next *route.Table) {
 func (f *follower) applyPolicy(heard time.Time) {
 	if f.cfg.Policy != nil {
 		if policy, known := f.cfg.Policy.Policy(); known && (!f.judged || !policy.Set.Equal(f.rulesSeen)) {
-			f.judged, f.rulesSeen = true, policy.Set
 			f.tellPolicy(policy, heard)
+			f.judged, f.rulesSeen = true, policy.Set
 		}
 	}
 	for name, c := range f.fleet.crews {
@@ -290,7 +310,7 @@ func (f *follower) applyPolicy(heard time.Time) {
 
 // rotate retires connections that present a leaf that was replaced. Requests in
 // flight finish on them.
-func (f *follower) rotate() {
+func (f *follower) rotate(heard time.Time) {
 	if f.cfg.Credentials == nil {
 		return
 	}
@@ -298,6 +318,11 @@ func (f *follower) rotate() {
 	if err != nil || credentials.Certificate == nil {
 		return
 	}
+	var from mesh.Provenance
+	if traced, ok := f.cfg.Credentials.(TracedCredentials); ok {
+		from = traced.Provenance()
+	}
+	f.followRoots(credentials.Roots, from, heard)
 	serial := credentials.Certificate.Leaf.SerialNumber.String()
 	before := f.serial
 	f.serial = serial
@@ -306,7 +331,6 @@ func (f *follower) rotate() {
 	}
 	f.log.Info("a new leaf: connections with the old one are retired", "serial", serial)
 	f.metrics.rotations.Inc()
-	f.timeline.add(Event{At: time.Now(), Kind: "leaf", Subject: serial, Text: "a new leaf; connections with the old one, " + before + ", are retired"})
 	for _, c := range f.fleet.crews {
 		for _, t := range c.targets {
 			for m, w := range t.wires {
@@ -316,6 +340,11 @@ func (f *follower) rotate() {
 			}
 		}
 	}
+	now := time.Now()
+	f.timeline.add(Event{
+		At: now, Kind: "leaf", Subject: serial, Text: "a new leaf; connections with the old one, " + before + ", are retired",
+		Index: from.LeafIndex, Effect: now.Sub(heard),
+	})
 }
 
 // decide returns the verdict on calling service by the newest snapshot; false

@@ -1,15 +1,10 @@
 package proxy
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
-
-	"sluice/gateway/route"
-	"sluice/mesh"
 )
 
 const (
@@ -22,16 +17,18 @@ const (
 // Event is one change of what the gateway goes by.
 type Event struct {
 	// Number grows by one with each event of the process.
-	Number uint64    `json:"number"`
-	At     time.Time `json:"at"`
-	// Kind is route, tag, intention, leaf, override or drain.
+	Number uint64 `json:"number"`
+	// At is when the change was applied.
+	At time.Time `json:"at"`
+	// Kind is route, tag, health, ejection, intention, leaf, root, override or drain.
 	Kind string `json:"kind"`
-	// Subject is the route, the service or the serial number that changed.
+	// Subject is the route, the service, the instance or the serial number that
+	// changed.
 	Subject string `json:"subject"`
 	Text    string `json:"text"`
 	// Index is Consul's, where it is known.
 	Index uint64 `json:"index,omitempty"`
-	// Effect is from the news to the moment at which requests went by it.
+	// Effect is from the news to the moment at which requests went by it; 0 is at once.
 	Effect time.Duration `json:"effect_ns,omitempty"`
 }
 
@@ -96,100 +93,4 @@ func (t *timeline) after(number uint64) ([]Event, <-chan struct{}) {
 func (p *Proxy) Events() []Event {
 	events, _ := p.timeline.after(0)
 	return events
-}
-
-// tell writes down what a new table changes.
-func (f *follower) tell(old *route.Table, changes []route.Change, heard time.Time) {
-	now := time.Now()
-	for _, c := range changes {
-		if text := difference(c); text != "" {
-			f.timeline.add(Event{At: now, Kind: "route", Subject: subject(c), Text: text, Effect: now.Sub(heard)})
-		}
-	}
-	known := map[route.Problem]bool{}
-	for _, problem := range old.Problems() {
-		known[problem] = true
-	}
-	for _, problem := range f.state.Load().table.Problems() {
-		if !known[problem] {
-			f.timeline.add(Event{
-				At: now, Kind: "tag", Subject: problem.Service, Effect: now.Sub(heard),
-				Text: fmt.Sprintf("quarantined on %s: %s: %s", problem.Node, problem.Tag, problem.Reason),
-			})
-		}
-	}
-}
-
-func subject(c route.Change) string {
-	if c.After != nil {
-		return c.After.String()
-	}
-	return c.Before.String()
-}
-
-// difference says in words what a change is; "" if it is not the route's: tags of
-// other routes on the same instance, or its metadata.
-func difference(c route.Change) string {
-	switch {
-	case c.Before == nil:
-		return "new: " + instances(c.After)
-	case c.After == nil:
-		return "forgotten"
-	}
-	before, after := names(c.Before), names(c.After)
-	gone := slices.DeleteFunc(slices.Clone(before), func(n string) bool { return slices.Contains(after, n) })
-	came := slices.DeleteFunc(slices.Clone(after), func(n string) bool { return slices.Contains(before, n) })
-	var parts []string
-	if len(came) > 0 {
-		parts = append(parts, "+ "+few(came))
-	}
-	if len(gone) > 0 {
-		parts = append(parts, "- "+few(gone))
-	}
-	if c.Before.Closed != c.After.Closed && c.After.Closed != "" {
-		parts = append(parts, "closed: "+c.After.Closed)
-	}
-	if c.Before.Options != nil && c.After.Options != nil && !c.Before.Options.Equal(c.After.Options) {
-		parts = append(parts, fmt.Sprintf("options %q, were %q", c.After.Options.String(), c.Before.Options.String()))
-	}
-	if len(after) == 0 {
-		parts = append(parts, "no healthy instance is left")
-	}
-	if len(parts) == 0 && !slices.EqualFunc(c.Before.Targets, c.After.Targets, func(a, b route.Target) bool { return a.Share == b.Share }) {
-		parts = append(parts, "its instances have other shares")
-	}
-	return strings.Join(parts, "; ")
-}
-
-func instances(r *route.Route) string {
-	if len(r.Targets) == 0 {
-		return "no healthy instance"
-	}
-	return few(names(r))
-}
-
-func names(r *route.Route) []string {
-	list := make([]string, 0, len(r.Instances))
-	for i := range r.Instances {
-		list = append(list, r.Instances[i].ServiceID+" on "+r.Instances[i].Node)
-	}
-	return list
-}
-
-func few(list []string) string {
-	if len(list) > mostNamed {
-		return fmt.Sprintf("%s and %d more", strings.Join(list[:mostNamed], ", "), len(list)-mostNamed)
-	}
-	return strings.Join(list, ", ")
-}
-
-// tellPolicy writes down new intentions.
-func (f *follower) tellPolicy(policy mesh.Policy, heard time.Time) {
-	now := time.Now()
-	rules := make([]string, 0, len(policy.Set.Rules()))
-	for _, rule := range policy.Set.Rules() {
-		rules = append(rules, rule.Edge()+": "+string(rule.Action))
-	}
-	text := few(rules) + "; default " + string(policy.Set.Default())
-	f.timeline.add(Event{At: now, Kind: "intention", Subject: f.cfg.Source, Text: strings.TrimPrefix(text, "; "), Index: policy.Index, Effect: now.Sub(heard)})
 }
