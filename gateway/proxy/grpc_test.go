@@ -2,10 +2,12 @@ package proxy_test
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +15,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/interop"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
@@ -92,6 +95,47 @@ func TestTheInteroperabilitySuiteOfGRPCPassesThroughTheGateway(t *testing.T) {
 		t.Run(name, func(*testing.T) { run(ctx, client) })
 	}
 	interop.DoUnimplementedMethod(ctx, conn)
+}
+
+func TestCallsPassFromTLSToTLSOutsideTheMesh(t *testing.T) {
+	world := meshtest.New(t)
+	certificate := httptest.NewUnstartedServer(nil)
+	certificate.StartTLS()
+	t.Cleanup(certificate.Close)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer(grpc.Creds(credentials.NewServerTLSFromCert(&certificate.TLS.Certificates[0])))
+	testgrpc.RegisterTestServiceServer(server, interop.NewTestServer())
+	var running sync.WaitGroup
+	running.Go(func() { _ = server.Serve(listener) })
+	t.Cleanup(func() {
+		server.Stop()
+		running.Wait()
+	})
+	world.Catalog.Add(world.Instance("calls", "calls-1", listener.Addr().String(),
+		"urlprefix-/grpc.testing.TestService proto=grpcs tlsskipverify=true"))
+	l := with(t, world, proxy.Config{AllowPlain: true})
+	front := httptest.NewUnstartedServer(l.Proxy)
+	front.EnableHTTP2 = true
+	front.StartTLS()
+	t.Cleanup(front.Close)
+	roots := x509.NewCertPool()
+	roots.AddCert(front.Certificate())
+	conn, err := grpc.NewClient("passthrough:///"+front.Listener.Addr().String(),
+		grpc.WithTransportCredentials(credentials.NewClientTLSFromCert(roots, "example.com")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	client := testgrpc.NewTestServiceClient(conn)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	interop.DoLargeUnaryCall(ctx, client)
+	interop.DoPingPong(ctx, client)
+	interop.DoCustomMetadata(ctx, client)
+	interop.DoStatusCodeAndMessage(ctx, client)
 }
 
 // patient is a server whose streams wait until the client has left.

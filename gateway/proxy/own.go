@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -24,7 +25,8 @@ type OwnConfig struct {
 	Limits h1.Limits
 	// Header is how long a request's head may take, 10 s; Idle how long a connection
 	// may wait for the next request, 90 s; BodyIdle how long a body may pause in
-	// either direction, 60 s; Write how long a client may take no bytes, 60 s.
+	// either direction, 60 s, but for server-sent events; Write how long a client may
+	// take no bytes, 60 s.
 	Header, Idle, BodyIdle, Write time.Duration
 	// MaxBody bounds the body of a request, in bytes, and MinBodyRate is the least it
 	// may come with, in bytes per second, after a grace of 10 s; 0 is no bound.
@@ -321,6 +323,9 @@ func (s *session) deliver(done carried[response]) {
 	s.writeAnswerHead(&up.response, to)
 	status := up.response.Status
 	up.patience, up.armed = s.own.cfg.BodyIdle, time.Time{}
+	if isEventStream(up.response.Get("Content-Type")) {
+		up.patience, up.listener = min(up.patience, lookAtListener), s.conn
+	}
 	n, err := up.reader.CopyBodyAs(s.writer, from, to.Kind, s.request.TETrailers)
 	s.out = n
 	if sending != nil {
@@ -347,7 +352,7 @@ func (s *session) deliver(done carried[response]) {
 // blame says who broke an answer that had begun.
 func (s *session) blame(m *member, err error) error {
 	var write *h1.WriteError
-	if errors.As(err, &write) {
+	if errors.As(err, &write) || errors.Is(err, errClientGone) {
 		return errClientGone
 	}
 	if m.mesh() {
@@ -380,6 +385,17 @@ func (s *session) close() {
 	_ = s.conn.Close()
 	s.reader.Release()
 	s.writer.Release()
+}
+
+// lookAtListener is how often it is looked whether the client of a silent stream of
+// events is still there.
+const lookAtListener = 5 * time.Second
+
+// isEventStream reports whether an answer consists of server-sent events, which come
+// when there is news.
+func isEventStream(contentType []byte) bool {
+	kind, _, _ := bytes.Cut(contentType, []byte(";"))
+	return bytes.EqualFold(bytes.TrimSpace(kind), []byte("text/event-stream"))
 }
 
 // lingerTime bounds the wait for a client's end after the last answer.

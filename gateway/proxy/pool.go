@@ -31,6 +31,9 @@ type conn struct {
 	// awaited, which has a deadline of its own.
 	patience time.Duration
 	armed    time.Time
+	// listener is the client of an answer that may be silent for as long as it is
+	// there; nil for others.
+	listener net.Conn
 	// wrote is when the deadline for taking a piece of a body was moved, if uploading.
 	uploading time.Duration
 	wrote     time.Time
@@ -58,7 +61,18 @@ func (c *conn) Read(p []byte) (int, error) {
 			c.armed = now
 		}
 	}
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	for n == 0 && c.listener != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		if gone(c.listener) {
+			return 0, errClientGone
+		}
+		c.armed = time.Now()
+		if err = c.SetReadDeadline(c.armed.Add(c.patience)); err != nil {
+			return 0, err
+		}
+		n, err = c.Conn.Read(p)
+	}
+	return n, err
 }
 
 // Write sends to the instance.
@@ -111,7 +125,7 @@ func (i *idle) take(now time.Time, careful bool) *conn {
 
 // give keeps a connection for the next request, or closes it.
 func (i *idle) give(c *conn, now time.Time) {
-	c.since, c.reused, c.patience, c.uploading = now, true, 0, 0
+	c.since, c.reused, c.patience, c.uploading, c.listener = now, true, 0, 0, nil
 	i.mu.Lock()
 	keep := !i.over && c.era == i.era && len(i.conns) < i.most
 	var old *conn

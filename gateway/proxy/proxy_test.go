@@ -47,6 +47,12 @@ func TestAllOfThisHoldsWithNetHTTPToo(t *testing.T) {
 // listen serves a gateway on a port of its own and returns its URL.
 func listen(t *testing.T, p *proxy.Proxy) string {
 	t.Helper()
+	return listenWith(t, p, proxy.OwnConfig{})
+}
+
+// listenWith is listen with limits of the gateway's own codec.
+func listenWith(t *testing.T, p *proxy.Proxy, cfg proxy.OwnConfig) string {
+	t.Helper()
 	if os.Getenv(codec) == "std" {
 		server := httptest.NewServer(p)
 		t.Cleanup(server.Close)
@@ -58,7 +64,8 @@ func listen(t *testing.T, p *proxy.Proxy) string {
 	}
 	handoff := tcp.NewHandoff(listener.Addr())
 	fallback := &http.Server{Handler: p, ReadHeaderTimeout: time.Second}
-	own := p.Own(proxy.OwnConfig{Fallback: func(c net.Conn) { handoff.Give(c) }})
+	cfg.Fallback = func(c net.Conn) { handoff.Give(c) }
+	own := p.Own(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = fallback.Serve(handoff) })
