@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"sluice/gateway/errorpages"
 	"sluice/gateway/listen"
 	"sluice/gateway/override"
 	"sluice/gateway/proxy"
@@ -45,7 +46,7 @@ func (g *gateway) admin() error {
 	g.ops.Handle("GET /overrides", answer(func() any { return g.overrideState() }))
 	page := g.proxy.Admin(proxy.AdminConfig{
 		Node: g.cfg.Node, Datacenter: g.cfg.Datacenter, Version: service.Version(), Codec: string(g.cfg.Codec),
-		Listeners: g.listenerStates, Overrides: g.overrideState, Elsewhere: g.elsewhere, Changes: token != nil,
+		Listeners: g.listenerStates, Overrides: g.overrideState, Elsewhere: g.elsewhere, ErrorPages: g.errorPages, Changes: token != nil,
 	})
 	g.ops.Handle("GET /{$}", page.Index())
 	g.ops.Handle("GET /parts", page.Parts())
@@ -124,6 +125,15 @@ func (g *gateway) overrideState() proxy.OverrideState {
 		}
 	}
 	return state
+}
+
+// errorPages is what the folder of error pages has come to; nil without one.
+func (g *gateway) errorPages() *errorpages.State {
+	if g.pages == nil {
+		return nil
+	}
+	state := g.pages.State()
+	return &state
 }
 
 func (g *gateway) healthyRoute() error {

@@ -16,6 +16,7 @@ import (
 	"sluice/gateway/accesslog"
 	"sluice/gateway/auth"
 	"sluice/gateway/config"
+	"sluice/gateway/errorpages"
 	"sluice/gateway/h1"
 	"sluice/gateway/listen"
 	"sluice/gateway/override"
@@ -42,6 +43,7 @@ type gateway struct {
 	table     *mesh.Table
 	overrides *overrides
 	auth      *auth.Guard
+	pages     *errorpages.Pages // nil for the gateway's own alone
 	access    *accesslog.Log
 	streams   *tcp.Table
 	proxy     *proxy.Proxy
@@ -118,11 +120,16 @@ func (g *gateway) openTracer() (err error) {
 	return err
 }
 
-// openFiles opens what the flags name: passwords and the access log.
+// openFiles opens what the flags name: passwords, error pages and the access log.
 func (g *gateway) openFiles() (err error) {
 	if len(g.cfg.Auth) > 0 {
 		if g.auth, err = auth.Open(auth.Config{Schemes: g.cfg.Auth, Logger: g.log}); err != nil {
 			return err
+		}
+	}
+	if g.cfg.ErrorPages != "" {
+		if g.pages, err = errorpages.Open(errorpages.Config{Dir: g.cfg.ErrorPages, Logger: g.log}); err != nil {
+			return fmt.Errorf("-error-pages: %w", err)
 		}
 	}
 	out := g.stdout
@@ -158,6 +165,9 @@ func (g *gateway) makeProxy() error {
 	}
 	if g.tracer != nil {
 		cfg.Tracer = g.tracer
+	}
+	if g.pages != nil {
+		cfg.ErrorPages = g.pages
 	}
 	if g.cfg.Retries == 0 {
 		cfg.Retries = -1 // the flag's 0 is none
@@ -271,6 +281,9 @@ func (g *gateway) join() {
 	}
 	if g.auth != nil {
 		g.group.Add("passwords", g.auth.Run)
+	}
+	if g.pages != nil {
+		g.group.Add("error pages", g.pages.Run)
 	}
 	if g.overrides != nil {
 		g.group.Add("override keys", g.overrides.watch.Run)

@@ -64,6 +64,27 @@ func processMetrics() []processMetric {
 		ofLog("access_log_dropped_total", "Requests that the access log had no room for.", func(g *gateway) uint64 { return g.access.Counters().Dropped }),
 		ofLog("access_log_lost_total", "Lines that the access log's output did not take.", func(g *gateway) uint64 { return g.access.Counters().Lost }),
 		{
+			"error_pages_refused", "1 while what the folder of error pages holds now is not used, and that before is.", prometheus.GaugeValue,
+			func(g *gateway) (float64, bool) {
+				if g.pages == nil {
+					return 0, false
+				}
+				if g.pages.State().Problem != "" {
+					return 1, true
+				}
+				return 0, true
+			},
+		},
+		{
+			"error_pages_failed_total", "Error pages that could not be made, so that clients got the gateway's own.", prometheus.CounterValue,
+			func(g *gateway) (float64, bool) {
+				if g.pages == nil {
+					return 0, false
+				}
+				return float64(g.pages.State().Failed), true
+			},
+		},
+		{
 			"override_problems", "Lines of overrides that are ignored.", prometheus.GaugeValue,
 			func(g *gateway) (float64, bool) {
 				if g.overrides == nil {

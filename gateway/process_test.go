@@ -222,6 +222,7 @@ func TestGatewaySaysWhatIsWrongAndExits(t *testing.T) {
 		{"no node", nil, 2, "-node is missing"},
 		{"empty prefix", append([]string{"-prefix", ""}, place...), 2, "every tag would be a route"},
 		{"no token file", append([]string{"-token-file", "/nonexistent"}, place...), 1, "/nonexistent"},
+		{"error pages with a fault", append([]string{"-error-pages", themeDir(t, "{{.Secret}}")}, place...), 1, "-error-pages: error pages in "},
 		{"busy port", append([]string{"-admin-port", port}, place...), 1, "address already in use"},
 		{"version", []string{"-version"}, 0, "gateway "},
 		{"help", []string{"-h"}, 0, "-admin-port"},

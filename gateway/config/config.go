@@ -109,6 +109,9 @@ type Config struct {
 	// ExplainErrors tells clients why there is no answer, with the names of services
 	// and instances.
 	ExplainErrors bool
+	// ErrorPages is a folder of templates for the pages of errors; "" is none. See
+	// errorpages.Config.
+	ErrorPages string
 	// NoRouteStatus is the answer where no route takes a request.
 	NoRouteStatus int
 	// Drain is how long what is in flight may go on after a stop.

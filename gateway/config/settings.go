@@ -219,6 +219,7 @@ func operationSettings() []setting {
 			set: setResponseHeaders, get: one(responseHeaders),
 		},
 		toggle("explain-errors", "tell clients why there is no answer, with the names of services and instances", func(c *Config) *bool { return &c.ExplainErrors }),
+		text("error-pages", "DIR", "folder of templates for the pages of errors: 503.html for one status, error.html for the others", func(c *Config) *string { return &c.ErrorPages }, anything),
 		whole("no-route-status", "status of the answer where no route takes a request", span[int]{100, 999}, func(c *Config) *int { return &c.NoRouteStatus }),
 		duration("drain", "how long what is in flight may go on after a stop", span[time.Duration]{0, anHour}, func(c *Config) *time.Duration { return &c.Drain }),
 		text("metrics-prefix", "NAME", "what the name of every metric begins with", func(c *Config) *string { return &c.MetricsPrefix }, checkMetricsPrefix),

@@ -61,7 +61,7 @@ func registryRows() []row {
 		watched  = "each service is followed by a watch of its own, and what was last known is kept"
 		backend  = "routes come from tags in Consul; what is written by hand goes into the key of -override-key, where a route add to http:// or tcp:// takes -allow-plain"
 		register = "the gateway registers itself, with a health check of its own, as its -node and -address say"
-		page     = "the page for no route is the gateway's own"
+		page     = "the page for no route is 404.html in the folder of -error-pages"
 	)
 	return []row{
 		{name: "registry.backend", convert: (*converter).backend},

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"sluice/gateway/errorpages"
 	"sluice/gateway/override"
 	"sluice/gateway/route"
 	"sluice/gateway/tlsfiles"
@@ -48,6 +49,8 @@ type AdminConfig struct {
 	Overrides func() OverrideState
 	// Elsewhere are the other datacenters that are followed; nil where none are.
 	Elsewhere func() []ElsewhereState
+	// ErrorPages may be nil, and returns nil while only the gateway's own are used.
+	ErrorPages func() *errorpages.State
 	// Changes means that a token allows changes; see DrainHandler.
 	Changes bool
 }
@@ -126,6 +129,7 @@ type adminView struct {
 	Events    []Event
 	Failed    []Trace
 	Listeners []ListenerState
+	Theme     *errorpages.State
 	Ask       asked
 	Style     template.CSS
 	Script    template.JS
@@ -223,6 +227,9 @@ func (a *Admin) fill(v *adminView, r *http.Request) {
 	}
 	if a.cfg.Elsewhere != nil {
 		v.Elsewhere = a.cfg.Elsewhere()
+	}
+	if a.cfg.ErrorPages != nil {
+		v.Theme = a.cfg.ErrorPages()
 	}
 	if a.cfg.Overrides != nil {
 		v.Overrides = a.cfg.Overrides()

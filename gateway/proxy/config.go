@@ -16,6 +16,7 @@ import (
 	"sluice/gateway/auth"
 	"sluice/gateway/balance"
 	"sluice/gateway/budget"
+	"sluice/gateway/errorpages"
 	"sluice/gateway/route"
 	"sluice/gateway/tag"
 	"sluice/gateway/tcp"
@@ -76,6 +77,12 @@ type Overrides interface {
 	// Changed returns a channel that is closed when Rules starts to return
 	// something else than it does now.
 	Changed() <-chan struct{}
+}
+
+// ErrorPages are pages in the operator's own form. *errorpages.Pages is one.
+type ErrorPages interface {
+	// Render returns false where the proxy's own page is to be shown.
+	Render(errorpages.Page) ([]byte, bool)
 }
 
 // Config is what a Proxy works with.
@@ -139,6 +146,9 @@ type Config struct {
 	// Without it they say what happened and the request's ID, by which the log and
 	// the admin page have the rest.
 	ExplainErrors bool
+	// ErrorPages make the pages of errors that browsers get; nil leaves all of them to
+	// the proxy.
+	ErrorPages ErrorPages
 	// NoRouteStatus is the status where no route takes a request; 0 is 404.
 	NoRouteStatus int
 	// HealthPath, if not "", is answered by the gateway itself, whoever asks.

@@ -146,7 +146,7 @@ func stickyCookie(x *exchange) *http.Cookie {
 // writePage answers with a page of the gateway's own.
 func (s *session) writePage(content *page) error {
 	content.RequestID = s.x.id
-	header, body := content.render(string(s.request.Get("Accept")))
+	header, body := s.p.render(content, string(s.request.Get("Accept")))
 	w := s.writer
 	w.StatusLine(content.Status, []byte(http.StatusText(content.Status)))
 	for name, values := range header {

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"sluice/gateway/balance"
+	"sluice/gateway/errorpages"
 	"sluice/identity"
 	"sluice/mesh"
 )
@@ -187,14 +188,14 @@ func nobody(id identity.ID) string {
 	return id.String()
 }
 
-// write writes the page in the form that the client accepts.
-func (content *page) write(w http.ResponseWriter, r *http.Request) {
+// writeStd writes a page through net/http in the form that the client accepts.
+func (p *Proxy) writeStd(content *page, w http.ResponseWriter, r *http.Request) {
 	content.RequestID = w.Header().Get("X-Request-Id")
 	if isGRPC(r.Header) {
 		content.writeGRPC(w)
 		return
 	}
-	header, body := content.render(r.Header.Get("Accept"))
+	header, body := p.render(content, r.Header.Get("Accept"))
 	for name, values := range header {
 		w.Header()[name] = values
 	}
@@ -206,7 +207,7 @@ func (content *page) write(w http.ResponseWriter, r *http.Request) {
 
 // render makes HTML for a browser, JSON for a program that asks for it, plain
 // text for a terminal.
-func (content *page) render(accept string) (http.Header, []byte) {
+func (p *Proxy) render(content *page, accept string) (http.Header, []byte) {
 	header := http.Header{"Cache-Control": {"no-store"}, "X-Content-Type-Options": {"nosniff"}}
 	for name, values := range content.Header {
 		header[name] = values
@@ -215,6 +216,10 @@ func (content *page) render(accept string) (http.Header, []byte) {
 	switch {
 	case strings.Contains(accept, "text/html"):
 		header.Set("Content-Type", "text/html; charset=utf-8")
+		if themed, ok := p.themed(content); ok {
+			header.Set("Content-Security-Policy", themedPolicy)
+			return header, themed
+		}
 		header.Set("Content-Security-Policy", "default-src 'none'; style-src '"+styleHash()+"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 		content.html(&body)
 	case strings.Contains(accept, "application/json"):
@@ -227,6 +232,25 @@ func (content *page) render(accept string) (http.Header, []byte) {
 		content.text(&body)
 	}
 	return header, body.Bytes()
+}
+
+// themedPolicy lets the operator's pages have styles, fonts and images, of their own
+// or of the service, and no script.
+const themedPolicy = "default-src 'none'; style-src 'self' 'unsafe-inline'; font-src 'self' data:; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// themed makes the operator's page with what the gateway's own would tell.
+func (p *Proxy) themed(content *page) ([]byte, bool) {
+	if p.cfg.ErrorPages == nil {
+		return nil, false
+	}
+	told := errorpages.Page{
+		Status: content.Status, Title: content.Title, Reason: content.Reason,
+		Hint: content.Hint, Command: content.Command, RequestID: content.RequestID,
+	}
+	for _, f := range content.Facts {
+		told.Facts = append(told.Facts, errorpages.Fact(f))
+	}
+	return p.cfg.ErrorPages.Render(told)
 }
 
 func (content *page) html(body *bytes.Buffer) {

@@ -136,8 +136,8 @@ func (p *Proxy) serveError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	x.err = err
 	if clientsFault(err) {
-		pageForBody(err).write(w, r)
+		p.writeStd(pageForBody(err), w, r)
 		return
 	}
-	p.pageFor(x, err).write(w, r)
+	p.writeStd(p.pageFor(x, err), w, r)
 }

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"sluice/gateway/auth"
+	"sluice/gateway/errorpages"
 	"sluice/gateway/proxy"
 	"sluice/internal/meshtest"
 )
@@ -31,12 +33,24 @@ func staff(t *testing.T) *auth.Guard {
 	return guard
 }
 
+// allOf is an operator's page that shows everything that it is given.
+type allOf struct{}
+
+func (allOf) Render(content errorpages.Page) ([]byte, bool) {
+	return fmt.Appendf(nil, "<p>themed %+v", content), true
+}
+
 func TestTheOutsideLearnsNothingOfTheInsideUnlessPagesAreToExplain(t *testing.T) {
+	t.Run("with the gateway's own pages", func(t *testing.T) { learnsNothing(t, nil) })
+	t.Run("with the operator's", func(t *testing.T) { learnsNothing(t, allOf{}) })
+}
+
+func learnsNothing(t *testing.T, pages proxy.ErrorPages) {
 	world := meshtest.New(t)
 	world.Policy.Set(allowWeb)
 	instance := serve(world, "web", "web-1", echo, "urlprefix-/open", "urlprefix-/staff auth=staff", "urlprefix-/unknown auth=nobody",
 		"urlprefix-/local deny=ip:127.0.0.1", "urlprefix-/closed allow=ip:300.0.0.0")
-	cfg := proxy.Config{Dialer: world.Dialer("gateway", nil), Policy: world.Policy, Auth: staff(t)}
+	cfg := proxy.Config{Dialer: world.Dialer("gateway", nil), Policy: world.Policy, Auth: staff(t), ErrorPages: pages}
 	l := silent(t, world, cfg)
 	wants := func(path string, status int) {
 		t.Helper()

@@ -61,11 +61,11 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	recorder.Header().Set("X-Request-Id", x.id)
 	if reason := misread(r); reason != "" {
-		pageMisread(reason).write(recorder, r)
+		p.writeStd(pageMisread(reason), recorder, r)
 		return
 	}
 	if answer := p.admit(r.Context(), x, single(r.Header["Authorization"])); answer != nil {
-		answer.write(recorder, r)
+		p.writeStd(answer, recorder, r)
 		return
 	}
 	if !r.ProtoAtLeast(1, 1) || offersHTTP2(r.Header["Upgrade"]) {
