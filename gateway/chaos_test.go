@@ -141,7 +141,7 @@ func (a *arena) more(n int64) {
 	a.t.Helper()
 	for path, l := range a.loads {
 		want := l.total.Load() + n
-		consultest.Await(a.t, 15*time.Second, "requests for "+path+" go on", func() error {
+		consultest.Await(a.t, time.Minute, "requests for "+path+" go on", func() error {
 			if got := l.total.Load(); got < want {
 				return fmt.Errorf("%d answers, want %d", got, want)
 			}

@@ -56,7 +56,9 @@ func TestErrorPagesAreFollowedAndAFaultInThemIsSeen(t *testing.T) {
 	startProcess(t, "-node", agent.Node, "-address", agent.Host, "-loopback", agent.Host, "-error-pages", dir,
 		"-consul", agent.Address, "-token-file", agent.ServiceFile("gateway"))
 	page, admin := "http://"+net.JoinHostPort(agent.Host, "9999")+"/nothing", "http://"+net.JoinHostPort(agent.Host, "9998")
-	refused := func(n string) func() error { return asBrowser(admin+"/metrics", "sluice_gateway_error_pages_refused "+n+"\n") }
+	refused := func(n string) func() error {
+		return asBrowser(admin+"/metrics", "sluice_gateway_error_pages_refused "+n+"\n")
+	}
 	for _, c := range []struct {
 		what  string
 		check func() error
