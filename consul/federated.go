@@ -24,7 +24,10 @@ type ResolverFederated struct {
 type federatedSnapshot struct {
 	parts    []map[string][]mesh.Instance
 	services map[string][]mesh.Instance
-	changed  chan struct{}
+	// indexes are those at which services became what they are, or were left out, each
+	// of the datacenter that changed last.
+	indexes map[string]uint64
+	changed chan struct{}
 }
 
 // ResolverFederated returns a resolver of what own follows and of the same in other
@@ -45,6 +48,11 @@ func (r *ResolverFederated) Services() map[string][]mesh.Instance { return r.sna
 // Changed returns a channel that is closed when Services starts to return something
 // else than now.
 func (r *ResolverFederated) Changed() <-chan struct{} { return r.snap.Load().changed }
+
+// Index returns the Consul index at which Services started to say of a service what
+// it says now, in the datacenter that has changed it; 0 is not known. It is safe for
+// concurrent use.
+func (r *ResolverFederated) Index(service string) uint64 { return r.snap.Load().indexes[service] }
 
 // Instances returns the passing instances of service in the own datacenter. The error
 // is mesh.ErrNoInstance with the reason.
@@ -125,6 +133,7 @@ func (r *ResolverFederated) publish() {
 	for name := range next.services {
 		next.services[name] = old.merged(next.parts, name)
 	}
+	next.indexes = r.indexed(old, next)
 	if maps.EqualFunc(old.services, next.services, sameSlice) {
 		next.changed = old.changed
 	}
@@ -132,6 +141,27 @@ func (r *ResolverFederated) publish() {
 	if next.changed != old.changed {
 		close(old.changed)
 	}
+}
+
+// indexed returns the indexes of a snapshot that comes after another.
+func (r *ResolverFederated) indexed(old, next *federatedSnapshot) map[string]uint64 {
+	indexes := make(map[string]uint64, len(old.indexes))
+	forget := len(old.indexes) > len(next.services)+mostDeparted
+	for name, index := range old.indexes {
+		if _, there := next.services[name]; there || !forget {
+			indexes[name] = index
+		}
+	}
+	for i, place := range r.places {
+		for _, part := range []map[string][]mesh.Instance{old.parts[i], next.parts[i]} {
+			for name := range part {
+				if !sameSlice(old.parts[i][name], next.parts[i][name]) {
+					indexes[name] = place.Index(name)
+				}
+			}
+		}
+	}
+	return indexes
 }
 
 // merged returns the instances of a service in all parts.
