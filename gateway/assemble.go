@@ -22,6 +22,7 @@ import (
 	"sluice/gateway/override"
 	"sluice/gateway/proxy"
 	"sluice/gateway/tcp"
+	"sluice/gateway/tlsfiles"
 	"sluice/gateway/trace"
 	"sluice/internal/service"
 	"sluice/mesh"
@@ -221,6 +222,7 @@ func (g *gateway) openListeners() error {
 		cfg := listen.Config{
 			Listener: l, Std: std, TCP: tcp.Config{Route: g.proxy.RouteStream, Table: g.streams, Ended: g.streamEnded},
 			Header: g.cfg.HeaderTimeout, Idle: g.cfg.IdleTimeout, MaxHeader: int(g.cfg.MaxHeaderBytes), Drain: g.cfg.Drain, Logger: g.log,
+			Reloaded: func(which listen.Files, change tlsfiles.Change) { g.reloaded(l.Address.String(), which, change) },
 		}
 		if g.cfg.Codec == config.CodecOwn {
 			own := g.proxy.Own(proxy.OwnConfig{

@@ -77,10 +77,10 @@ func startArena(t *testing.T) *arena {
 
 func instance(i int) string { return "web-" + strconv.Itoa(i+2) }
 
-func (a *arena) register(i int) {
+func (a *arena) register(i int, more ...string) {
 	a.t.Helper()
 	a.Call(http.MethodPut, "/v1/agent/service/register", map[string]any{
-		"ID": instance(i), "Name": "web", "Address": a.Host, "Port": 8000, "Tags": []string{"urlprefix-/web", "urlprefix-/flap"},
+		"ID": instance(i), "Name": "web", "Address": a.Host, "Port": 8000, "Tags": append([]string{"urlprefix-/web", "urlprefix-/flap"}, more...),
 		"Connect": map[string]bool{"Native": true}, "Check": map[string]string{"CheckID": instance(i), "TTL": "1h"},
 	}, nil)
 	a.pass(i)

@@ -5,11 +5,16 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"math/big"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -74,13 +79,42 @@ func rotateRoot(t *testing.T, agent *consultest.Agent) {
 	}, nil)
 }
 
+// mintFile writes a certificate that is signed by itself, and its key, into a file.
+func mintFile(t *testing.T, path string, serial int64) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "minted"}, DNSNames: []string{"gateway.test"},
+		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private})...)
+	if err := errors.Join(os.WriteFile(path+".new", both, 0o600), os.Rename(path+".new", path)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestTheTimelineHasTheIndexOfEachChangeInARealConsul(t *testing.T) {
 	agent := consultest.Start(t, consultest.Config{})
 	intend(agent, "allow")
 	startWeb(t, agent)
 	a := &arena{Agent: agent, t: t}
 	a.register(0)
-	startProcess(t, "-node", agent.Node, "-address", agent.Host, "-loopback", agent.Host,
+	dir := t.TempDir()
+	mintFile(t, filepath.Join(dir, "a.pem"), 1)
+	clients := filepath.Join(t.TempDir(), "clients.pem")
+	mintFile(t, clients, 2)
+	startProcess(t, "-listen", agent.Host+":9443;proto=https;certs="+dir+";clientca="+clients, "-node", agent.Node, "-address", agent.Host, "-loopback", agent.Host,
 		"-consul", agent.Address, "-token-file", agent.PolicyFile(overrideRights))
 	admin := "http://" + net.JoinHostPort(agent.Host, "9998")
 	consultest.Await(t, 20*time.Second, "both instances serve", answers(admin+"/routes", 200, "web-1", "web-2"))
@@ -97,6 +131,8 @@ func TestTheTimelineHasTheIndexOfEachChangeInARealConsul(t *testing.T) {
 		{"health", "it is not in the catalog any more", func() { agent.Call(http.MethodPut, "/v1/agent/service/deregister/web-2", nil, nil) }},
 		{"intention", "+ gateway -> web: deny", func() { intend(agent, "deny") }},
 		{"override", "1 command holds", func() { writeOverride(t, agent, "fabio/config", "route del web /flap") }},
+		{"tag", "quarantined on " + agent.Node + ": \"urlprefix-wrong\"", func() { a.register(1, "urlprefix-wrong") }},
+		{"tag", "gone from quarantine on " + agent.Node + ": \"urlprefix-wrong\"", func() { a.register(1) }},
 		{"root", "+ ", func() { rotateRoot(t, agent) }},
 	} {
 		last := newest(t, admin)
@@ -107,8 +143,19 @@ func TestTheTimelineHasTheIndexOfEachChangeInARealConsul(t *testing.T) {
 		}
 		t.Logf("%s %s: %s (index %d, in %v)", e.Kind, e.Subject, e.Text, e.Index, e.Effect.Round(time.Microsecond))
 	}
-	if e := tells(t, admin, began, "route", "- web-2"); e.Index == 0 {
-		t.Errorf("%+v; want an index", e)
+	for kind, text := range map[string]string{"route": "- web-2", "leaf": "connections with the old one"} {
+		if e := tells(t, admin, began, kind, text); e.Index == 0 {
+			t.Errorf("%+v; want an index", e)
+		}
+	}
+	mintFile(t, clients, 3)
+	mintFile(t, filepath.Join(dir, "a.pem"), 4)
+	for kind, text := range map[string]string{
+		"clientca": ":9443 + CN=minted (serial 3); - CN=minted (serial 2)", "certificate": ":9443 + gateway.test (serial 4); - gateway.test (serial 1)",
+	} {
+		if e := tells(t, admin, began, kind, text); e.Effect <= 0 || e.Effect > time.Second {
+			t.Errorf("%+v; want the time to its effect", e)
+		}
 	}
 	if err := answers(admin+"/", 200, "trusted roots", "by hand")(); err != nil {
 		t.Errorf("the page: %v", err)

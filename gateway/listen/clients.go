@@ -17,7 +17,7 @@ var errRootGone = errors.New("the root of the client's certificate has been take
 // client the look at its certificate.
 func (s *Server) openRoots() (err error) {
 	s.roots, err = tlsfiles.OpenRoots(tlsfiles.RootsConfig{
-		File: s.cfg.Listener.ClientCA, Changed: s.cutStrangers, Interval: s.cfg.Reload, Logger: s.cfg.Logger,
+		File: s.cfg.Listener.ClientCA, Changed: s.cutStrangers, Tell: s.reloaded(ClientCA), Interval: s.cfg.Reload, Logger: s.cfg.Logger,
 	})
 	s.tls.ClientAuth = tls.RequireAndVerifyClientCert
 	s.tls.SessionTicketsDisabled = true

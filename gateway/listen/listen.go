@@ -58,8 +58,20 @@ type Config struct {
 	// Reload is how often the files of certificates are looked at; 0 is
 	// tlsfiles.DefaultInterval.
 	Reload time.Duration
-	Logger *slog.Logger
+	// Reloaded is called after each change of what files hold, and each new problem
+	// with them; nil is not.
+	Reloaded func(Files, tlsfiles.Change)
+	Logger   *slog.Logger
 }
+
+// Files are what is read anew while a listener runs.
+type Files string
+
+// Those of a listener with TLS: its certificates, and the roots of its clients.
+const (
+	Certificates Files = "certificate"
+	ClientCA     Files = "clientca"
+)
 
 // Info is what is known about a connection before its first request. It is only
 // read.

@@ -16,7 +16,7 @@ import (
 func (s *Server) openTLS() error {
 	l := s.cfg.Listener
 	store, err := tlsfiles.Open(tlsfiles.Config{
-		Dir: l.CertDir, Files: l.Certs, Strict: l.StrictMatch, Interval: s.cfg.Reload, Logger: s.cfg.Logger,
+		Dir: l.CertDir, Files: l.Certs, Strict: l.StrictMatch, Interval: s.cfg.Reload, Tell: s.reloaded(Certificates), Logger: s.cfg.Logger,
 	})
 	if err != nil {
 		return err
@@ -38,6 +38,15 @@ func (s *Server) openTLS() error {
 		}
 	}
 	return nil
+}
+
+// reloaded returns what tells of changes of files.
+func (s *Server) reloaded(which Files) func(tlsfiles.Change) {
+	return func(change tlsfiles.Change) {
+		if s.cfg.Reloaded != nil {
+			s.cfg.Reloaded(which, change)
+		}
+	}
 }
 
 // shake does the handshake within its time.

@@ -56,18 +56,31 @@ func (f *follower) tell(old *route.Table, changes []route.Change, c cause) {
 			f.timeline.add(Event{At: now, Kind: "route", Subject: r.String(), Text: text, Index: f.index(c, r.Services...), Effect: effect})
 		}
 	}
-	known := map[route.Problem]bool{}
-	for _, problem := range old.Problems() {
-		known[problem] = true
-	}
+	before, after := problems(old), problems(f.state.Load().table)
 	for _, problem := range f.state.Load().table.Problems() {
-		if !known[problem] {
+		if !before[problem] {
 			f.timeline.add(Event{
 				At: now, Kind: "tag", Subject: problem.Service, Index: f.index(c, problem.Service), Effect: effect,
 				Text: fmt.Sprintf("quarantined on %s: %s: %s", problem.Node, problem.Tag, problem.Reason),
 			})
 		}
 	}
+	for _, problem := range old.Problems() {
+		if !after[problem] {
+			f.timeline.add(Event{
+				At: now, Kind: "tag", Subject: problem.Service, Index: f.index(c, problem.Service), Effect: effect,
+				Text: fmt.Sprintf("gone from quarantine on %s: %s", problem.Node, problem.Tag),
+			})
+		}
+	}
+}
+
+func problems(table *route.Table) map[route.Problem]bool {
+	set := map[route.Problem]bool{}
+	for _, problem := range table.Problems() {
+		set[problem] = true
+	}
+	return set
 }
 
 // commands says how many overrides there are.

@@ -20,7 +20,8 @@ type Event struct {
 	Number uint64 `json:"number"`
 	// At is when the change was applied.
 	At time.Time `json:"at"`
-	// Kind is route, tag, health, ejection, intention, leaf, root, override or drain.
+	// Kind is route, tag, health, ejection, intention, leaf, root, override, drain,
+	// certificate or clientca.
 	Kind string `json:"kind"`
 	// Subject is the route, the service, the instance or the serial number that
 	// changed.
@@ -88,6 +89,10 @@ func (t *timeline) after(number uint64) ([]Event, <-chan struct{}) {
 	})
 	return slices.Clone(t.events[at:]), changed
 }
+
+// Record adds a change of what others than the Proxy go by; its number is set here.
+// It is safe for concurrent use.
+func (p *Proxy) Record(e Event) { p.timeline.add(e) }
 
 // Events returns the last changes, the oldest first.
 func (p *Proxy) Events() []Event {

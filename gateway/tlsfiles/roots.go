@@ -26,6 +26,8 @@ type RootsConfig struct {
 	// Changed is called after each change but the first, by who has called Reload; nil
 	// is not. Pool returns the new roots by then.
 	Changed func()
+	// Tell is called after that, and after each new problem; nil is not.
+	Tell func(Change)
 	// Interval is how often Run looks at the file; 0 is DefaultInterval.
 	Interval time.Duration
 	// Logger gets a line per change and per problem; nil is silent.
@@ -39,6 +41,7 @@ type Roots struct {
 	live atomic.Pointer[x509.CertPool]
 
 	mu      sync.Mutex
+	names   []string          // of what is live
 	looked  [sha256.Size]byte // the sum of what was last looked at
 	problem error
 }
@@ -71,15 +74,19 @@ func (r *Roots) Run(ctx context.Context) error {
 // Reload looks at the file once. If it has changed, its roots are those of Pool
 // from now on, or the error says why not and those before stay.
 func (r *Roots) Reload() error {
-	changed, err := r.look()
-	if changed && r.cfg.Changed != nil {
+	began := time.Now()
+	before := r.live.Load()
+	news, err := r.look()
+	if before != nil && before != r.live.Load() && r.cfg.Changed != nil {
 		r.cfg.Changed()
 	}
+	news.tellIn(r.cfg.Tell, began)
 	return err
 }
 
-// look is Reload without the call, which comes when nothing is locked any more.
-func (r *Roots) look() (changed bool, err error) {
+// look is Reload without the calls, which come when nothing is locked any more. It
+// returns nil where there is no news.
+func (r *Roots) look() (*Change, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	data, err := files.Read(r.cfg.File, maxRoots)
@@ -88,28 +95,38 @@ func (r *Roots) look() (changed bool, err error) {
 		sum = sha256.Sum256([]byte(err.Error()))
 	}
 	if sum == r.looked {
-		return false, r.problem
+		return nil, r.problem
 	}
+	mended := r.problem != nil
 	r.looked, r.problem = sum, nil
 	var pool *x509.CertPool
-	count := 0
+	var names []string
 	if err == nil {
-		pool, count, err = parseRoots(data)
+		pool, names, err = parseRoots(data)
 	}
 	before := r.live.Load()
 	if err != nil {
 		r.problem = fmt.Errorf("load roots %s: %w", r.cfg.File, err)
-		if before != nil {
-			r.cfg.Logger.Error("roots of clients refused; those before stay", "file", r.cfg.File, "err", err)
+		if before == nil {
+			return nil, r.problem
 		}
-		return false, r.problem
+		r.cfg.Logger.Error("roots of clients refused; those before stay", "file", r.cfg.File, "err", err)
+		return &Change{Problem: err}, r.problem
 	}
+	news := changeOf(r.names, names)
+	r.names = names
 	if before != nil && before.Equal(pool) {
-		return false, nil
+		if mended {
+			return news, nil
+		}
+		return nil, nil
 	}
 	r.live.Store(pool)
-	r.cfg.Logger.Info("roots of clients loaded", "file", r.cfg.File, "roots", count)
-	return before != nil, nil
+	r.cfg.Logger.Info("roots of clients loaded", "file", r.cfg.File, "roots", len(names))
+	if before == nil {
+		return nil, nil
+	}
+	return news, nil
 }
 
 // Problem returns why the file was refused when it was last looked at, and nil if
@@ -122,8 +139,8 @@ func (r *Roots) Problem() error {
 
 // parseRoots takes all of a file or nothing: of one that is half written, the
 // roots that are there already would lock the clients of the others out.
-func parseRoots(data []byte) (*x509.CertPool, int, error) {
-	pool, count := x509.NewCertPool(), 0
+func parseRoots(data []byte) (*x509.CertPool, []string, error) {
+	pool, names := x509.NewCertPool(), []string(nil)
 	for {
 		block, rest := pem.Decode(data)
 		if block == nil {
@@ -135,16 +152,16 @@ func parseRoots(data []byte) (*x509.CertPool, int, error) {
 		}
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, 0, fmt.Errorf("certificate %d: %w", count+1, err)
+			return nil, nil, fmt.Errorf("certificate %d: %w", len(names)+1, err)
 		}
 		pool.AddCert(certificate)
-		count++
+		names = append(names, fmt.Sprintf("%s (serial %x)", certificate.Subject, certificate.SerialNumber))
 	}
 	switch {
 	case bytes.Contains(data, []byte("-----BEGIN")):
-		return nil, 0, fmt.Errorf("what follows certificate %d is cut off or malformed", count)
-	case count == 0:
-		return nil, 0, errors.New("there is no certificate in it")
+		return nil, nil, fmt.Errorf("what follows certificate %d is cut off or malformed", len(names))
+	case len(names) == 0:
+		return nil, nil, errors.New("there is no certificate in it")
 	}
-	return pool, count, nil
+	return pool, names, nil
 }

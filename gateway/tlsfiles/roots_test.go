@@ -4,20 +4,29 @@ import (
 	"bytes"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"sluice/gateway/tlsfiles"
 )
 
+// words is a change in a line.
+func words(c tlsfiles.Change) string {
+	if c.Problem != nil {
+		return c.Problem.Error()
+	}
+	return "+" + strings.Join(c.Added, ",") + " -" + strings.Join(c.Removed, ",")
+}
+
 func TestRootsAreTakenAsAWholeOrNotAtAll(t *testing.T) {
 	dir, log := t.TempDir(), &bytes.Buffer{}
 	one, key := mint(t, 1, tomorrow(), "a.example")
 	two, _ := mint(t, 2, tomorrow(), "b.example")
 	write(t, dir, map[string]string{"roots.pem": one})
-	changes := 0
+	changes, told := 0, []string(nil)
 	roots, err := tlsfiles.OpenRoots(tlsfiles.RootsConfig{
-		File: filepath.Join(dir, "roots.pem"), Changed: func() { changes++ }, Logger: slog.New(slog.NewTextHandler(log, nil)),
+		File: filepath.Join(dir, "roots.pem"), Changed: func() { changes++ }, Tell: func(c tlsfiles.Change) { told = append(told, words(c)) }, Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -53,6 +62,10 @@ func TestRootsAreTakenAsAWholeOrNotAtAll(t *testing.T) {
 		if again := roots.Reload(); (again == nil) != (err == nil) {
 			t.Errorf("%s: a second look says %v", step.name, again)
 		}
+	}
+	want := []string{"+ (serial 2) -", "cut off", "certificate 2", "no certificate", "no such file", "larger than", "+ -", "+ - (serial 1)"}
+	if !slices.EqualFunc(told, want, strings.Contains) {
+		t.Errorf("told were %q, want %q", told, want)
 	}
 	if n := strings.Count(log.String(), "refused"); n != 5 {
 		t.Errorf("five problems were told %d times:\n%s", n, log)

@@ -37,6 +37,9 @@ type Config struct {
 	Interval time.Duration
 	// Now tells the time; nil is time.Now.
 	Now func() time.Time
+	// Tell is called after each change but the first, and each new problem, by who has
+	// called Reload; nil is not.
+	Tell func(Change)
 	// Logger gets a line per change and per problem; nil is silent.
 	Logger *slog.Logger
 }
@@ -79,23 +82,34 @@ func (s *Store) Run(ctx context.Context) error {
 // Reload looks at the files once. If they have changed, they are served from now
 // on, for new connections, or the error says why not and what was served stays.
 func (s *Store) Reload() error {
+	began := time.Now()
+	change, err := s.look()
+	change.tellIn(s.cfg.Tell, began)
+	return err
+}
+
+// look is Reload without the call, which comes when nothing is locked any more. It
+// returns nil where there is no news.
+func (s *Store) look() (*Change, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	content, err := s.cfg.read()
 	if content.sum == s.looked {
-		return s.problem
+		return nil, s.problem
 	}
 	s.looked, s.problem = content.sum, nil
+	before := s.live.Load()
 	var fresh *set
 	if err == nil {
 		fresh, err = content.parse()
 	}
 	if err != nil {
 		s.problem = fmt.Errorf("load certificates: %w", err)
-		if s.live.Load() != nil {
-			s.cfg.Logger.Error("certificates refused; those before stay", "err", err)
+		if before == nil {
+			return nil, s.problem
 		}
-		return s.problem
+		s.cfg.Logger.Error("certificates refused; those before stay", "err", err)
+		return &Change{Problem: err}, s.problem
 	}
 	s.live.Store(fresh)
 	now := s.cfg.Now()
@@ -105,7 +119,10 @@ func (s *Store) Reload() error {
 			s.cfg.Logger.Error("certificate has expired", "file", info.File, "not_after", info.NotAfter)
 		}
 	}
-	return nil
+	if before == nil {
+		return nil, nil
+	}
+	return changeOf(before.names(), fresh.names()), nil
 }
 
 // Problem returns why the files were refused when they were last looked at, and

@@ -16,6 +16,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -198,7 +199,10 @@ func TestChangeIsServedAndABadOneIsNot(t *testing.T) {
 	cert2, key2 := mint(t, 2, tomorrow(), "a.example")
 	cert3, key3 := mint(t, 3, tomorrow(), "0.example")
 	write(t, dir, map[string]string{"a-cert.pem": cert1, "a-key.pem": key1})
-	store, err := tlsfiles.Open(tlsfiles.Config{Dir: dir, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	var told []string
+	store, err := tlsfiles.Open(tlsfiles.Config{
+		Dir: dir, Tell: func(c tlsfiles.Change) { told = append(told, words(c)) }, Logger: slog.New(slog.NewTextHandler(log, nil)),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,6 +243,13 @@ func TestChangeIsServedAndABadOneIsNot(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	want := []string{
+		"does not match", "+a.example (serial 2) -a.example (serial 1)", "a-cert.pem", "has no a-key.pem", "no certificate",
+		"+a.example (serial 1) -a.example (serial 2)", "+0.example (serial 3) -", "+ -0.example (serial 3)",
+	}
+	if !slices.EqualFunc(told, want, strings.Contains) {
+		t.Errorf("told were %q, want %q", told, want)
+	}
 	if n := strings.Count(log.String(), "refused"); n != 4 {
 		t.Errorf("four problems were told %d times:\n%s", n, log)
 	}
