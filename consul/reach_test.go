@@ -115,6 +115,32 @@ func TestServicesOfAFederationKeepTheSliceOfWhatDidNotChange(t *testing.T) {
 	}
 }
 
+// Each datacenter counts for itself: an index of another would name another change.
+func TestTheIndexOfAFederatedServiceIsThatOfTheDatacenterWhichChanged(t *testing.T) {
+	near, far := []mesh.Instance{somewhere(t, "dc1", "near")}, []mesh.Instance{somewhere(t, "dc2", "far")}
+	c := &Client{}
+	c.log = slog.New(slog.DiscardHandler)
+	r := c.ResolverFederated(c.ResolverAll("urlprefix-"), []string{"dc2"})
+	for _, step := range []struct {
+		place    int
+		index    uint64
+		services map[string][]mesh.Instance
+	}{
+		{1, 9000, map[string][]mesh.Instance{"web": far}},
+		{0, 7, map[string][]mesh.Instance{"web": near}},
+		{1, 9100, map[string][]mesh.Instance{}},
+		{0, 8, map[string][]mesh.Instance{}},
+	} {
+		r.places[step.place].snap.Store(&servicesSnapshot{
+			services: step.services, indexes: map[string]uint64{"web": step.index}, changed: make(chan struct{}), round: make(chan struct{}),
+		})
+		r.publish()
+		if got := r.Index("web"); got != step.index {
+			t.Errorf("datacenter %d: the index is %d, want %d", step.place, got, step.index)
+		}
+	}
+}
+
 func TestWaitersLearnOfAnotherDatacentersFirstAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answers := make(chan instanceList)
