@@ -27,7 +27,7 @@ import (
 // text, and returns it.
 func tells(t *testing.T, admin string, after uint64, kind, text string) (found proxy.Event) {
 	t.Helper()
-	consultest.Await(t, 10*time.Second, fmt.Sprintf("the timeline tells %s %q", kind, text), func() error {
+	consultest.Await(t, time.Minute, fmt.Sprintf("the timeline tells %s %q", kind, text), func() error {
 		_, body, err := get(admin + "/timeline")
 		if err != nil {
 			return err

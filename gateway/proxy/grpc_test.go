@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"sluice/gateway/proxy"
+	"sluice/identity"
 	"sluice/internal/meshtest"
 )
 
@@ -114,8 +115,9 @@ func TestCallsPassFromTLSToTLSOutsideTheMesh(t *testing.T) {
 		server.Stop()
 		running.Wait()
 	})
-	world.Catalog.Add(world.Instance("calls", "calls-1", listener.Addr().String(),
-		"urlprefix-/grpc.testing.TestService proto=grpcs tlsskipverify=true"))
+	outside := world.Instance("calls", "calls-1", listener.Addr().String(), "urlprefix-/grpc.testing.TestService proto=grpcs tlsskipverify=true")
+	outside.ID = identity.ID{}
+	world.Catalog.Add(outside)
 	l := with(t, world, proxy.Config{AllowPlain: true})
 	front := httptest.NewUnstartedServer(l.Proxy)
 	front.EnableHTTP2 = true

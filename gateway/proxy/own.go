@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -385,17 +384,6 @@ func (s *session) close() {
 	_ = s.conn.Close()
 	s.reader.Release()
 	s.writer.Release()
-}
-
-// lookAtListener is how often it is looked whether the client of a silent stream of
-// events is still there.
-const lookAtListener = 5 * time.Second
-
-// isEventStream reports whether an answer consists of server-sent events, which come
-// when there is news.
-func isEventStream(contentType []byte) bool {
-	kind, _, _ := bytes.Cut(contentType, []byte(";"))
-	return bytes.EqualFold(bytes.TrimSpace(kind), []byte("text/event-stream"))
 }
 
 // lingerTime bounds the wait for a client's end after the last answer.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"os"
@@ -248,4 +249,15 @@ func awaitReadable(raw syscall.RawConn) error {
 		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 		return err != unix.EAGAIN
 	})
+}
+
+// lookAtListener is how often it is looked whether the client of a silent stream of
+// events is still there.
+const lookAtListener = 5 * time.Second
+
+// isEventStream reports whether an answer consists of server-sent events, which come
+// when there is news.
+func isEventStream(contentType []byte) bool {
+	kind, _, _ := bytes.Cut(contentType, []byte(";"))
+	return bytes.EqualFold(bytes.TrimSpace(kind), []byte("text/event-stream"))
 }
