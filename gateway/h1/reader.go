@@ -56,6 +56,7 @@ func (r *Reader) Release() {
 	r.pool.put(r.buf)
 	r.pool.put(r.old)
 	r.buf, r.old = nil, nil
+	r.seen, r.decoder, r.body = seen{}, decoder{}, Body{} // they would keep the buffers alive
 	r.Reset(nil)
 }
 
