@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 )
 
 // The scenarios' names, as samples and values have them.
@@ -63,7 +64,7 @@ func scenarios() []scenario {
 			(*bench).constantRate,
 		},
 		{
-			scenarioIdle, "memory with idle client connections", "Idle client connections", "Memory of all processes of the proxy before, and with that many client connections of which each had one answer.",
+			scenarioIdle, "memory with idle client connections", "Idle client connections", "Memory of all processes of the proxy before, and with that many client connections of which each had one answer, 10 s after the last.",
 			[]string{scenarioIdle},
 			(*bench).idleConnections,
 		},
@@ -260,6 +261,9 @@ func (b *bench) register(ctx context.Context) error {
 	return nil
 }
 
+// idleFor is how long connections are idle before memory is read.
+const idleFor = 10 * time.Second
+
 // idleConnections measures memory before and with idle client connections.
 func (b *bench) idleConnections(ctx context.Context) error {
 	for _, p := range b.found {
@@ -295,6 +299,11 @@ func (b *bench) idleOf(ctx context.Context, p foundPeer) error {
 	defer open.stop()
 	if err := open.opened(ctx); err != nil {
 		return err
+	}
+	select { // a connection is not idle in the moment after its answer
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(idleFor):
 	}
 	with, err := readMemory(proxy.process.pid())
 	if err != nil {

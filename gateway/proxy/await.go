@@ -3,56 +3,159 @@ package proxy
 import (
 	"context"
 	"errors"
+	"net"
+	"net/http"
+	"net/netip"
 	"os"
+	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
+
+	"sluice/gateway/h1"
+)
+
+// clientConn is the connection of a client, with what has to be known of it while it
+// waits: all else is made for a burst of requests and gone after it.
+type clientConn struct {
+	own  *Own
+	conn net.Conn
+	// raw is the socket, nil if there is none, and idle until when the connection may
+	// wait for a request; zero while it does not.
+	raw  syscall.RawConn
+	idle time.Time
+	tls  bool
+	// busy is true from the first byte of a request to the end of its answer.
+	busy atomic.Bool
+}
+
+// Serve serves one connection until it ends, or ctx does: then the request in hand
+// is answered. It closes the connection, unless it has passed it on.
+//
+// Requests are served in a goroutine of their own, which ends when the connection
+// has been idle for a while: the stack of the one that waits stays small.
+func (o *Own) Serve(ctx context.Context, conn net.Conn, info Connection) {
+	c := &clientConn{own: o, conn: conn, raw: rawOf(conn), tls: info.TLS}
+	stop := context.AfterFunc(ctx, func() {
+		if !c.busy.Load() {
+			_ = conn.SetReadDeadline(time.Unix(1, 0))
+		}
+	})
+	defer stop()
+	idle := make(chan bool)
+	for {
+		go func() { idle <- c.open().burst(ctx) }()
+		if !<-idle {
+			return
+		}
+		if ctx.Err() != nil || awaitReadable(c.raw) != nil {
+			_ = conn.Close()
+			return
+		}
+	}
+}
+
+// open makes ready for a burst of requests.
+func (c *clientConn) open() *session {
+	s := &session{clientConn: c, p: c.own.p, body: &client{Conn: c.conn, write: c.own.cfg.Write}}
+	s.carrier.session = s
+	s.reader, s.writer = c.own.pool.NewReader(s.body, c.own.cfg.Limits), c.own.pool.NewWriter(s.body)
+	if peer, err := netip.ParseAddrPort(c.conn.RemoteAddr().String()); err == nil {
+		s.peer = peer.Addr().Unmap()
+		s.peerText = s.peer.String()
+	}
+	port := "80"
+	if local, err := netip.ParseAddrPort(c.conn.LocalAddr().String()); err == nil {
+		port = strconv.Itoa(int(local.Port()))
+	}
+	s.forwarded = "X-Forwarded-Proto: " + (&exchange{ask: ask{tls: c.tls}}).proto() + "\r\nX-Forwarded-Port: " + port + "\r\n"
+	return s
+}
+
+// burst serves requests until the connection is idle, which is true, or ends.
+func (s *session) burst(ctx context.Context) (idle bool) {
+	s.own.bursts.Add(1)
+	defer s.own.bursts.Add(-1)
+	for {
+		ready, idle := s.next(ctx)
+		if idle {
+			return true
+		}
+		if !ready {
+			break
+		}
+		if passed := s.serve(ctx); passed {
+			return false
+		}
+		s.busy.Store(false)
+		if s.closing || s.broken || ctx.Err() != nil {
+			break
+		}
+	}
+	s.close()
+	return false
+}
+
+// next waits for a request and reads its head. ready is false at the end of the
+// connection, and if it is idle.
+func (s *session) next(ctx context.Context) (ready, idle bool) {
+	s.body.patience = 0
+	if s.reader.Buffered() == 0 {
+		if ready, idle := s.await(ctx); !ready {
+			return false, idle
+		}
+	}
+	s.busy.Store(true)
+	s.idle = time.Time{}
+	_ = s.conn.SetReadDeadline(time.Now().Add(s.own.cfg.Header))
+	err := s.reader.ReadRequest(&s.request)
+	s.begin()
+	if err == nil {
+		return true, false
+	}
+	var refused *h1.Error
+	if errors.As(err, &refused) {
+		s.closing = true
+		s.x.err = err
+		_ = s.writePage(&page{Status: refused.Status, Title: http.StatusText(refused.Status), Reason: "The request is refused: " + refused.Reason + "."})
+		s.account(refused.Status)
+	}
+	return false, false
+}
+
+const (
+	// keepBuffer is how long an idle connection keeps its buffer: under load, requests
+	// follow each other faster.
+	keepBuffer = 2 * time.Second
+	// keepBuffers is of how many connections at a time, for that long.
+	keepBuffers = 1000
 )
 
 // await waits for the first byte of a request. A connection that stays idle gives
 // its buffer back: ten thousand of them would hold forty megabytes.
-func (s *session) await(ctx context.Context) bool {
-	began := time.Now()
-	idle := began.Add(s.own.cfg.Idle)
-	if raw := rawOf(s.conn); raw != nil {
-		// A wrapper, such as TLS, may have read the first request together with what it
-		// was after: the socket has nothing then.
-		if _, direct := s.conn.(syscall.Conn); s.served || !direct {
-			if done, ok := s.awaitBriefly(ctx, idle); done {
-				return ok
-			}
-			s.reader.Release()
-			s.reader.Reset(s.body)
-		}
-		_ = s.conn.SetReadDeadline(idle)
-		if ctx.Err() != nil || awaitReadable(raw) != nil {
-			return false
-		}
+func (s *session) await(ctx context.Context) (ready, idle bool) {
+	now := time.Now()
+	if s.idle.IsZero() {
+		s.idle = now.Add(s.own.cfg.Idle)
 	}
-	_ = s.conn.SetReadDeadline(idle)
-	if ctx.Err() != nil {
-		return false // the end came before the deadline was moved
+	brief := s.idle
+	if s.raw != nil {
+		brief = now.Add(keepBuffer * keepBuffers / time.Duration(max(keepBuffers, s.own.bursts.Load())))
 	}
-	return s.reader.Wait() == nil
-}
-
-// keepBuffer is how long an idle connection keeps its buffer: under load, requests
-// follow each other faster.
-const keepBuffer = 2 * time.Second
-
-// awaitBriefly waits with the buffer in hand. done is false if nothing has come.
-func (s *session) awaitBriefly(ctx context.Context, idle time.Time) (done, ok bool) {
-	brief := time.Now().Add(keepBuffer)
-	last := !brief.Before(idle)
+	last := !brief.Before(s.idle)
 	if last {
-		brief = idle
+		brief = s.idle
 	}
 	_ = s.conn.SetReadDeadline(brief)
 	if ctx.Err() != nil {
-		return true, false
+		return false, false // the end came before the deadline was moved
 	}
 	err := s.reader.Wait()
-	if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil && !last {
-		return false, false
+	if !errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil || last {
+		return err == nil, false
 	}
-	return true, err == nil
+	s.reader.Release()
+	s.p.rested.Add(1)
+	_ = s.conn.SetReadDeadline(s.idle)
+	return false, true
 }

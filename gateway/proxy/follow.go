@@ -19,6 +19,8 @@ const (
 	// lookEvery is how often it is looked at what nobody announces: routes to
 	// forget, and new credentials.
 	lookEvery = time.Second
+	// sweepEvery is how often it is looked for connections that are idle for too long.
+	sweepEvery = 5 * time.Second
 )
 
 // snapshot is one routing table with how its routes are served. It is immutable.
@@ -47,6 +49,8 @@ type follower struct {
 	roots   *x509.CertPool
 	rootIDs []string
 	started bool
+	// swept is when idle connections were looked at last.
+	swept time.Time
 	// rulesSeen are the intentions that the timeline told of, once judged is true.
 	judged    bool
 	rulesSeen intentions.Set
@@ -61,9 +65,10 @@ func (p *Proxy) Run(ctx context.Context) error {
 	defer p.closeAll()
 	defer p.timeline.end()
 	asking, stop := context.WithCancel(ctx)
-	var inquiring sync.WaitGroup
-	inquiring.Go(func() { f.inquiry.run(asking) })
-	defer inquiring.Wait()
+	var parts sync.WaitGroup
+	parts.Go(func() { f.inquiry.run(asking) })
+	parts.Go(func() { p.tidy(asking) })
+	defer parts.Wait()
 	defer stop()
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
@@ -82,6 +87,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 		f.follow(heard)
 		f.applyPolicy(heard)
 		f.rotate(heard)
+		f.sweep(heard)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -345,6 +351,22 @@ func (f *follower) rotate(heard time.Time) {
 		At: now, Kind: "leaf", Subject: serial, Text: "a new leaf; connections with the old one, " + before + ", are retired",
 		Index: from.LeafIndex, Effect: now.Sub(heard),
 	})
+}
+
+// sweep closes connections to instances that have been idle for too long, now and
+// then. net/http does so by itself.
+func (f *follower) sweep(now time.Time) {
+	if now.Sub(f.swept) < sweepEvery {
+		return
+	}
+	f.swept = now
+	for _, c := range f.fleet.crews {
+		for _, t := range c.targets {
+			for _, w := range t.wires {
+				w.own.sweep(now)
+			}
+		}
+	}
 }
 
 // decide returns the verdict on calling service by the newest snapshot; false

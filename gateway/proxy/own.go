@@ -41,6 +41,8 @@ type Own struct {
 	p    *Proxy
 	cfg  OwnConfig
 	pool *h1.Pool
+	// bursts is how many connections are not idle, or have not been for long.
+	bursts atomic.Int64
 }
 
 // Own returns a server that shares the proxy's routes.
@@ -53,24 +55,21 @@ func (p *Proxy) Own(cfg OwnConfig) *Own {
 	return &Own{p: p, cfg: cfg, pool: h1.NewPool()}
 }
 
-// session is one client connection.
+// session is a burst of requests on one client connection.
 type session struct {
+	*clientConn
 	p        *Proxy
-	own      *Own
-	conn     net.Conn
 	body     *client
 	reader   *h1.Reader
 	writer   *h1.Writer
 	request  h1.Request
 	peer     netip.Addr
 	peerText string
-	tls      bool
 	// forwarded are the fields that are the same for each request.
 	forwarded string
 	lines     []string
-
-	// served is true once there was a request.
-	served bool
+	// ids are IDs for the next requests, one behind the other.
+	ids string
 
 	// Of the request in hand:
 	x       *exchange
@@ -79,8 +78,7 @@ type session struct {
 	// closing is true if the connection ends with the answer, broken if it is of no
 	// use any more.
 	closing, broken bool
-	// busy is true from the first byte of a request to the end of its answer.
-	busy atomic.Bool
+	carrier         ownCarrier
 }
 
 // Connection is what is known about a client's connection.
@@ -89,69 +87,12 @@ type Connection struct {
 	TLS bool
 }
 
-// Serve serves one connection until it ends, or ctx does: then the request in hand
-// is answered. It closes the connection, unless it has passed it on.
-func (o *Own) Serve(ctx context.Context, conn net.Conn, info Connection) {
-	s := &session{p: o.p, own: o, conn: conn, tls: info.TLS}
-	s.body = &client{Conn: conn, write: o.cfg.Write}
-	s.reader, s.writer = o.pool.NewReader(s.body, o.cfg.Limits), o.pool.NewWriter(s.body)
-	if peer, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
-		s.peer = peer.Addr().Unmap()
-		s.peerText = s.peer.String()
-	}
-	port := "80"
-	if local, err := netip.ParseAddrPort(conn.LocalAddr().String()); err == nil {
-		port = strconv.Itoa(int(local.Port()))
-	}
-	s.forwarded = "X-Forwarded-Proto: " + (&exchange{ask: ask{tls: info.TLS}}).proto() + "\r\nX-Forwarded-Port: " + port + "\r\n"
-	stop := context.AfterFunc(ctx, func() {
-		if !s.busy.Load() {
-			_ = conn.SetReadDeadline(time.Unix(1, 0))
-		}
-	})
-	defer stop()
-	for s.next(ctx) {
-		if passed := s.serve(ctx); passed {
-			return
-		}
-		s.busy.Store(false)
-		if s.closing || s.broken || ctx.Err() != nil {
-			break
-		}
-	}
-	s.close()
-}
-
-// next waits for a request and reads its head. false is the end of the connection.
-func (s *session) next(ctx context.Context) bool {
-	s.body.patience = 0
-	if s.reader.Buffered() == 0 && !s.await(ctx) {
-		return false
-	}
-	s.busy.Store(true)
-	s.served = true
-	_ = s.conn.SetReadDeadline(time.Now().Add(s.own.cfg.Header))
-	err := s.reader.ReadRequest(&s.request)
-	s.begin()
-	if err == nil {
-		return true
-	}
-	var refused *h1.Error
-	if errors.As(err, &refused) {
-		s.closing = true
-		s.x.err = err
-		_ = s.writePage(&page{Status: refused.Status, Title: http.StatusText(refused.Status), Reason: "The request is refused: " + refused.Reason + "."})
-		s.account(refused.Status)
-	}
-	return false
-}
-
 // begin makes everything ready for the request whose head was read.
 func (s *session) begin() {
 	s.x, s.ex = &s.ex, exchange{}
 	s.in, s.out, s.closing, s.broken = 0, 0, false, false
 	x, r := s.x, &s.request
-	x.begin(s.p.newID(), s.p.now())
+	x.begin(s.nextID(), s.p.now())
 	x.ask = ask{
 		method: text(r.Method), host: text(r.Host), raw: text(r.Path), path: text(r.Path), query: text(r.Query), hasQuery: r.HasQuery,
 		peer: s.peer, client: s.peer, tls: s.tls, hasBody: r.Body.Kind == h1.Chunked || r.Body.Length > 0,
@@ -197,7 +138,8 @@ func (s *session) serve(ctx context.Context) (passed bool) {
 		return false
 	}
 	s.x.stick(func(name string) string { return string(s.request.Get(name)) }, s.cookie)
-	c := &ownCarrier{session: s, deadline: time.Now().Add(s.x.plan.timeout)}
+	c := &s.carrier
+	c.deadline, c.used = time.Now().Add(s.x.plan.timeout), false
 	done, err := carry[response](ctx, s.p, s.x, c)
 	s.closing = s.closing || ctx.Err() != nil
 	if err != nil {

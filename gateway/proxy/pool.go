@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -143,6 +144,25 @@ func (i *idle) give(c *conn, now time.Time) {
 	}
 	if old != nil {
 		old.end()
+	}
+}
+
+// sweep closes the connections that have been idle for too long. A burst leaves
+// many of which a calmer time uses few, the last ones: nobody else looks at the first.
+func (i *idle) sweep(now time.Time) {
+	i.mu.Lock()
+	n := 0 // they are in the order in which they were given
+	for n < len(i.conns) && now.Sub(i.conns[n].since) >= i.keep {
+		n++
+	}
+	old := slices.Clone(i.conns[:n])
+	i.conns = slices.Delete(i.conns, 0, n)
+	if len(i.conns) == 0 {
+		i.conns = nil // a burst may have made it long
+	}
+	i.mu.Unlock()
+	for _, c := range old {
+		c.end()
 	}
 }
 

@@ -35,6 +35,8 @@ type Proxy struct {
 	failed   *history
 	ids      *ids
 	timeline *timeline
+	// rested counts how often a connection became idle.
+	rested atomic.Int64
 }
 
 // New returns a Proxy for cfg.
