@@ -62,6 +62,9 @@ func measure(ctx context.Context, args []string, out, log io.Writer) error {
 	if err := b.findPeers(); err != nil {
 		return err
 	}
+	if dropped := b.results.dropOtherBuilds(); len(dropped) > 0 {
+		b.say("earlier results of other builds are dropped: %s", strings.Join(dropped, ", "))
+	}
 	if err := b.register(ctx); err != nil {
 		return err
 	}
@@ -130,6 +133,9 @@ func (b *bench) findPeers() error {
 		}
 		if p.name == sluice && offers(path, allowPlain) {
 			b.cfg.gatewayArgs = append(b.cfg.gatewayArgs, allowPlain)
+		}
+		if b.results.builds[p.name], err = buildOf(path); err != nil {
+			return err
 		}
 		b.results.Versions[p.name] = p.describe(path)
 		b.say("%s %s: %s", p.name, b.results.Versions[p.name], path)

@@ -62,7 +62,7 @@ func parse(args []string, log io.Writer) (config, error) {
 	flags.Float64Var(&cfg.rate, "rate", 0, "requests a second in scenario rate; 0 is 70 % of Fabio's best, or of the slowest peer's where there is no Fabio")
 	flags.Float64Var(&cfg.disturbance, "disturbance", 10, "`percent` of the machine that others may use in a round")
 	flags.IntVar(&cfg.repeats, "repeats", 3, "how often a disturbed round is repeated")
-	flags.BoolVar(&cfg.add, "add", false, "keep what results.json has of the scenarios that are not measured now")
+	flags.BoolVar(&cfg.add, "add", false, "keep what results.json has of the scenarios that are not measured now, if it is of the same builds")
 	flags.BoolVar(&cfg.short, "short", false, "about 2 minutes: scenario mtls alone, 2 rounds of 3 s; the page is left alone")
 	if err := flags.Parse(args); err != nil {
 		return cfg, err

@@ -29,6 +29,8 @@ type results struct {
 	Values []value `json:"values"`
 	// Refusals say why a proxy has no row in a scenario.
 	Refusals []refusal `json:"refusals"`
+	// builds are those of the programs that are measured now.
+	builds map[string]string
 }
 
 // sample is one round of one proxy.
@@ -51,6 +53,8 @@ type sample struct {
 	Steal  float64 `json:"steal_percent"`
 	// Disturbed marks a round that stayed disturbed however often it was repeated.
 	Disturbed bool `json:"disturbed,omitempty"`
+	// Build is of the program's file; see buildOf.
+	Build string `json:"build,omitempty"`
 }
 
 func newSample(peer string, r loadResult, before, after snapshot) sample {
@@ -81,6 +85,8 @@ type value struct {
 	Note     string  `json:"note,omitempty"`
 	// Of is how many there were: connections, restarts. 0 is not counted.
 	Of int `json:"of,omitempty"`
+	// Build is of the program's file; see buildOf.
+	Build string `json:"build,omitempty"`
 }
 
 type refusal struct {
@@ -92,6 +98,7 @@ type refusal struct {
 func newResults(now time.Time, machine string) *results {
 	return &results{
 		Date: now.Format(time.DateOnly), Machine: machine, Versions: map[string]string{}, Missing: map[string]string{},
+		builds: map[string]string{},
 	}
 }
 
@@ -158,6 +165,7 @@ func column(samples []sample, f figure) []float64 {
 
 // save writes results.json.
 func (r *results) save(folder string) error {
+	r.sign()
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return err
 	}
