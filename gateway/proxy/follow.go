@@ -353,22 +353,6 @@ func (f *follower) rotate(heard time.Time) {
 	})
 }
 
-// sweep closes connections to instances that have been idle for too long, now and
-// then. net/http does so by itself.
-func (f *follower) sweep(now time.Time) {
-	if now.Sub(f.swept) < sweepEvery {
-		return
-	}
-	f.swept = now
-	for _, c := range f.fleet.crews {
-		for _, t := range c.targets {
-			for _, w := range t.wires {
-				w.own.sweep(now)
-			}
-		}
-	}
-}
-
 // decide returns the verdict on calling service by the newest snapshot; false
 // means that there is none.
 func (p *Proxy) decide(service string) (intentions.Decision, bool) {

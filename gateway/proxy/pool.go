@@ -166,6 +166,22 @@ func (i *idle) sweep(now time.Time) {
 	}
 }
 
+// sweep closes connections to instances that have been idle for too long, now and
+// then. net/http does so by itself.
+func (f *follower) sweep(now time.Time) {
+	if now.Sub(f.swept) < sweepEvery {
+		return
+	}
+	f.swept = now
+	for _, c := range f.fleet.crews {
+		for _, t := range c.targets {
+			for _, w := range t.wires {
+				w.own.sweep(now)
+			}
+		}
+	}
+}
+
 // clear closes all connections; with retire, those that carry a request close
 // after it.
 func (i *idle) clear(retire bool) {
