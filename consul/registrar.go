@@ -16,6 +16,9 @@ const (
 	// well, reconcileRetry while the agent cannot be asked.
 	reconcileEvery = 2 * time.Second
 	reconcileRetry = 250 * time.Millisecond
+	// patientAfter is after how many failures in a row a refusal by ACLs, which does
+	// not pass by itself, is not worth a quick retry any more.
+	patientAfter = 20
 	// metaIncarnation is the key of an instance's metadata that tells one
 	// registration from the next.
 	metaIncarnation = "incarnation"
@@ -47,6 +50,8 @@ type Registrar struct {
 	wanted, settled uint64
 	round           chan struct{}
 	err             error
+	// problems are why instances are not registered as they should be, by ID.
+	problems map[string]error
 }
 
 // desiredInstance is guarded by Registrar.mu, except that only Run's goroutine
@@ -70,7 +75,7 @@ type desiredInstance struct {
 func (c *Client) Registrar() *Registrar {
 	return &Registrar{
 		client: c, kick: make(chan struct{}, 1), round: make(chan struct{}),
-		desired: map[string]*desiredInstance{}, leaving: map[string]bool{},
+		desired: map[string]*desiredInstance{}, leaving: map[string]bool{}, problems: map[string]error{},
 		incarnation: rand.Text(),
 	}
 }
@@ -96,6 +101,7 @@ func (r *Registrar) Set(registration Registration) {
 func (r *Registrar) Remove(id string) {
 	r.change(func() {
 		delete(r.desired, id)
+		delete(r.problems, id)
 		r.leaving[id] = true
 	})
 }
@@ -154,6 +160,14 @@ func (r *Registrar) Wait(ctx context.Context) error {
 	}
 }
 
+// Problem returns why the agent does not hold the instance as desired; nil if it
+// does, or has not been asked yet.
+func (r *Registrar) Problem(id string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.problems[id]
+}
+
 // Run reconciles until ctx ends, then deregisters everything, for at most two
 // seconds, and returns nil: what could not be deregistered is logged, and its
 // check turns critical by itself.
@@ -172,6 +186,9 @@ func (r *Registrar) Run(ctx context.Context) error {
 				r.client.log.Warn("registration failed, trying again", "err", err)
 			}
 			next = reconcileRetry
+			if failures > patientAfter && errors.Is(err, ErrForbidden) {
+				next = reconcileEvery
+			}
 		} else if failures > 0 {
 			r.client.log.Info("registration recovered", "failures", failures)
 			failures = 0
@@ -230,13 +247,25 @@ func (r *Registrar) apply(ctx context.Context, todo []*desiredInstance, leaving 
 	}
 	for _, instance := range todo {
 		again, err := r.converge(ctx, instance, services, checks)
+		r.note(instance.registration.ID, err)
 		next = min(next, again)
 		failed = errors.Join(failed, err)
 	}
-	if failed == nil {
+	if failed == nil || errors.Is(failed, ErrForbidden) {
 		next = min(next, r.confirmAll(ctx, todo))
 	}
 	return next, failed
+}
+
+// note keeps why an instance is not as desired; nil is that it is.
+func (r *Registrar) note(id string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.desired[id] == nil || err == nil {
+		delete(r.problems, id)
+		return
+	}
+	r.problems[id] = err
 }
 
 func (r *Registrar) actual(ctx context.Context) (map[string]*api.AgentService, map[string]*api.AgentCheck, error) {

@@ -43,6 +43,7 @@ func (g *gateway) admin() error {
 	g.ops.Handle("GET /listeners", answer(func() any { return g.snapshots() }))
 	g.ops.Handle("GET /streams", answer(func() any { return g.streams.Connections() }))
 	g.ops.Handle("GET /datacenters", answer(func() any { return g.elsewhere() }))
+	g.ops.Handle("GET /registered", g.standIns.checkHandler())
 	g.ops.Handle("GET /overrides", answer(func() any { return g.overrideState() }))
 	page := g.proxy.Admin(proxy.AdminConfig{
 		Node: g.cfg.Node, Datacenter: g.cfg.Datacenter, Version: service.Version(), Codec: string(g.cfg.Codec),

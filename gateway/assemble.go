@@ -50,6 +50,7 @@ type gateway struct {
 	proxy     *proxy.Proxy
 	listeners []*listen.Server
 	registrar *consul.Registrar
+	standIns  *registry
 	tracer    *trace.Tracer
 	getenv    func(string) string
 	// draining is true from the moment at which the process is told to end.
@@ -153,6 +154,7 @@ func (g *gateway) openFiles() (err error) {
 }
 
 func (g *gateway) makeProxy() error {
+	g.standIns = newRegistry(g.client.Registrar(), g.cfg)
 	cfg := proxy.Config{
 		Source: name, Prefix: g.cfg.Prefix, Match: g.cfg.Match, Datacenter: g.cfg.Datacenter, Datacenters: others(g.cfg),
 		Catalog: g.catalog, Dialer: g.dialer, Credentials: g.identity, Policy: g.policy,
@@ -161,7 +163,7 @@ func (g *gateway) makeProxy() error {
 		Strategy: g.cfg.Strategy, Timeout: g.cfg.Timeout, Retries: g.cfg.Retries, Budget: g.cfg.Budget(), Ejection: g.cfg.Ejection(),
 		SlowStart: g.cfg.SlowStart(), MaxConn: g.cfg.MaxConn, Dial: g.cfg.Dial, IdleConns: g.cfg.IdleConns, KeepAlive: g.cfg.KeepAlive,
 		ServedBy: g.cfg.ServedBy, ServedDC: g.cfg.ServedDC, ExplainErrors: g.cfg.ExplainErrors, NoRouteStatus: g.cfg.NoRouteStatus,
-		HealthPath: g.cfg.HealthPath, Absent: g.absent, Streams: g.streams,
+		Registry: g.standIns, HealthPath: g.cfg.HealthPath, Absent: g.absent, Streams: g.streams,
 		Logger: g.log, Access: g.access, Registerer: g.ops.Registry(), MetricsPrefix: g.cfg.MetricsPrefix,
 	}
 	if g.tracer != nil {
@@ -300,6 +302,7 @@ func (g *gateway) join() {
 	for _, server := range g.listeners {
 		g.group.Add("listener "+server.Addr().String(), server.Run)
 	}
+	g.group.Add("registrations of routes", g.standIns.registrar.Run)
 	// Added last, so that it ends first.
 	g.group.Add("registration", func(ctx context.Context) error {
 		stop := context.AfterFunc(ctx, func() { g.draining.Store(true) })

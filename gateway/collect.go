@@ -85,6 +85,10 @@ func processMetrics() []processMetric {
 			},
 		},
 		{
+			"registration_problems", "Services of register= that are not registered.", prometheus.GaugeValue,
+			func(g *gateway) (float64, bool) { return float64(g.standIns.problems()), true },
+		},
+		{
 			"override_problems", "Lines of overrides that are ignored.", prometheus.GaugeValue,
 			func(g *gateway) (float64, bool) {
 				if g.overrides == nil {

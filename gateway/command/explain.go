@@ -76,6 +76,9 @@ func printExplained(s Streams, e proxy.Explained) {
 		}
 	}
 	printInstances(s, e)
+	for _, r := range e.Registered {
+		fmt.Fprintf(s.Out, "\nregistered as %s: %s\n", r.Service, or(r.Problem, "yes"))
+	}
 	for _, dc := range e.NotFollowed {
 		fmt.Fprintf(s.Out, "\n%s: other datacenter, not followed (neither -failover-datacenters nor -datacenters names it)\n", dc)
 	}

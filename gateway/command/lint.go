@@ -138,6 +138,13 @@ func lintGateway(ctx context.Context, o options) ([]finding, error) {
 	for _, p := range routes.Problems {
 		found = append(found, finding{Where: p.Service + " on " + p.Node, Text: p.Tag, Fault: p.Reason, Closed: p.Closed})
 	}
+	for _, r := range routes.Routes {
+		for _, to := range r.Registered {
+			if to.Problem != "" {
+				found = append(found, finding{Where: r.Route, Text: "register=" + to.Service, Fault: to.Problem})
+			}
+		}
+	}
 	for _, p := range overrides.Problems {
 		found = append(found, finding{Where: fmt.Sprintf("%s:%d", p.Source, p.Line), Text: p.Text, Fault: p.Reason})
 	}

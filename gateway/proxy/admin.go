@@ -28,6 +28,8 @@ type RouteState struct {
 	Closed   string `json:"closed,omitempty"`
 	// NotFollowed says which datacenters of dc= the gateway does not know; "" if none.
 	NotFollowed string `json:"not_followed,omitempty"`
+	// Registered are the services of register=.
+	Registered []Registered `json:"registered,omitempty"`
 	// Gone is when the last healthy instance went; zero while there is one.
 	Gone time.Time `json:"gone,omitzero"`
 }
@@ -90,6 +92,7 @@ func (p *Proxy) routeState(state *snapshot, r *route.Route, most int) RouteState
 	if names := p.notFollowed(pl); len(names) > 0 {
 		row.NotFollowed = strings.Join(names, ", ") + ": " + otherNotFollowed
 	}
+	row.Registered = p.registeredFor(r)
 	explained := pl.picker.Explain(balance.Request{Now: p.now()})
 	for i := range pl.members[:min(most, len(pl.members))] {
 		row.Instances = append(row.Instances, p.instanceState(&pl.members[i], explained.Members[i]))

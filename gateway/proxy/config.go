@@ -103,6 +103,8 @@ type Config struct {
 	Dialer  Dialer
 	// Overrides may be nil.
 	Overrides Overrides
+	// Registry is told of the services of register=; nil registers none.
+	Registry Registry
 	// Credentials, if given, are watched: after a rotation, connections that were
 	// made with the old leaf serve nobody new. Policy and they are looked at on each
 	// change of Policy and every second.

@@ -58,6 +58,8 @@ type Explained struct {
 	Absent    []Absent        `json:"absent,omitempty"`
 	// NotFollowed are the datacenters of dc= whose instances the gateway does not know.
 	NotFollowed []string `json:"datacenters_not_followed,omitempty"`
+	// Registered are the services of register=.
+	Registered []Registered `json:"registered,omitempty"`
 	// Ignored are quarantined tags: those of the route's services, or the first of
 	// all if no route takes the request.
 	Ignored []route.Problem `json:"ignored_tags,omitempty"`
@@ -134,7 +136,7 @@ func (p *Proxy) explainPlan(ctx context.Context, x *exchange, e *Explained) {
 	}
 	e.BudgetLeft = x.budget(p).Left(p.now())
 	explained := pl.picker.Explain(balance.Request{Now: p.now()})
-	e.Panic, e.NotFollowed = explained.Panic, p.notFollowed(pl)
+	e.Panic, e.NotFollowed, e.Registered = explained.Panic, p.notFollowed(pl), p.registeredFor(pl.route)
 	for i := range pl.members {
 		e.Instances = append(e.Instances, p.instanceState(&pl.members[i], explained.Members[i]))
 	}

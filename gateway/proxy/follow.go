@@ -54,13 +54,15 @@ type follower struct {
 	// rulesSeen are the intentions that the timeline told of, once judged is true.
 	judged    bool
 	rulesSeen intentions.Set
+	// registered counts the routes that ask for a service to be registered.
+	registered map[Registration]int
 }
 
 // Run follows the catalog, the overrides and the intentions until ctx ends: it
 // publishes a new routing table on each change, and drops the idle connections to
 // services that may no longer be called.
 func (p *Proxy) Run(ctx context.Context) error {
-	f := &follower{Proxy: p, inquiry: newInquiry(p)}
+	f := &follower{Proxy: p, inquiry: newInquiry(p), registered: map[Registration]int{}}
 	f.fleet = fleet{proxy: p, crews: map[string]*crew{}}
 	defer p.closeAll()
 	defer p.timeline.end()
@@ -252,6 +254,7 @@ func (f *follower) publish(now time.Time, table *route.Table, changes []route.Ch
 			w.end()
 		}
 	}
+	f.register(changes)
 	f.report(old.table, next.table)
 	return came, gone
 }
