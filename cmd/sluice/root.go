@@ -134,7 +134,7 @@ func newRoot(a *app) *cobra.Command {
 	root.AddCommand(
 		newUp(a), newDown(a), newStatus(a), newExec(a), newLogs(a),
 		newIntentions(a), newFault(a), newCerts(a), newDoctor(a), newMongo(a),
-		newLedger(a),
+		newLedger(a), newCompose(a),
 	)
 	return root
 }
