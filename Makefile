@@ -12,7 +12,7 @@ VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 TEST_TIMEOUT ?= 15m
 FUZZ_TIME ?= 10s
 
-.PHONY: help up up-dc2 down tools build test fabio-differential test-dc2 lint fmt fuzz bench bench-failover bench-gateway soak calm clean
+.PHONY: help up up-dc2 down tools build test fabio-differential test-dc2 test-compose lint fmt fuzz bench bench-failover bench-gateway soak calm clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
@@ -46,6 +46,9 @@ test-dc2: tools build ## The proofs with two datacenters: federation, failover, 
 # part of test, because not every registry serves it.
 fabio-differential: tools ## Compare Fabio's own program with the model that the gateway is tested against
 	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) -tags fabio -run '^TestFabioItself' ./gateway/difference
+
+test-compose: tools build ## Run docker-compose.yml, both datacenters, on a Docker of its own (root, docker.io, docker-compose)
+	@tools/compose/test
 
 lint: ## vet, staticcheck, gofumpt, the import rule and the budgets
 	$(GO) vet ./...

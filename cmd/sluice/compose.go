@@ -30,12 +30,11 @@ func newCompose(a *app) *cobra.Command {
 		Short: "The lab in containers: what docker-compose.yml runs",
 		Long: `docker-compose.yml starts the lab's processes in containers. file writes it; the
 other commands are those that it runs.`,
-		Example: `  sluice compose file > docker-compose.yml
-  docker compose up`,
+		Example: "  sluice compose file",
 	})
-	setup := func(use, short string, args cobra.PositionalArgs, do func(context.Context, *lab.ComposeSetup, []string) error) *cobra.Command {
+	setup := func(use, example, short string, args cobra.PositionalArgs, do func(context.Context, *lab.ComposeSetup, []string) error) *cobra.Command {
 		return &cobra.Command{
-			Use: use, Short: short, Args: args, Hidden: true,
+			Use: use, Short: short, Args: args, Hidden: true, Example: "  sluice compose " + example,
 			RunE: func(command *cobra.Command, args []string) error {
 				ctx, cancel := a.bounded(command.Context(), composeStage)
 				defer cancel()
@@ -49,13 +48,13 @@ other commands are those that it runs.`,
 	}
 	command.AddCommand(
 		newComposeFile(a),
-		setup("secrets", "Make the secrets and give every node its own", cobra.NoArgs,
+		setup("secrets", "secrets", "Make the secrets and give every node its own", cobra.NoArgs,
 			func(_ context.Context, s *lab.ComposeSetup, _ []string) error { return s.Secrets() }),
-		setup("access DATACENTER", "Write a datacenter's tokens, with the primary's also the intentions", cobra.ExactArgs(1),
+		setup("access DATACENTER", "access dc1", "Write a datacenter's tokens, with the primary's also the intentions", cobra.ExactArgs(1),
 			func(ctx context.Context, s *lab.ComposeSetup, args []string) error { return s.Access(ctx, args[0]) }),
-		setup("federated DATACENTER", "Wait until a datacenter is federated", cobra.ExactArgs(1),
+		setup("federated DATACENTER", "federated dc2", "Wait until a datacenter is federated", cobra.ExactArgs(1),
 			func(ctx context.Context, s *lab.ComposeSetup, args []string) error { return s.Federated(ctx, args[0]) }),
-		setup("grow NODE", "Take every datacenter's members into the replica set", cobra.ExactArgs(1),
+		setup("grow NODE", "grow mongo-1", "Take every datacenter's members into the replica set", cobra.ExactArgs(1),
 			func(ctx context.Context, s *lab.ComposeSetup, args []string) error { return s.Grow(ctx, args[0]) }),
 		newComposeDoor(a), newComposeHealth(a), newComposeMounts(), newComposeHold(),
 	)
@@ -66,7 +65,7 @@ func newComposeFile(a *app) *cobra.Command {
 	var directory string
 	command := &cobra.Command{
 		Use: "file", Short: "Print docker-compose.yml as the datacenter files have it", Args: cobra.NoArgs,
-		Example: "  sluice compose file > docker-compose.yml",
+		Example: "  sluice compose file",
 		RunE: func(*cobra.Command, []string) error {
 			content, err := lab.ComposeFile(lab.DefaultTopology(directory))
 			if err != nil {
@@ -85,6 +84,7 @@ func newComposeFile(a *app) *cobra.Command {
 func newComposeMounts() *cobra.Command {
 	return &cobra.Command{
 		Use: "mounts ROOT", Short: "Make the image's folders for volumes", Args: cobra.ExactArgs(1), Hidden: true,
+		Example: "  sluice compose mounts /volumes",
 		RunE: func(_ *cobra.Command, args []string) error {
 			names, err := lab.ComposeNodes(lab.DefaultTopology("."))
 			if err != nil {
@@ -104,6 +104,7 @@ func newComposeMounts() *cobra.Command {
 func newComposeHold() *cobra.Command {
 	return &cobra.Command{
 		Use: "hold", Short: "Wait until told to end", Args: cobra.NoArgs, Hidden: true,
+		Example: "  sluice compose hold",
 		RunE: func(command *cobra.Command, _ []string) error {
 			<-command.Context().Done()
 			return nil
@@ -114,6 +115,7 @@ func newComposeHold() *cobra.Command {
 func newComposeHealth(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "health URL", Short: "Whether a process of this node says that it is well", Args: cobra.ExactArgs(1), Hidden: true,
+		Example: "  sluice compose health http://127.0.0.1:8001/healthz",
 		RunE: func(command *cobra.Command, args []string) error {
 			ctx, cancel := a.bounded(command.Context(), 4*time.Second)
 			defer cancel()
@@ -140,6 +142,7 @@ func newComposeDoor(a *app) *cobra.Command {
 	command := &cobra.Command{
 		Use: "door --from ADDRESS ADDRESS:PORT ...", Short: "Carry the host's connections to the same ports of this node's loopback",
 		Args: cobra.MinimumNArgs(1), Hidden: true,
+		Example: "  sluice compose door --from 198.18.1.1 198.18.1.2:8500",
 		RunE: func(command *cobra.Command, args []string) error {
 			hosts := map[netip.Addr]bool{}
 			for _, text := range from {

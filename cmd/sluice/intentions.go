@@ -14,6 +14,7 @@ import (
 	"sluice/consul"
 	"sluice/intentions"
 	"sluice/lab"
+	"sluice/lab/engine"
 )
 
 func newIntentions(a *app) *cobra.Command {
@@ -47,6 +48,8 @@ type session struct {
 	lab    *lab.Client
 	consul *consul.Client
 	dir    string
+	// alone says that there is no supervisor that asks the processes: in a container.
+	alone bool
 }
 
 func (a *app) session(ctx context.Context, dir string) (*session, error) {
@@ -54,10 +57,13 @@ func (a *app) session(ctx context.Context, dir string) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := client.Running(ctx); err != nil {
-		return nil, err
-	}
 	options, err := client.Options()
+	alone := err == nil && options.Engine == engine.Compose
+	if !alone {
+		if err := client.Running(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +74,7 @@ func (a *app) session(ctx context.Context, dir string) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &session{lab: client, consul: opened, dir: dir}, nil
+	return &session{lab: client, consul: opened, dir: dir, alone: alone}, nil
 }
 
 // files loads the files and refuses those that are wrong; warnings are shown.

@@ -89,6 +89,8 @@ type app struct {
 	state   string
 	output  string
 	timeout time.Duration
+	// engine is empty, or "compose" for a lab in containers.
+	engine string
 	// began is set once the command line was accepted.
 	began bool
 }
@@ -132,8 +134,8 @@ func newRoot(a *app) *cobra.Command {
 	flags.StringVarP(&a.output, "output", "o", "table", "table or json")
 	flags.DurationVar(&a.timeout, "timeout", 0, "how long the command may take; 0 is the command's own default")
 	root.AddCommand(
-		newUp(a), newDown(a), newStatus(a), newExec(a), newLogs(a),
-		newIntentions(a), newFault(a), newCerts(a), newDoctor(a), newMongo(a),
+		newUp(a), newDown(a), a.inContainers(newStatus(a), a.composeStatus), newExec(a), newLogs(a),
+		a.inContainers(newIntentions(a), a.composeForward), a.inContainers(newFault(a), a.composeFault), newCerts(a), newDoctor(a), newMongo(a),
 		newLedger(a), newCompose(a),
 	)
 	return root
