@@ -214,10 +214,23 @@ func (g *gateway) absent(ctx context.Context, service string) ([]proxy.Absent, e
 	return absent, nil
 }
 
+// boundBodies is http.MaxBytesHandler, but leaves a request without a body without one:
+// it may be sent twice.
+func boundBodies(next http.Handler, most int64) http.Handler {
+	bounded := http.MaxBytesHandler(next, most)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Body == nil || r.Body == http.NoBody {
+			next.ServeHTTP(w, r)
+			return
+		}
+		bounded.ServeHTTP(w, r)
+	})
+}
+
 func (g *gateway) openListeners() error {
 	var std http.Handler = g.proxy
 	if g.cfg.MaxBody > 0 {
-		std = http.MaxBytesHandler(std, g.cfg.MaxBody)
+		std = boundBodies(std, g.cfg.MaxBody)
 	}
 	for _, l := range g.cfg.Listeners {
 		var server *listen.Server

@@ -217,6 +217,11 @@ func (g *Group) judge(e *Endpoint, trial uint64, at int64, success bool) {
 	if e.trial.Load() != trial {
 		return
 	}
+	if e.until.Load() == 0 {
+		// Another trial ended while this one began: the endpoint is back already.
+		e.trial.CompareAndSwap(trial, 0)
+		return
+	}
 	if success {
 		e.origin.Store(0)
 		e.local.Store(0)

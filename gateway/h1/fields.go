@@ -7,7 +7,7 @@ type seen struct {
 
 	close, keep, upgrade         bool // options of Connection
 	expect100, oddExpect         bool
-	teTrailers, lengthNamed      bool
+	teTrailers                   bool
 	options                      int
 	connections, firstConnection int
 }

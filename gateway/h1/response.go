@@ -88,7 +88,7 @@ func (r *Reader) finishResponse(resp *Response, toHead bool) error {
 
 // keepLength makes Content-Length a field like others.
 func (r *Reader) keepLength(fields []Field) {
-	if r.seen.lengths > 0 && !r.seen.lengthNamed {
+	if r.seen.lengths > 0 {
 		for i := range fields {
 			if same(fields[i].Name, "content-length") {
 				fields[i].Hop = false

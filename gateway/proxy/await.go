@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -44,7 +45,7 @@ func (o *Own) Serve(ctx context.Context, conn net.Conn, info Connection) {
 	defer stop()
 	idle := make(chan bool)
 	for {
-		go func() { idle <- c.open().burst(ctx) }()
+		go func() { idle <- c.guarded(ctx) }()
 		if !<-idle {
 			return
 		}
@@ -53,6 +54,19 @@ func (o *Own) Serve(ctx context.Context, conn net.Conn, info Connection) {
 			return
 		}
 	}
+}
+
+// guarded is a burst whose panic ends the connection and nothing else, as with net/http.
+func (c *clientConn) guarded(ctx context.Context) (idle bool) {
+	defer func() {
+		if failure := recover(); failure != nil {
+			idle = false
+			_ = c.conn.Close()
+			c.own.p.metrics.panics.Inc()
+			c.own.p.cfg.Logger.Error("a request has ended in a panic", "panic", failure, "stack", string(debug.Stack()))
+		}
+	}()
+	return c.open().burst(ctx)
 }
 
 // open makes ready for a burst of requests.

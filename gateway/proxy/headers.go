@@ -57,7 +57,8 @@ func (c *ownCarrier) writeHead(w *h1.Writer, m *member, traceparent string) {
 }
 
 // notForwarded reports whether a field of a client is replaced, or is about the
-// connection.
+// connection. Programs that hand fields on as variables (RFC 3875, section 4.1.18) take
+// "_" for "-", so a name with one is judged as the name with the other.
 func notForwarded(name []byte) bool {
 	switch len(name) {
 	case 4:
@@ -65,19 +66,33 @@ func notForwarded(name []byte) bool {
 	case 6:
 		return is(name, "Expect")
 	case 9:
-		return is(name, "Forwarded") || is(name, "X-Real-Ip")
+		return is(name, "Forwarded") || like(name, "X-Real-Ip")
 	case 12:
-		return is(name, "X-Request-Id")
+		return like(name, "X-Request-Id")
 	case 15:
-		return is(name, "X-Forwarded-For")
+		return like(name, "X-Forwarded-For")
 	case 16:
-		return is(name, "X-Forwarded-Host") || is(name, "X-Forwarded-Port")
+		return like(name, "X-Forwarded-Host") || like(name, "X-Forwarded-Port")
 	case 17:
-		return is(name, "X-Forwarded-Proto")
+		return like(name, "X-Forwarded-Proto")
 	case 18:
-		return is(name, "X-Forwarded-Prefix") || is(name, "X-Forwarded-Server")
+		return like(name, "X-Forwarded-Prefix") || like(name, "X-Forwarded-Server")
 	}
 	return false
+}
+
+// like is is, with "_" for "-".
+func like(name []byte, canonical string) bool {
+	if len(name) != len(canonical) {
+		return false
+	}
+	for i, b := range name {
+		a := canonical[i]
+		if b != a && (b|0x20 != a|0x20 || a|0x20 < 'a' || a|0x20 > 'z') && (a != '-' || b != '_') {
+			return false
+		}
+	}
+	return true
 }
 
 // is compares a field's name with one in canonical form.
@@ -97,7 +112,12 @@ func is(name []byte, canonical string) bool {
 // copyFields passes fields of an answer on.
 func (s *session) copyFields(fields []h1.Field) {
 	for i := range fields {
-		if f := &fields[i]; !f.Hop && !is(f.Name, "X-Request-Id") {
+		f := &fields[i]
+		switch {
+		case f.Hop, is(f.Name, "X-Request-Id"):
+		case s.p.cfg.ServedBy && is(f.Name, "X-Served-By"), s.p.cfg.ServedDC && is(f.Name, "X-Served-Dc"):
+			// Ours says who it was.
+		default:
 			s.writer.Copy(*f)
 		}
 	}

@@ -23,6 +23,7 @@ type metrics struct {
 	rotations prometheus.Counter
 
 	unauthorized prometheus.Counter
+	panics       prometheus.Counter
 	ignoredTags  prometheus.Counter
 	quarantined  prometheus.Gauge
 	routes       prometheus.Gauge
@@ -52,6 +53,7 @@ func newMetrics(prefix string, registerer prometheus.Registerer) *metrics {
 		noBudget:     counter("retry_budget_exhausted_total", "Requests that were not tried again because the budget of their route was spent."),
 		rotations:    counter("leaf_rotations_total", "New leaves, after which connections with the old one were retired."),
 		unauthorized: counter("unauthorized_total", "Requests that were refused for want of right credentials."),
+		panics:       counter("panics_total", "Connections of the own codec that ended in a panic, a fault of this program."),
 		ignoredTags:  counter("ignored_tags_total", "Route tags that were quarantined, each once."),
 		quarantined: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: prefix + "_quarantined_tags", Help: "Route tags that are quarantined now.",
@@ -66,7 +68,7 @@ func newMetrics(prefix string, registerer prometheus.Registerer) *metrics {
 	}
 	if registerer != nil {
 		registerer.MustRegister(m.requests, m.duration, m.denied, m.impostors, m.retries, m.hedges, m.noBudget, m.rotations,
-			m.unauthorized, m.ignoredTags, m.quarantined, m.routes, m.build)
+			m.unauthorized, m.panics, m.ignoredTags, m.quarantined, m.routes, m.build)
 	}
 	return m
 }

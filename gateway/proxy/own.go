@@ -239,6 +239,7 @@ func (s *session) drain(used bool) {
 		return
 	}
 	s.body.patience, s.body.armed = min(s.own.cfg.BodyIdle, time.Second), time.Time{}
+	s.body.pace = pace{} // of the body before
 	drained, err := s.reader.Discard(s.request.Body, drainLimit)
 	s.closing = s.closing || !drained
 	s.broken = s.broken || err != nil

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -77,6 +78,11 @@ func rewrite(pr *httputil.ProxyRequest) {
 	out.Host = pr.In.Host
 	for _, name := range ours() {
 		out.Header.Del(name)
+	}
+	for name := range out.Header {
+		if strings.Contains(name, "_") && notForwarded([]byte(name)) {
+			delete(out.Header, name)
+		}
 	}
 	out.Header.Set("X-Forwarded-For", x.forwardedFor())
 	out.Header.Set("X-Forwarded-Host", pr.In.Host)
