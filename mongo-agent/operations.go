@@ -185,8 +185,35 @@ func (a *agent) doPromote(ctx context.Context, r *http.Request) (any, error) {
 			voters = append(voters, m.Address)
 		}
 	}
-	err := replset.Force(ctx, replset.Config{Set: a.Set, Mongod: a.Mongod, Key: a.key, Logger: a.logger}, voters)
-	return promoted{voters}, err
+	if err := replset.Force(ctx, replset.Config{Set: a.Set, Mongod: a.Mongod, Key: a.key, Logger: a.logger}, voters); err != nil {
+		return nil, err
+	}
+	a.standAlone(ctx)
+	return promoted{voters}, nil
+}
+
+const (
+	// standAloneTimeout bounds the tries of standAlone; after it the set's own election
+	// time-out decides. standAlonePause is between two of them.
+	standAloneTimeout = 2 * time.Second
+	standAlonePause   = 50 * time.Millisecond
+)
+
+// standAlone has the own mongod stand for election among the voters that are left, who
+// would otherwise wait out their time for a primary that has no vote any more. The
+// first tries fail: the other voters must have heard of the configuration.
+func (a *agent) standAlone(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, standAloneTimeout)
+	defer cancel()
+	for ctx.Err() == nil {
+		err := mongod.Admin(ctx, a.system, bson.D{{Key: "replSetStepUp", Value: 1}}, nil)
+		if err == nil {
+			a.follower.Ask()
+			return
+		}
+		a.logger.Debug("not elected yet", "err", err)
+		pause(ctx, standAlonePause)
+	}
 }
 
 // doMembers makes one change on the way to a set of exactly the members in the body.
