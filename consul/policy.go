@@ -3,6 +3,7 @@ package consul
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -119,7 +120,12 @@ func (i *Intentions) Policy() (mesh.Policy, bool) {
 func (i *Intentions) Changed() <-chan struct{} { return i.snap.Load().changed }
 
 // Err returns why the policy cannot be confirmed at this moment; nil if it can.
-func (i *Intentions) Err() error { return i.rules.State().Err }
+func (i *Intentions) Err() error {
+	if i.overlay == nil {
+		return i.rules.State().Err
+	}
+	return errors.Join(i.rules.State().Err, i.overlay.State().Err)
+}
 
 // Run follows until ctx ends, and then returns nil.
 func (i *Intentions) Run(ctx context.Context) error {

@@ -142,7 +142,7 @@ func (s *Supervisor) whoEnforces(ctx context.Context, request EnforcedRequest) E
 				continue
 			}
 			concerned, err := n.decides(ctx, name, request)
-			switch fault := s.deafness(n); {
+			switch fault := s.deafness(n, request.Datacenter != ""); {
 			case err != nil && fault != "":
 				result.Pending = append(result.Pending, PendingProcess{Process: label, Reason: fault, Faulty: true})
 			case err != nil:
@@ -156,11 +156,11 @@ func (s *Supervisor) whoEnforces(ctx context.Context, request EnforcedRequest) E
 }
 
 // deafness says which fault keeps news from the processes of the node; empty is
-// none.
-func (s *Supervisor) deafness(n *node) string {
+// none. News of the node's own datacenter is local.
+func (s *Supervisor) deafness(n *node, local bool) string {
 	agent := n.process(processConsul)
 	switch {
-	case !n.datacenter.Primary && s.partedFromPrimary(n.datacenter.Name):
+	case !local && !n.datacenter.Primary && s.partedFromPrimary(n.datacenter.Name):
 		return n.datacenter.Name + " is parted from the primary datacenter, whose intentions it copies; `sluice intentions deny --local " + n.datacenter.Name + "` denies there all the same"
 	case n.machine.IsCut() != engine.NoDirection:
 		return "its node is cut off"

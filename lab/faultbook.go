@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"sluice/datacenters"
 )
 
 // FaultRecord is one fault that holds now.
@@ -99,4 +102,15 @@ func (b *faultBook) has(action FaultAction, target string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.ContainsFunc(b.records, func(r FaultRecord) bool { return r.Action == action && r.Target == target })
+}
+
+// forget strikes out every fault of a datacenter that has ended and of its nodes: there
+// is nothing left to heal.
+func (b *faultBook) forget(dc datacenters.Datacenter) error {
+	return b.change(func(records []FaultRecord) []FaultRecord {
+		return slices.DeleteFunc(records, func(r FaultRecord) bool {
+			node, _, _ := strings.Cut(r.Target, "/")
+			return node == dc.Name || slices.ContainsFunc(dc.Nodes, func(n datacenters.Node) bool { return n.Name == node })
+		})
+	})
 }

@@ -76,6 +76,10 @@ func (s *Supervisor) handleMongo(ctx context.Context, call *control.Call) error 
 	if request.Action == MongoShow {
 		return call.Result(s.mongoStatus(ctx))
 	}
+	if request.Action == MongoPromote || request.Action == MongoReadmit {
+		s.changing.Lock() // no datacenter comes or goes meanwhile
+		defer s.changing.Unlock()
+	}
 	d := &drill{Supervisor: s, call: call, result: MongoResult{Done: []string{}}, seen: map[[3]string]int{}}
 	began := time.Now()
 	if err := d.run(ctx, request); err != nil {

@@ -56,10 +56,12 @@ func (d *drill) promote(ctx context.Context, request MongoRequest) error {
 // hand-over the better way.
 func promotable(status MongoStatus, datacenter string) (MongoMember, error) {
 	var chosen MongoMember
+	voters, healthy := 0, 0
 	for _, m := range status.Members {
 		if m.Datacenter != datacenter {
 			continue
 		}
+		voters++
 		switch {
 		case m.Role == rolePrimary:
 			return m, fmt.Errorf("%s is primary already", m.Node)
@@ -71,12 +73,16 @@ func promotable(status MongoStatus, datacenter string) (MongoMember, error) {
 				return m, fmt.Errorf("%s hears the primary, %s; `sluice mongo stepdown --to %s` loses nothing", m.Node, peer.Node, m.Node)
 			}
 		}
+		healthy++
 		if chosen.Node == "" || chosen.OpTime.before(m.OpTime) {
 			chosen = m
 		}
 	}
 	if chosen.Node == "" {
 		return chosen, fmt.Errorf("no member in %s is a healthy secondary", datacenter)
+	}
+	if 2*healthy <= voters {
+		return chosen, fmt.Errorf("only %d of its %d members are healthy, and they would be no majority of themselves: start the others first", healthy, voters)
 	}
 	return chosen, nil
 }
@@ -100,7 +106,8 @@ func atStake(status MongoStatus, datacenter string, chosen MongoMember) []string
 		}
 	}
 	return append(lines,
-		"a write that was acknowledged with w:multiDC is in both datacenters and cannot be lost; one with w:majority can be",
+		"a write that was acknowledged with w:multiDC is in both datacenters and is not lost by this; one with w:majority can be",
+		"with w:multiDC nothing is acknowledged before a member of another datacenter is back",
 		"the members elsewhere lose their votes; when they are back: sluice mongo readmit")
 }
 

@@ -29,6 +29,10 @@ type UndoneOperation struct {
 	ID string `json:"id"`
 }
 
+// abortSignal ends a mongod that gives up by itself, as it does instead of undoing what
+// a majority had acknowledged.
+const abortSignal = "SIGABRT"
+
 // shownIDs is how many documents are named one by one to a person; the files have all.
 const shownIDs = 10
 
@@ -106,6 +110,12 @@ func (d *drill) followAgain(ctx context.Context, n *node) error {
 	if follows {
 		return d.keepRolledBack(n)
 	}
+	if state := p.State(); state.Signal != abortSignal {
+		return fmt.Errorf("mongod has ended, and not because it cannot roll back: %s", describeExit(state))
+	}
+	if err := d.keepRolledBack(n); err != nil {
+		return err
+	}
 	d.say("%s cannot roll back by itself, because a majority had acknowledged what it has to undo", n.node.Name)
 	if err := d.salvage(ctx, n); err != nil {
 		return fmt.Errorf("keep what it has to undo: %w", err)
@@ -144,6 +154,10 @@ func (d *drill) awaitFollowing(ctx context.Context, n *node, p *process.Process)
 			return err
 		}
 		newest := newestTerm(d.mongoStatus(ctx))
+		if newest == 0 {
+			since = 0
+			return errors.New("no primary says how far it is")
+		}
 		if report.Role != roleSecondary || report.OpTime.Term < newest {
 			since = 0
 			return fmt.Errorf("it is %s, in term %d of %d", report.Role, report.OpTime.Term, newest)
@@ -159,7 +173,7 @@ func (d *drill) awaitFollowing(ctx context.Context, n *node, p *process.Process)
 	return err == nil, err
 }
 
-// newestTerm is the term of the primary's newest operation.
+// newestTerm is the term of the primary's newest operation; 0 while that is not known.
 func newestTerm(status MongoStatus) int64 {
 	for _, m := range status.Members {
 		if m.Node == status.Primary {
@@ -176,17 +190,27 @@ func (d *drill) keepRolledBack(n *node) error {
 	if err != nil || len(files) == 0 {
 		return err
 	}
+	if err := os.MkdirAll(d.layout.Rollback(), 0o700); err != nil {
+		return err
+	}
 	for _, path := range files {
+		collection := filepath.Base(filepath.Dir(path))
 		file, err := os.Open(path)
 		if err != nil {
 			return err
 		}
-		err = d.readRollback(n, filepath.Base(filepath.Dir(path)), file)
+		err = d.readRollback(n, collection, file)
 		if err = errors.Join(err, file.Close()); err != nil {
 			return fmt.Errorf("read %s: %w", path, err)
 		}
+		// Beside what is salvaged: the member's data may be deleted, and what was told
+		// once is no news the next time.
+		kept := filepath.Join(d.layout.Rollback(), n.node.Name+"-"+collection+"-"+filepath.Base(path))
+		if err := os.Rename(path, kept); err != nil {
+			return fmt.Errorf("keep %s: %w", path, err)
+		}
 	}
-	d.say("%s has rolled back by itself; the documents are in %s", n.node.Name, folder)
+	d.say("%s has rolled back by itself; the documents are in %s", n.node.Name, d.layout.Rollback())
 	return nil
 }
 

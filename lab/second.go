@@ -95,8 +95,13 @@ func (s *Supervisor) setMembers(nodes []*node) []SetMember {
 
 // reshape makes these the members of the replica set, one after the other.
 func (s *Supervisor) reshape(ctx context.Context, members []SetMember) error {
-	primary, _ := s.topology.Primary()
-	agents := s.withIn(primary.Name, datacenters.Mongo)
+	// Any agent of a member that stays can do it; the primary's is among them.
+	agents := filter(s.with(datacenters.Mongo), func(n *node) bool {
+		return slices.ContainsFunc(members, func(m SetMember) bool { return m.Address == n.own().String() })
+	})
+	if len(agents) == 0 {
+		return errors.New("none of the replica set's members runs")
+	}
 	err := s.waitAlive(ctx, "the replica set has its members", func(ctx context.Context) error {
 		var failed []error
 		for _, n := range agents {
@@ -157,11 +162,10 @@ func (s *Supervisor) undo(ctx context.Context, dc datacenters.Datacenter) {
 	if !s.runs(dc.Name) {
 		return
 	}
-	servers := s.servers(dc.Name)
 	for _, part := range []func(context.Context) error{
 		func(ctx context.Context) error { return s.shrinkSet(ctx, dc) },
 		func(ctx context.Context) error { return s.removeDatacenter(ctx, dc) },
-		func(ctx context.Context) error { return s.forget(ctx, servers, false) },
+		func(ctx context.Context) error { return s.forget(ctx, dc, false) },
 	} {
 		bounded, cancel := context.WithTimeout(ctx, undoTimeout)
 		if err := part(bounded); err != nil {
@@ -192,7 +196,7 @@ func (s *Supervisor) handleReduce(ctx context.Context, call *control.Call) error
 	switch {
 	case !known || dc.Primary:
 		return fail(control.ExitUsage, "sluice down", "%s cannot be taken away from the others", request.Datacenter)
-	case !s.runs(dc.Name):
+	case !s.runs(dc.Name) && !request.Purge:
 		return call.Result(Event{State: LabReady})
 	}
 	var final Event
@@ -215,11 +219,11 @@ func (s *Supervisor) stepsDown(dc datacenters.Datacenter, purge bool) []step {
 	return []step{
 		{name("out of the replica set"), 60 * time.Second, func(ctx context.Context) error { return s.shrinkSet(ctx, dc) }, "see `sluice mongo status`"},
 		{name("processes and nodes"), 40 * time.Second, func(ctx context.Context) error {
-			servers := s.servers(dc.Name)
-			if err := s.removeDatacenter(ctx, dc); err != nil {
-				return err
+			var gone error
+			if s.runs(dc.Name) {
+				gone = s.removeDatacenter(ctx, dc)
 			}
-			return s.forget(ctx, servers, purge)
+			return errors.Join(gone, s.forget(ctx, dc, purge))
 		}, "see the supervisor's log"},
 	}
 }
@@ -243,26 +247,25 @@ func (s *Supervisor) shrinkSet(ctx context.Context, dc datacenters.Datacenter) e
 	return s.reshape(ctx, s.setMembers(staying))
 }
 
-// forget has Consul forget servers that have ended, and with purge deletes what was
-// written on their datacenter's nodes.
-func (s *Supervisor) forget(ctx context.Context, servers []*node, purge bool) error {
-	for _, server := range servers {
-		err := waitFor(ctx, "Consul forgets "+server.node.Name, func(ctx context.Context) error {
-			return s.admin.Load().ForgetServer(ctx, server.node.Name, server.datacenter.Name)
-		})
-		if err != nil {
-			return err
+// forget has Consul forget the servers of a datacenter that has ended, takes its faults
+// off the list, and with purge deletes what was written on its nodes.
+func (s *Supervisor) forget(ctx context.Context, dc datacenters.Datacenter, purge bool) error {
+	var failed []error
+	for _, server := range dc.Servers() {
+		failed = append(failed, waitFor(ctx, "Consul forgets "+server.Name, func(ctx context.Context) error {
+			return s.admin.Load().ForgetServer(ctx, server.Name, dc.Name)
+		}))
+	}
+	failed = append(failed, s.faults.forget(dc))
+	for _, spec := range dc.Nodes {
+		if !purge {
+			break
 		}
-		for _, spec := range server.datacenter.Nodes {
-			if !purge {
-				continue
-			}
-			if err := os.RemoveAll(s.layout.Node(spec.Name)); err != nil {
-				return fmt.Errorf("delete what %s wrote: %w", spec.Name, err)
-			}
+		if err := os.RemoveAll(s.layout.Node(spec.Name)); err != nil {
+			failed = append(failed, fmt.Errorf("delete what %s wrote: %w", spec.Name, err))
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // removeDatacenter ends a datacenter's processes and takes its machines away.

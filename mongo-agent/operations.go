@@ -208,6 +208,10 @@ func (a *agent) standAlone(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := mongod.Admin(ctx, a.system, bson.D{{Key: "replSetStepUp", Value: 1}}, nil)
 		if err == nil {
+			// It would wait for operations of members that nobody hears.
+			if err := mongod.Admin(ctx, a.system, bson.D{{Key: "replSetAbortPrimaryCatchUp", Value: 1}}, nil); err != nil {
+				a.logger.Debug("catch-up was over already", "err", err)
+			}
 			a.follower.Ask()
 			return
 		}

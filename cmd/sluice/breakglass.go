@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/user"
 	"time"
@@ -141,8 +142,37 @@ func (a *app) lift(ctx context.Context, datacenter string, denial intentions.Den
 	if !there {
 		return &codeError{exitNo, errors.New(datacenter + " does not deny " + denial.Edge() + " by itself")}
 	}
+	if err := awaitLifted(ctx, client, datacenter, denial); err != nil {
+		return &codeError{exitInconclusive, fmt.Errorf("lifted, and not every process is known to have heard it: %w", err)}
+	}
 	a.say("%s: %s no longer denies it by itself; the intentions decide", denial.Edge(), datacenter)
 	return a.printIfJSON(breakGlassResult{Datacenter: datacenter, Denial: denial, Enforced: []string{}, Pending: []lab.PendingProcess{}})
+}
+
+// awaitLifted waits until no process of the datacenter enforces the denial.
+func awaitLifted(ctx context.Context, client *lab.Client, datacenter string, denial intentions.Denial) error {
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		status, err := client.Status(ctx)
+		if err != nil {
+			return err
+		}
+		held := false
+		for _, dc := range status.Datacenters {
+			for _, other := range dc.Denials {
+				held = held || dc.Name == datacenter && other.Edge() == denial.Edge()
+			}
+		}
+		if !held {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
 }
 
 // localDenial is a denial of one datacenter.

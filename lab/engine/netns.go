@@ -116,7 +116,6 @@ func (e *netnsEngine) RemoveDatacenter(name string) error {
 	if !ok {
 		return fmt.Errorf("remove datacenter %q: there is none", name)
 	}
-	delete(e.datacenters, name)
 	var errs []error
 	e.nodes = slices.DeleteFunc(e.nodes, func(node *netnsNode) bool {
 		inside := dc.subnet.Contains(node.spec.Address.Addr())
@@ -126,8 +125,9 @@ func (e *netnsEngine) RemoveDatacenter(name string) error {
 		return inside
 	})
 	if err := netlink.LinkDel(dc.bridge); err != nil {
-		errs = append(errs, fmt.Errorf("remove bridge of %s: %w", name, err))
+		return errors.Join(append(errs, fmt.Errorf("remove bridge of %s: %w", name, err))...)
 	}
+	delete(e.datacenters, name)
 	return errors.Join(errs...)
 }
 

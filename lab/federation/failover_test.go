@@ -244,21 +244,50 @@ func (t *trial) lost(path string) []string {
 	if err := json.Unmarshal([]byte(result.Stdout), &report); err != nil {
 		t.Fatalf("%v: %s", err, result)
 	}
+	if report.Acknowledged == 0 {
+		t.Fatalf("%s: nothing was acknowledged, so nothing is shown", path)
+	}
 	return report.Lost.Documents
 }
 
 // newRoot rotates the root while both gateways are asked.
 func newRoot(t *trial) {
 	first, second := startLoad(t, t.lab.URL(gateway1, "/web"), 50), startLoad(t, t.lab.URL(gateway2, "/web"), 50)
-	began := time.Now()
+	began, before := time.Now(), t.roots()
 	result := t.lab.Must("certs", "rotate")
 	t.Logf("%v: %s", time.Since(began).Round(time.Millisecond), strings.TrimSpace(result.Stdout+result.Stderr))
 	for dc, load := range map[string]*load{"dc1": first, "dc2": second} {
 		answers := load.stop()
 		count, text := failures(answers, 0)
 		t.Logf("%s: %d requests, %s", dc, len(answers), text)
-		if count > 0 {
-			t.Errorf("%s: %s", dc, text)
+		if count > 0 || len(answers) == 0 {
+			t.Errorf("%s: %d requests, %s", dc, len(answers), text)
 		}
 	}
+	after := t.roots()
+	if len(before) != 1 || len(after) != 1 || before[0] == after[0] {
+		t.Errorf("leaves hung on the roots %v and hang on %v; want one, and then another one", before, after)
+	}
+}
+
+// roots are those that the leaves of every node hang on.
+func (t *trial) roots() []string {
+	t.Helper()
+	var rows []struct {
+		Issuers []struct {
+			Key string `json:"key"`
+		} `json:"issuers"`
+	}
+	if err := json.Unmarshal([]byte(t.lab.Must("certs", "show", "-o", "json").Stdout), &rows); err != nil {
+		t.Fatal(err)
+	}
+	var keys []string
+	for _, row := range rows {
+		if len(row.Issuers) == 0 {
+			t.Fatal("a leaf hangs on nothing")
+		}
+		keys = append(keys, row.Issuers[len(row.Issuers)-1].Key)
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
 }
