@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -69,9 +70,13 @@ func TestARotationIsFollowedWhileTheOldRootIsStillTrusted(t *testing.T) {
 	if err := verifyChain(old.Certificate, now.Roots, time.Now()); err != nil {
 		t.Errorf("the new roots do not trust the old leaf: %v", err)
 	}
-	if after := identity.Provenance(); after.LeafIndex <= before.LeafIndex || after.RootsIndex <= before.RootsIndex || len(after.RootIDs) != 2 {
-		t.Errorf("after: %+v, before: %+v; want higher indexes, and both roots", after, before)
-	}
+	// The SDK serves the new leaf a moment before our own watch has told of it.
+	consultest.Await(t, 5*time.Second, "higher indexes, and both roots", func() error {
+		if after := identity.Provenance(); after.LeafIndex <= before.LeafIndex || after.RootsIndex <= before.RootsIndex || len(after.RootIDs) != 2 {
+			return fmt.Errorf("after: %+v, before: %+v", after, before)
+		}
+		return nil
+	})
 	newRoot := x509.NewCertPool()
 	active, err := activeRoot(agent)
 	if err != nil {
