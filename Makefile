@@ -12,7 +12,7 @@ VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 TEST_TIMEOUT ?= 15m
 FUZZ_TIME ?= 10s
 
-.PHONY: help up up-dc2 down tools build test fabio-differential test-dc2 test-compose lint fmt fuzz bench bench-failover bench-gateway soak calm clean
+.PHONY: help up up-dc2 down tools build test fabio-differential test-dc2 test-dc2-short test-compose lint fmt fuzz bench bench-failover bench-gateway soak calm clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
@@ -41,6 +41,9 @@ test: tools build ## Run every test: unit, race, integration on real Consul and 
 
 test-dc2: tools build ## The proofs with two datacenters: federation, failover, partition, promotion (some minutes)
 	$(GO) test -tags dc2 -race -count=1 -timeout $(TEST_TIMEOUT) -v ./lab/federation
+
+test-dc2-short: tools build ## Those of them that put no load on the machine, which CI runs
+	$(GO) test -tags dc2 -race -count=1 -timeout $(TEST_TIMEOUT) -v -run 'TestTwoDatacenters/(an_interrupted|the_second|intentions|each_datacenter|one_way)' ./lab/federation
 
 # SLUICE_FABIO names the program; else tools/peers/get tries to get it. It is not a
 # part of test, because not every registry serves it.
