@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sluice/consul"
 	"sluice/intentions"
 	"sluice/lab"
 )
@@ -33,11 +34,7 @@ func (a *app) breakGlass(ctx context.Context, datacenter string, denial intentio
 		a.say("would deny in %s: %s", datacenter, denial)
 		return a.printIfJSON(result)
 	}
-	client, err := a.client()
-	if err != nil {
-		return err
-	}
-	opened, err := client.BreakGlass(datacenter)
+	client, opened, err := a.openBreakGlass(datacenter)
 	if err != nil {
 		return err
 	}
@@ -52,6 +49,17 @@ func (a *app) breakGlass(ctx context.Context, datacenter string, denial intentio
 			denial.Edge(), datacenter, list(result.Enforced), 1000*result.Seconds, datacenter, denial.Source, denial.Destination)
 	}
 	return errors.Join(err, a.printIfJSON(result))
+}
+
+// openBreakGlass returns the lab and the Consul of a datacenter, as the one who may deny
+// there by himself.
+func (a *app) openBreakGlass(datacenter string) (*lab.Client, *consul.Client, error) {
+	client, err := a.client()
+	if err != nil {
+		return nil, nil, err
+	}
+	opened, err := client.BreakGlass(datacenter)
+	return client, opened, err
 }
 
 // awaitBreakGlass waits until every edge of the denial is decided as wanted.
@@ -126,11 +134,7 @@ the intentions decide again. Exit code 1 when there was no such denial.`,
 }
 
 func (a *app) lift(ctx context.Context, datacenter string, denial intentions.Denial) error {
-	client, err := a.client()
-	if err != nil {
-		return err
-	}
-	opened, err := client.BreakGlass(datacenter)
+	client, opened, err := a.openBreakGlass(datacenter)
 	if err != nil {
 		return err
 	}
