@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -157,7 +158,8 @@ func undo(t *testing.T, l *lab) {
 	if _, err := l.EntryBySlug(ctx, blog.MainBlog, "gone"); !errors.Is(err, blog.ErrNotFound) {
 		t.Errorf("deleted: %v", err)
 	}
-	if got, err := l.Deleted(ctx, now); err != nil || len(got) != 1 || got[0].ID != gone.ID {
+	got, err := l.Deleted(ctx, now) // the other tests delete, too
+	if err != nil || !slices.ContainsFunc(got, func(e blog.Entry) bool { return e.ID == gone.ID }) {
 		t.Errorf("to be had back: %+v, %v", got, err)
 	}
 	if err := l.UndeleteEntry(ctx, gone.ID, now.Add(blog.UndoFor)); !errors.Is(err, blog.ErrNotFound) {
