@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/pprof"
 	"sync/atomic"
 	"time"
 
@@ -61,7 +62,7 @@ type gateway struct {
 // assemble makes every part and binds every address; nothing runs yet.
 func assemble(cfg config.Config, getenv func(string) string, stdout, stderr io.Writer) (*gateway, error) {
 	g := &gateway{cfg: cfg, getenv: getenv, log: cfg.Logger(stderr), stdout: stdout, streams: tcp.NewTable(nil)}
-	for _, step := range []func() error{g.openConsul, g.openFiles, g.openTracer, g.makeProxy, g.openListeners} {
+	for _, step := range []func() error{g.openProfile, g.openConsul, g.openFiles, g.openTracer, g.makeProxy, g.openListeners} {
 		if err := step(); err != nil {
 			g.close()
 			return nil, err
@@ -87,6 +88,24 @@ func (g *gateway) close() {
 type closerFunc func()
 
 func (f closerFunc) Close() error { f(); return nil }
+
+// openProfile starts the profile of the processor, if the flags ask for it. It ends
+// after everything else, and is of no use before.
+func (g *gateway) openProfile() error {
+	if g.cfg.CPUProfile == "" {
+		return nil
+	}
+	file, err := os.OpenFile(g.cfg.CPUProfile, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
+	if err != nil {
+		return fmt.Errorf("-cpu-profile: %w", err)
+	}
+	g.closers = append(g.closers, file)
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return fmt.Errorf("-cpu-profile: %w", err)
+	}
+	g.closers = append(g.closers, closerFunc(pprof.StopCPUProfile))
+	return nil
+}
 
 func (g *gateway) openConsul() error {
 	client, err := consul.Open(consul.Config{

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -153,7 +154,8 @@ func TestGatewayProcessAgainstARealConsul(t *testing.T) {
 	agent := consultest.Start(t, consultest.Config{})
 	intend(agent, "allow")
 	startWeb(t, agent)
-	gateway := startProcess(t, "-node", agent.Node, "-address", agent.Host, "-loopback", agent.Host,
+	profile := filepath.Join(t.TempDir(), "cpu.pprof")
+	gateway := startProcess(t, "-cpu-profile", profile, "-node", agent.Node, "-address", agent.Host, "-loopback", agent.Host,
 		"-consul", agent.Address, "-explain-errors", "-token-file", agent.ServiceFile("gateway"))
 	url := "http://" + net.JoinHostPort(agent.Host, "9999") + "/web"
 	admin := "http://" + net.JoinHostPort(agent.Host, "9998")
@@ -187,6 +189,10 @@ func TestGatewayProcessAgainstARealConsul(t *testing.T) {
 	_ = gateway.command.Process.Signal(syscall.SIGTERM)
 	if code := gateway.wait(t, 10*time.Second); code != 0 {
 		t.Errorf("exit code %d after SIGTERM", code)
+	}
+	// runtime/pprof writes the whole profile at its end, compressed.
+	if content, err := os.ReadFile(profile); err != nil || !bytes.HasPrefix(content, []byte{0x1f, 0x8b}) {
+		t.Errorf("the profile has %d bytes, %v", len(content), err)
 	}
 	if took := time.Since(started); took > 5*time.Second {
 		t.Errorf("it took %v to stop", took)
@@ -223,6 +229,7 @@ func TestGatewaySaysWhatIsWrongAndExits(t *testing.T) {
 		{"empty prefix", append([]string{"-prefix", ""}, place...), 2, "every tag would be a route"},
 		{"no token file", append([]string{"-token-file", "/nonexistent"}, place...), 1, "/nonexistent"},
 		{"error pages with a fault", append([]string{"-error-pages", themeDir(t, "{{.Secret}}")}, place...), 1, "-error-pages: error pages in "},
+		{"a profile in no folder", append([]string{"-cpu-profile", "/nonexistent/p"}, place...), 1, "-cpu-profile: open /nonexistent/p"},
 		{"busy port", append([]string{"-admin-port", port}, place...), 1, "address already in use"},
 		{"version", []string{"-version"}, 0, "gateway "},
 		{"help", []string{"-h"}, 0, "-admin-port"},

@@ -115,13 +115,13 @@ func (b *bench) say(format string, args ...any) {
 // becomes a row with the reason; without the gateway there is nothing to measure.
 func (b *bench) findPeers() error {
 	for _, p := range peers() {
-		if !wants(b.cfg.peers, p.name) {
+		if !wants(b.cfg.peers, p.name) || p.name == sluiceOther && os.Getenv(otherGateway) == "" {
 			continue
 		}
 		path, err := p.locate(b.cfg.gateway)
-		if err == nil && p.name == sluice {
+		if err == nil && p.ours {
 			// A copy: somebody may build it anew while it is measured.
-			path, err = copyProgram(path, filepath.Join(b.lab.folder, "gateway"))
+			path, err = copyProgram(path, filepath.Join(b.lab.folder, p.name))
 		}
 		if err != nil {
 			if p.name == sluice {
@@ -171,8 +171,8 @@ func (b *bench) start(ctx context.Context, p foundPeer, name string, routes []ho
 		credentials: b.lab.credentials, routes: routes, root: os.Geteuid() == 0,
 		folder: filepath.Join(b.lab.folder, p.name+"-"+name),
 	}
-	if p.name == sluice {
-		pl.extra = b.cfg.gatewayArgs
+	if p.ours {
+		pl.extra = slices.Concat(b.cfg.gatewayArgs, p.args)
 	}
 	if err := os.MkdirAll(pl.folder, 0o700); err != nil {
 		return nil, err

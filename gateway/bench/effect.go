@@ -40,6 +40,9 @@ func (b *bench) changesToEffect(ctx context.Context) error {
 	}
 	defer upstream.stop(grace)
 	for _, p := range b.found {
+		if p.brief {
+			continue
+		}
 		if p.name != sluice {
 			b.results.refuse(scenarioEffect, p.name, "not run: its configuration here is a file, and follows no change")
 			continue

@@ -12,6 +12,8 @@ import (
 // The peers' names, as flags, files and results have them.
 const (
 	sluice        = "sluice"
+	sluiceStd     = "sluice-std"
+	sluiceOther   = "sluice-other"
 	nginx         = "nginx"
 	haproxy       = "haproxy"
 	envoy         = "envoy"
@@ -27,6 +29,12 @@ type peer struct {
 	program, variable string
 	// debian is the package that has it, "" if tools/peers/get gets it.
 	debian string
+	// ours is true for the gateway, whatever its build and arguments.
+	ours bool
+	// args are further arguments, beside those that are given for the gateway.
+	args []string
+	// brief leaves out the scenarios that are not about CPU time for a request.
+	brief bool
 	// launch decides files and arguments. It is pure.
 	launch func(plan) (launch, error)
 	// connect is false for a proxy that cannot present a client certificate.
@@ -40,8 +48,16 @@ type peer struct {
 func peers() []peer {
 	return []peer{
 		{
-			name: sluice, program: "gateway", launch: launchSluice, connect: true, version: []string{"-version"},
+			name: sluice, program: "gateway", ours: true, launch: launchSluice, connect: true, version: []string{"-version"},
 			remark: "checks chain, exact identity and intentions",
+		},
+		{
+			name: sluiceStd, program: "gateway", ours: true, args: []string{"-codec=std"}, brief: true, launch: launchSluice, connect: true, version: []string{"-version"},
+			remark: "the same with -codec=std: HTTP/1.1 by net/http",
+		},
+		{
+			name: sluiceOther, program: "gateway", variable: otherGateway, ours: true, brief: true, launch: launchSluice, connect: true, version: []string{"-version"},
+			remark: "another build, which " + otherGateway + " names",
 		},
 		{
 			name: nginx, program: "nginx", variable: "SLUICE_NGINX", debian: "nginx-light", launch: launchNginx, connect: true, version: []string{"-v"},
@@ -70,6 +86,10 @@ func peers() []peer {
 	}
 }
 
+// otherGateway is the variable that names a second build of the gateway, to be
+// measured beside the first. Without it there is no row.
+const otherGateway = "SLUICE_GATEWAY_OTHER"
+
 func peerNames() []string {
 	var names []string
 	for _, p := range peers() {
@@ -80,7 +100,10 @@ func peerNames() []string {
 
 // locate returns the path of the peer's binary, or why there is none.
 func (p peer) locate(gateway string) (path string, err error) {
-	if p.name == sluice {
+	if p.ours {
+		if p.variable != "" {
+			gateway = os.Getenv(p.variable)
+		}
 		if _, err := os.Stat(gateway); err != nil {
 			return "", fmt.Errorf("%w; build it with: make build", err)
 		}

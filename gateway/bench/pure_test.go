@@ -134,10 +134,10 @@ func TestEveryPeerIsToldItsRoutesItsUpstreamAndWhereToListen(t *testing.T) {
 			}
 		}
 		wants := []string{"127.9.9.9", "20001"}
-		if peer.name != sluice {
+		if !peer.ours {
 			wants = append(wants, "h1.bench.test", "w10", "/p4", "8080")
 		}
-		if peer.connect && peer.name != sluice {
+		if peer.connect && !peer.ours {
 			wants = append(wants, "8443", "8444")
 		}
 		if peer.name == envoy || peer.name == traefik {

@@ -105,11 +105,14 @@ func scenarioNames() []string {
 func (b *bench) startAll(ctx context.Context, name string, routes []hostRoute, h hit, connect bool) ([]*proxy, error) {
 	var started []*proxy
 	for _, p := range b.found {
+		if routes != nil && p.brief {
+			continue
+		}
 		if connect && !p.connect {
 			b.results.refuse(name, p.name, "no Connect: it cannot present a client certificate")
 			continue
 		}
-		if h.Path == plainPath && p.name == sluice && !slices.Contains(b.cfg.gatewayArgs, allowPlain) {
+		if h.Path == plainPath && p.ours && !slices.Contains(b.cfg.gatewayArgs, allowPlain) {
 			b.results.refuse(name, p.name, "not served: this gateway has no "+allowPlain)
 			continue
 		}
@@ -188,6 +191,9 @@ func (b *bench) constantRate(ctx context.Context) error {
 	var proxies []*proxy
 	defer func() { stopAll(proxies) }()
 	for _, p := range b.found {
+		if p.brief {
+			continue
+		}
 		path := keepPath
 		if !p.connect {
 			path = plainPath
@@ -267,6 +273,9 @@ const idleFor = 10 * time.Second
 // idleConnections measures memory before and with idle client connections.
 func (b *bench) idleConnections(ctx context.Context) error {
 	for _, p := range b.found {
+		if p.brief {
+			continue
+		}
 		if err := b.idleOf(ctx, p); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()

@@ -125,6 +125,10 @@ type Config struct {
 	// that are usual, or MaskNone alone. See MaskedParameters.
 	AccessLogMask []string
 
+	// CPUProfile is the file that the use of the processor is written to until the
+	// process ends; "" is none. See runtime/pprof.
+	CPUProfile string
+
 	// What other values are made of.
 	listen       []Listener
 	port         int

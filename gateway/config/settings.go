@@ -235,6 +235,7 @@ func operationSettings() []setting {
 			set: func(c *Config, text string) (err error) { c.AccessLogMask, err = parseMask(text); return err },
 			get: one(func(c *Config) string { return strings.Join(c.AccessLogMask, ",") }),
 		},
+		text("cpu-profile", "FILE", "write what the processor is used for to this file until the gateway ends, for go tool pprof", func(c *Config) *string { return &c.CPUProfile }, anything),
 	}
 }
 

@@ -122,7 +122,7 @@ func otherRows() []row {
 		{name: "runtime.gomaxprocs", kind: Elsewhere, reason: "the variable GOMAXPROCS sets it"},
 		{name: "glob.matching.disabled", kind: Elsewhere, reason: "only hosts that are globs are compared as globs, and others cost nothing for it"},
 		{name: "glob.cache.size", kind: Elsewhere, reason: "globs are compiled with the table"},
-		{name: "profile.*", kind: Unsupported, reason: "there is no profile on the command line"},
+		{name: "profile.*", kind: Unsupported, reason: "-cpu-profile FILE writes a profile of the processor, and there is none of another kind"},
 		{name: "bgp.*", kind: Unsupported, reason: "the gateway announces no routes by BGP"},
 		{name: "insecure", kind: Elsewhere, reason: "the gateway does not ask whose process it is"},
 		{name: "aws.apigw.cert.cn", kind: Dead, reason: "the option caupgcn of proxy.cs has taken its place"},
