@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -99,11 +101,13 @@ func (a *app) progress() func(lab.Event) {
 func (a *app) printSummary(started lab.Started) {
 	summary := started.Summary
 	fmt.Fprintf(a.std.out, "\nThe lab is up: %.1f s, engine %s, %.0f MB of memory\n", summary.Seconds, started.Options.Engine, summary.MemoryMB)
+	columns := tabwriter.NewWriter(a.std.out, 0, 0, 2, ' ', 0)
 	for _, url := range summary.URLs {
-		fmt.Fprintf(a.std.out, "  %-14s %s\n", url.Name, url.URL)
+		fmt.Fprintf(columns, "  %s\t%s\n", url.Name, url.URL)
 	}
-	fmt.Fprintf(a.std.out, "  %-14s in %s\n", "token for it", relative(summary.UIToken))
-	a.printAdmin(started)
+	fmt.Fprintf(columns, "  token for it\tin %s\n", relative(summary.UIToken))
+	printAdmin(columns, started)
+	_ = columns.Flush()
 	fmt.Fprintf(a.std.out, "\nTry:\n  curl %s\n", summary.URLs[0].URL)
 	for _, command := range []string{
 		"sluice intentions deny web mongo-primary     then reload the page",
@@ -116,14 +120,14 @@ func (a *app) printSummary(started lab.Started) {
 
 // printAdmin says how to log in to the blog. The password itself is shown by the
 // "up" that has made it, and by no other.
-func (a *app) printAdmin(started lab.Started) {
+func printAdmin(columns io.Writer, started lab.Started) {
 	summary := started.Summary
-	fmt.Fprintf(a.std.out, "  %-14s %s/admin as admin, password in %s\n", "blog admin", summary.URLs[0].URL, relative(summary.AdminPassword))
+	fmt.Fprintf(columns, "  blog admin\t%s/admin as admin, password in %s\n", summary.URLs[0].URL, relative(summary.AdminPassword))
 	if !summary.NewAdmin || started.Already {
 		return
 	}
 	if password, err := os.ReadFile(summary.AdminPassword); err == nil {
-		fmt.Fprintf(a.std.out, "  %-14s %s (shown this once)\n", "password", strings.TrimSpace(string(password)))
+		fmt.Fprintf(columns, "  password\t%s (shown this once)\n", strings.TrimSpace(string(password)))
 	}
 }
 
