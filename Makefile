@@ -11,6 +11,11 @@ VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 # Minutes that a package's tests may take, at most.
 TEST_TIMEOUT ?= 15m
 FUZZ_TIME ?= 10s
+# The packages whose tests start a Consul, a mongod, a browser or whole labs: one at a
+# time, because each of these takes the machine.
+ALONE := ^sluice/((consul|drills|lab|ledger|mongo-agent|web|mesh/mongowire)(/|$$)|gateway$$|gateway/(bench|difference)$$|internal/(mongotest|fakemongod)$$)
+
+tests = $(GO) test -race -count=1 -timeout $(TEST_TIMEOUT) $(1)
 
 .PHONY: help up up-dc2 down tools build test fabio-differential test-dc2 test-dc2-short test-compose lint fmt fuzz bench bench-failover bench-gateway soak calm clean
 help: ## List the targets
@@ -36,7 +41,10 @@ build: ## Build bin/sluice, bin/web, bin/mongo-agent and bin/gateway
 
 test: tools build ## Run every test: unit, race, integration on real Consul and mongod, up to down in both engines
 	$(GO) vet ./...
-	$(GO) test -race -count=1 -timeout $(TEST_TIMEOUT) -p 1 ./...
+	@failed=0; \
+	$(call tests,-p 2 $$($(GO) list ./... | grep -vE '$(ALONE)')) || failed=1; \
+	$(call tests,-p 1 $$($(GO) list ./... | grep -E '$(ALONE)')) || failed=1; \
+	exit $$failed
 	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) -run 'TestThousandsOfConnections' ./mesh
 
 test-dc2: tools build ## The proofs with two datacenters: federation, failover, partition, promotion (some minutes)
