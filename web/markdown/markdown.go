@@ -16,7 +16,8 @@ import (
 	"github.com/yuin/goldmark/text"
 )
 
-// topHeading is the level of a "#" heading: the page's own headline is above it.
+// topHeading is the level of a text's highest heading, "#" or lower: the page's own
+// headline is above it, and no level is left out between the two.
 const topHeading = 2
 
 // Renderer turns Markdown into HTML. It is safe for concurrent use.
@@ -63,12 +64,18 @@ func (r *Renderer) Render(source string) (template.HTML, error) {
 }
 
 func lowerHeadings(document ast.Node) {
+	var headings []*ast.Heading
+	highest := 6
 	_ = ast.Walk(document, func(node ast.Node, entering bool) (ast.WalkStatus, error) {
 		if heading, ok := node.(*ast.Heading); ok && entering {
-			heading.Level = min(6, heading.Level+topHeading-1)
+			headings = append(headings, heading)
+			highest = min(highest, heading.Level)
 		}
 		return ast.WalkContinue, nil
 	})
+	for _, heading := range headings {
+		heading.Level = min(6, heading.Level-highest+topHeading)
+	}
 }
 
 // Excerpt returns the first words of source without headings and markup: at most

@@ -12,6 +12,7 @@ func TestWhatPeopleWriteIsRenderedAndWhatHarmsIsNot(t *testing.T) {
 	tests := []struct{ name, source, want, not string }{
 		{"emphasis", "a *b* **c** ~~d~~", "<em>b</em> <strong>c</strong> <del>d</del>", ""},
 		{"a heading is below the headline", "# top\n\n###### deep", "<h2>top</h2>", "<h1"},
+		{"no level is left out below the headline", "## top\n\n### below", "<h2>top</h2>\n<h3>below</h3>", "<h4"},
 		{"a table", "|a|b|\n|-|-|\n|1|2|", "<td>1</td>", ""},
 		{"code is text", "`<script>alert(1)</script>`", "&lt;script&gt;", "<script"},
 		{"a script", "before\n\n<script>alert(1)</script>\n\nafter", "after", "script"},
