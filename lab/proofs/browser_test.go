@@ -1,168 +1,157 @@
 package proofs_test
 
 import (
-	"context"
 	"crypto/rand"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/cdproto/page"
-	"github.com/chromedp/chromedp"
+	"sluice/internal/browsertest"
 )
-
-// phone is the width of a small telephone, in CSS pixels.
-const phone = 360
 
 // browserReadsAndWrites uses the page as a person does, with a real browser that
 // runs no script.
 func browserReadsAndWrites(p *proof) {
-	ctx := p.browser()
+	tab := browsertest.Start(p, 90*time.Second)
 	entry := "entry " + rand.Text()
 	url := p.lab.URL(9999, "/web")
-	// Not the test's own folder: people look at them afterwards.
-	pictures, err := os.MkdirTemp("", "sluice-screenshots-")
-	if err != nil {
-		p.Fatal(err)
-	}
-	p.do(ctx, withoutScripts(), chromedp.Navigate(`data:text/html,<body>still<script>document.body.textContent = "it runs"</script>`))
-	if text := p.text(ctx); text != "still" {
-		p.Fatalf("scripts run in this browser: no evidence: %q", text)
-	}
-	p.do(ctx, chromedp.Navigate(url))
-	text := p.text(ctx)
+	tab.WithoutScripts()
+	tab.Open(url)
+	text := tab.Text()
 	for _, word := range []string{"web-", "127.0.10.1:27017", "Primary address", "Is primary", "Is secondary", "spiffe://", "serial", "expires"} {
 		if !strings.Contains(text, word) {
 			p.Errorf("the page does not show %q:\n%s", word, text)
 		}
 	}
-	p.do(ctx, chromedp.SendKeys(chromedp.CSS("#title"), entry), chromedp.SendKeys(chromedp.CSS("#body"), "written without JavaScript"))
-	if _, err := chromedp.RunResponse(ctx, chromedp.Click(chromedp.CSS("form button"))); err != nil {
-		p.Fatal(err)
-	}
-	if text = p.text(ctx); !strings.Contains(text, entry) || !strings.Contains(text, "written without JavaScript") {
-		p.Errorf("the entry is not listed:\n%s", text)
-	}
-	p.screenshot(ctx, url, pictures, "blog")
-	p.do(ctx, chromedp.Navigate(url+"/blog/main"))
-	if text = p.text(ctx); strings.Contains(text, entry) || !strings.Contains(text, "Served by web-") {
-		p.Errorf("an entry of somebody who has not logged in is in the blog, or that is not there:\n%s", text)
-	}
+	tab.Type("#title", entry)
+	tab.Type("#body", "written without JavaScript")
+	tab.Press("main form button")
+	tab.Shows(entry, "written without JavaScript")
+	tab.Open(url + "/blog/main")
+	tab.Shows("Served by web-")
+	tab.Lacks(entry)
+	tab.Open(url + "/admin")
+	tab.Type("#name", "admin")
+	tab.Type("#password", p.adminPassword())
+	tab.Press("main form button")
+	tab.Shows("Log out admin", entry)
+
+	p.lab.Must("intentions", "deny", "web", "mongo-primary")
+	tab.Open(url)
+	tab.Shows("denied by intention web -> mongo-primary", "sluice intentions allow web mongo-primary")
+	tab.Accessible("a denied page")
+	p.lab.Must("intentions", "deny", "gateway", "web")
+	tab.Open(url)
+	tab.Shows("denied by intention gateway -> web")
+}
+
+// adminPassword is that of the blog's first administrator, whom `up` has made.
+func (p *proof) adminPassword() string {
+	p.Helper()
 	password, err := os.ReadFile(p.secret("blog-admin.password"))
 	if err != nil {
 		p.Fatal(err)
 	}
-	p.do(ctx, chromedp.Navigate(url+"/admin"), chromedp.SendKeys(chromedp.CSS("#name"), "admin"), chromedp.SendKeys(chromedp.CSS("#password"), string(password)))
-	if _, err := chromedp.RunResponse(ctx, chromedp.Click(chromedp.CSS("main form button"))); err != nil {
-		p.Fatal(err)
-	}
-	if text = p.text(ctx); !strings.Contains(text, "Log out admin") || !strings.Contains(text, entry) {
-		p.Errorf("the administrator that the lab has made is not let in:\n%s", text)
-	}
+	return strings.TrimSpace(string(password))
+}
 
+// browserWithKeysOnly logs in and writes an entry without a mouse, edits it in two
+// tabs at once, and takes its deletion back.
+func browserWithKeysOnly(p *proof) {
+	tab := browsertest.Start(p, 90*time.Second)
+	url, headline := p.lab.URL(9999, "/web"), "keys "+rand.Text()
+	tab.Open(url + "/admin")
+	tab.Accessible("login")
+	tab.KeyboardWalk("login")
+	tab.Open(url + "/admin")
+	tab.TabTo("#name")
+	tab.Keys("admin")
+	tab.TabTo("#password")
+	tab.Keys(p.adminPassword())
+	tab.EnterLeads()
+	tab.Shows("Log out admin")
+	tab.TabTo("main a[href$=\"/entries/new\"]")
+	tab.EnterLeads()
+	tab.TabTo("#title")
+	tab.Keys(headline)
+	tab.TabTo("#body")
+	tab.Keys("A first line.\n\nWritten with **keys**.")
+	tab.TabTo("button[value=save]")
+	tab.EnterLeads()
+	tab.Shows(headline, "Log out admin")
+
+	edit := browsertest.Ask[string](tab, "[...document.querySelectorAll('.row h2 a')].find(a => a.textContent === '"+headline+"').href")
+	other := tab.Another()
+	for _, t := range []*browsertest.Tab{tab, other} {
+		t.Open(edit)
+		t.Shows("Edit entry")
+	}
+	other.Fill("#body", "Theirs came first.")
+	other.Press("button[value=save]")
+	other.Shows(headline)
+	tab.Fill("#body", "Mine came second.")
+	tab.Press("button[value=save]")
+	tab.Shows("Somebody else has changed this entry", "Theirs came first.")
+	if mine := browsertest.Ask[string](tab, "document.querySelector('#body').value"); mine != "Mine came second." {
+		p.Errorf("the form does not keep what was typed: %q", mine)
+	}
+	tab.Press("button[value=save]")
+	tab.Open(url + "/blog/main?read=primary")
+	tab.Press(".teaser h2 a")
+	tab.Shows(headline, "Mine came second.")
+
+	other.Open(url + "/admin?q=" + strings.TrimPrefix(headline, "keys "))
+	other.Press(".row .danger")
+	other.Shows("“" + headline + "” is deleted, and gone for good at")
+	tab.Open(url + "/blog/main")
+	tab.Lacks(headline)
+	other.Press(".notice button")
+	tab.Open(url + "/blog/main")
+	tab.Shows(headline)
+}
+
+// browserIsTold keeps the topology page open while the mesh and the replica set
+// change, and an editor over a change of the primary.
+func browserIsTold(p *proof) {
+	tab := browsertest.Start(p, 90*time.Second)
+	url := p.lab.URL(9999, "/web")
+	editor := tab.Another()
+	editor.Open(url + "/admin")
+	editor.Type("#name", "admin")
+	editor.Type("#password", p.adminPassword())
+	editor.Press("main form button")
+	editor.Open(url + "/admin/entries/new")
+	headline := "across a hand-over " + rand.Text()
+	editor.Type("#title", headline)
+	editor.Fill("#body", "Typed while another member was primary.")
+
+	tab.Open(url)
+	tab.Shows("Live: what changes shows here at once.")
+	browsertest.Ask[bool](tab, "window.stays = true")
+	began := monotonic()
 	p.lab.Must("intentions", "deny", "web", "mongo-primary")
-	p.do(ctx, chromedp.Navigate(url))
-	text = p.text(ctx)
-	for _, word := range []string{"denied by intention web -> mongo-primary", "sluice intentions allow web mongo-primary"} {
-		if !strings.Contains(text, word) {
-			p.Errorf("the denial does not say %q:\n%s", word, text)
-		}
+	tab.Shows("web -> mongo-primary is denied: denied by intention web -> mongo-primary.")
+	p.Logf("the open page tells of a deny %s after its command began", (monotonic() - began).Round(time.Millisecond))
+	p.lab.Must("intentions", "allow", "web", "mongo-primary")
+	tab.Shows("web -> mongo-primary works again after")
+
+	before, _ := p.members()
+	began = monotonic()
+	p.lab.Must("mongo", "stepdown")
+	tab.Shows("is primary now. It was " + p.memberAddress(before.Name) + ".")
+	p.Logf("the open page tells of the new primary %s after the command began", (monotonic() - began).Round(time.Millisecond))
+	if !browsertest.Ask[bool](tab, "window.stays === true") {
+		p.Error("the page was loaded anew: what it showed does not come from its stream")
 	}
-	p.screenshot(ctx, url, pictures, "denied")
-	p.lab.Must("intentions", "deny", "gateway", "web")
-	p.do(ctx, chromedp.Navigate(url))
-	if text = p.text(ctx); !strings.Contains(text, "denied by intention gateway -> web") {
-		p.Errorf("the gateway's page does not say why:\n%s", text)
+	if said := browsertest.Ask[string](tab, "document.querySelector('#news').textContent"); !strings.Contains(said, "now. It was") {
+		p.Errorf("a screen reader is told %q", said)
 	}
-	p.screenshot(ctx, url, pictures, "denied-by-the-gateway")
+	tab.Accessible("topology")
+	editor.Press("button[value=save]")
+	editor.Shows(headline, "Log out admin")
 }
 
-// do runs browser actions in order.
-func (p *proof) do(ctx context.Context, actions ...chromedp.Action[chromedp.Void]) {
-	p.Helper()
-	if err := chromedp.Do(ctx, actions...); err != nil {
-		p.Fatal(err)
-	}
-}
-
-// text is what a person reads on the page.
-func (p *proof) text(ctx context.Context) string {
-	p.Helper()
-	text, err := chromedp.Run(ctx, chromedp.Text(chromedp.CSS("body")))
-	if err != nil {
-		p.Fatal(err)
-	}
-	return text
-}
-
-// withoutScripts keeps the page from running any.
-func withoutScripts() chromedp.Action[chromedp.Void] {
-	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
-		_, err := cdp.Call(ctx, t, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
-		return err
-	})
-}
-
-// browser starts a browser of its own; it ends with the proof.
-func (p *proof) browser() context.Context {
-	p.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		if os.Getenv("SLUICE_REQUIRE") == "1" {
-			p.Fatalf("SLUICE_REQUIRE=1, but %v; install it with: apt-get install chromium", err)
-		}
-		p.Skipf("%v; install it with: apt-get install chromium", err)
-	}
-	// A short name, because it keeps a socket there, and all of its files.
-	dir, err := os.MkdirTemp("", "sluice-browser-")
-	if err != nil {
-		p.Fatal(err)
-	}
-	flags := []chromedp.ExecAllocatorOption{
-		chromedp.ExecPath(path), chromedp.UserDataDir(filepath.Join(dir, "profile")), chromedp.Env("TMPDIR=" + dir), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.NoFirstRun, chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
-	}
-	allocator, end := chromedp.NewExecAllocator(p.bounded(90*time.Second), flags...)
-	ctx, cancel := chromedp.NewContext(allocator)
-	p.Cleanup(func() {
-		_ = chromedp.Cancel(ctx)
-		cancel()
-		end()
-		_ = os.RemoveAll(dir)
-	})
-	return ctx
-}
-
-// screenshot takes a picture at the width of a telephone and holds the page to
-// fit it.
-func (p *proof) screenshot(ctx context.Context, url, dir, name string) {
-	p.Helper()
-	p.do(ctx, chromedp.EmulateViewport(phone, 740, chromedp.EmulateScale(2)), chromedp.Navigate(url))
-	width, err := chromedp.Run(ctx, func(ctx context.Context, t *chromedp.Target) (float64, error) {
-		metrics, err := cdp.Call(ctx, t, page.GetLayoutMetrics, cdp.Empty{})
-		if err != nil || metrics.CSSContentSize == nil {
-			return 0, err
-		}
-		return metrics.CSSContentSize.Width, nil
-	})
-	if err != nil {
-		p.Fatal(err)
-	}
-	picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
-	if err != nil {
-		p.Fatal(err)
-	}
-	if width > phone {
-		p.Errorf("%s: the page is %.0f pixels wide on a telephone of %d", name, width, phone)
-	}
-	path := filepath.Join(dir, name+".png")
-	if err := os.WriteFile(path, picture, 0o644); err != nil {
-		p.Fatal(err)
-	}
-	p.Logf("%s at %d pixels: %s", name, phone, path)
+// memberAddress is the name of a node's member in the replica set.
+func (p *proof) memberAddress(node string) string {
+	return "127.0.10." + strings.TrimPrefix(node, "mongo-") + ":27017"
 }

@@ -49,6 +49,8 @@ func TestInSeparateNetworkNamespaces(t *testing.T) {
 		{"check and why say who decides", checkAndWhy},
 		{"an intention with HTTP permissions denies, in words", httpPermissionsDeny},
 		{"a browser sees the blog, writes without JavaScript, and reads the denial", browserReadsAndWrites},
+		{"a browser writes with keys only, meets itself in a second tab, and takes a deletion back", browserWithKeysOnly},
+		{"an open page is told of a denial and of another primary without being loaded anew", browserIsTold},
 		{"a frozen agent of a source stops nothing that goes on", frozenSourceAgent},
 		{"a frozen agent of a destination keeps the last known verdicts", frozenDestinationAgent},
 		{"a killed agent that comes back knows its services again", killedAgent},
