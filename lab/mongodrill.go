@@ -43,6 +43,8 @@ type MongoResult struct {
 	Done []string `json:"done"`
 	// Planned is what would have been done, in a dry run.
 	Planned []string `json:"planned,omitempty"`
+	// AtStake is what a promotion could have cost, as far as it was known before.
+	AtStake *AtStake `json:"at_stake,omitempty"`
 	// Undone are the operations that a promotion has cost, those of each document once.
 	Undone []UndoneOperation `json:"undone,omitempty"`
 	// Primary and Term are those after the drill.

@@ -46,8 +46,12 @@ type AgentReport struct {
 	// OpTime is the own member's, where the agent tells it.
 	OpTime OpTime `json:"optime,omitzero"`
 	// SyncSource is the member that the own one replicates from.
-	SyncSource string       `json:"sync_source,omitempty"`
-	Peers      []PeerReport `json:"peers"`
+	SyncSource string `json:"sync_source,omitempty"`
+	// Voter says that the own member counts for a majority of the set.
+	Voter bool `json:"voter"`
+	// Majority is what mongod said of it, ToldMS milliseconds ago; nil if it never did.
+	Majority *ToldMajority `json:"majority,omitempty"`
+	Peers    []PeerReport  `json:"peers"`
 	// Alarm is what the agent says must never be.
 	Alarm     string          `json:"alarm,omitempty"`
 	Elections []ElectionEvent `json:"elections"`
@@ -56,6 +60,12 @@ type AgentReport struct {
 		State  string `json:"state"`
 		Frozen bool   `json:"frozen"`
 	} `json:"mongod"`
+}
+
+// ToldMajority is how far a majority has come by what a mongod said.
+type ToldMajority struct {
+	MajorityPoint
+	ToldMS float64 `json:"told_ms"`
 }
 
 // PeerReport is what an agent knows of another member from its heartbeats.
@@ -71,6 +81,8 @@ type PeerReport struct {
 	OpTime     OpTime   `json:"optime"`
 	SyncSource string   `json:"sync_source,omitempty"`
 	Frozen     bool     `json:"frozen"`
+	// Majority is what the member said of it when it was heard.
+	Majority MajorityPoint `json:"majority,omitzero"`
 }
 
 // ElectionEvent is one time that an agent took part in an election or refused to.

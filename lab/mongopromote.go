@@ -19,8 +19,14 @@ func (d *drill) promote(ctx context.Context, request MongoRequest) error {
 	if err != nil {
 		return fail(exitRefused, "sluice mongo status", "promote %s: %v", request.Datacenter, err)
 	}
-	for _, line := range atStake(status, request.Datacenter, chosen) {
-		d.plan("%s", line)
+	stake := stakeOf(status, request.Datacenter, chosen)
+	d.result.AtStake = &stake
+	tell := d.say
+	if request.DryRun {
+		tell = d.plan
+	}
+	for _, line := range stake.sentences(request.Datacenter) {
+		tell("%s", line)
 	}
 	if request.DryRun {
 		return nil
@@ -85,30 +91,6 @@ func promotable(status MongoStatus, datacenter string) (MongoMember, error) {
 		return chosen, fmt.Errorf("only %d of its %d members are healthy, and they would be no majority of themselves: start the others first", healthy, voters)
 	}
 	return chosen, nil
-}
-
-// atStake says in sentences what a promotion may cost, by what is known on each side.
-func atStake(status MongoStatus, datacenter string, chosen MongoMember) []string {
-	lines := []string{fmt.Sprintf("%s would go on from %s's last operation, %s", datacenter, chosen.Node, chosen.OpTime)}
-	for _, m := range status.Members {
-		if m.Datacenter == datacenter {
-			continue
-		}
-		switch {
-		case m.Report == nil:
-			lines = append(lines, fmt.Sprintf("%s in %s does not answer: what it has beyond that, nobody here knows", m.Node, m.Datacenter))
-		case m.Role == rolePrimary:
-			lines = append(lines, fmt.Sprintf("%s in %s is primary on its side and may acknowledge writes until it hears of this: all of them after %s would be lost; its last operation is %s", m.Node, m.Datacenter, chosen.OpTime, m.OpTime))
-		case chosen.OpTime.before(m.OpTime):
-			lines = append(lines, fmt.Sprintf("%s in %s has operations up to %s: those after %s would be lost", m.Node, m.Datacenter, m.OpTime, chosen.OpTime))
-		default:
-			lines = append(lines, fmt.Sprintf("%s in %s has nothing beyond that (%s)", m.Node, m.Datacenter, m.OpTime))
-		}
-	}
-	return append(lines,
-		"a write that was acknowledged with w:multiDC is in both datacenters and is not lost by this; one with w:majority can be",
-		"with w:multiDC nothing is acknowledged before a member of another datacenter is back",
-		"the members elsewhere lose their votes; when they are back: sluice mongo readmit")
 }
 
 // String writes the operation's time of day, to the second as MongoDB has it, and its

@@ -135,7 +135,10 @@ func (a *agent) doResync(_ context.Context, _ *http.Request) (any, error) {
 		return nil, errors.New("resync: the member is primary; step it down first")
 	}
 	view, _ := a.circle.View()
-	healthy, primary := 0, false
+	healthy, voters, primary := 0, len(view.Peers), false
+	if a.electable.Load() {
+		voters++
+	}
 	for _, p := range view.Peers {
 		if p.Known && !p.Lost && !p.Status.Frozen && p.Status.Role.Served() {
 			healthy++
@@ -145,8 +148,8 @@ func (a *agent) doResync(_ context.Context, _ *http.Request) (any, error) {
 	switch {
 	case !primary:
 		return nil, errors.New("resync: no other member is primary")
-	case 2*healthy <= len(view.Peers)+1:
-		return nil, fmt.Errorf("resync: only %d of %d members are healthy without this one, and that is no majority", healthy, len(view.Peers)+1)
+	case 2*healthy <= voters:
+		return nil, fmt.Errorf("resync: only %d of %d voters are healthy without this one, and that is no majority", healthy, voters)
 	}
 	return struct {
 		Node    string `json:"node"`

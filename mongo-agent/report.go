@@ -15,15 +15,25 @@ type report struct {
 	roleReport
 	Profile string `json:"profile"`
 	// Source is the member that the own one replicates from.
-	Source string       `json:"sync_source,omitempty"`
-	Lease  leaseReport  `json:"lease"`
-	Peers  []peerReport `json:"peers"`
+	Source string `json:"sync_source,omitempty"`
+	// Voter says that the own member counts for a majority.
+	Voter    bool            `json:"voter"`
+	Majority *majorityReport `json:"majority,omitempty"`
+	Lease    leaseReport     `json:"lease"`
+	Peers    []peerReport    `json:"peers"`
 	// Primaries are the members that say they are primary, by node: more than one
 	// is an alarm.
 	Primaries []string     `json:"primaries"`
 	Alarm     string       `json:"alarm,omitempty"`
 	Elections []attempt    `json:"elections"`
 	Mongod    vitalsReport `json:"mongod"`
+}
+
+// majorityReport is the newest operation that a majority is known to have.
+type majorityReport struct {
+	heartbeat.MajorityPoint
+	// Told is how long ago mongod said so.
+	Told millis `json:"told_ms"`
 }
 
 type leaseReport struct {
@@ -44,6 +54,8 @@ type peerReport struct {
 	Term   int64       `json:"term"`
 	OpTime role.OpTime `json:"optime"`
 	Source string      `json:"sync_source,omitempty"`
+	// Majority is what it said last of the newest operation that a majority has.
+	Majority heartbeat.MajorityPoint `json:"majority,omitzero"`
 }
 
 type vitalsReport struct {
@@ -58,10 +70,14 @@ func (a *agent) report() report {
 	now, left := time.Now(), a.lease.left()
 	r := report{
 		roleReport: a.board.report(), Profile: a.Profile, Source: a.self.load().Source,
+		Voter:     a.electable.Load(),
 		Lease:     leaseReport{Valid: left > 0, Left: millis(max(left, 0))},
 		Peers:     []peerReport{},
 		Primaries: a.primaries(view),
 		Elections: a.record.all(),
+	}
+	if majority, told := a.self.majority(); !told.IsZero() {
+		r.Majority = &majorityReport{majority, millis(now.Sub(told))}
 	}
 	for _, p := range view.Peers {
 		r.Peers = append(r.Peers, reportOf(p, now))
@@ -82,6 +98,7 @@ func reportOf(p heartbeat.Peer, now time.Time) peerReport {
 	heard := millis(now.Sub(p.Answered))
 	r.Heard, r.Member, r.Role, r.Frozen = &heard, p.Status.Member, p.Status.Role, p.Status.Frozen
 	r.Term, r.OpTime, r.Source = p.Status.Term, p.Status.OpTime, p.Status.Source
+	r.Majority = p.Status.Majority
 	return r
 }
 

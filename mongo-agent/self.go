@@ -21,6 +21,8 @@ type self struct {
 	// round is the failure for which the log is to be known, and since when.
 	round string
 	since time.Time
+	// told is when mongod was asked for what it last said about the majority.
+	told time.Time
 }
 
 func newSelf(circle *heartbeat.Circle, node, member string) *self {
@@ -55,8 +57,24 @@ func (s *self) lost(nodes []string) {
 	s.change(func(status *heartbeat.Status) { status.Lost = nodes })
 }
 
-func (s *self) source(address string) {
-	s.change(func(status *heartbeat.Status) { status.Source = address })
+// replicates takes what mongod said about its part in the set, when it was asked at
+// asked.
+func (s *self) replicates(now replicating, asked time.Time) {
+	s.change(func(status *heartbeat.Status) {
+		status.Source = now.Source
+		status.Highest = max(status.Highest, now.Term)
+		if majority := now.majority(); majority != (heartbeat.MajorityPoint{}) {
+			status.Majority, s.told = majority, asked
+		}
+	})
+}
+
+// majority returns the newest operation that a majority is known to have, and when
+// mongod was asked for it.
+func (s *self) majority() (heartbeat.MajorityPoint, time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status.Majority, s.told
 }
 
 func (s *self) standing(round string, won bool) {

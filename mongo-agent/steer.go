@@ -188,6 +188,13 @@ type replicating struct {
 	Source string `bson:"syncSourceHost"`
 	// Term is the newest that it has taken part in, if only by its vote.
 	Term    int64 `bson:"term"`
+	Optimes struct {
+		Committed struct {
+			Term      int64          `bson:"t"`
+			Timestamp bson.Timestamp `bson:"ts"`
+		} `bson:"lastCommittedOpTime"`
+		CommittedWall time.Time `bson:"lastCommittedWallTime"`
+	} `bson:"optimes"`
 	Members []struct {
 		Self       bool  `bson:"self"`
 		ConfigTerm int64 `bson:"configTerm"`
@@ -204,6 +211,16 @@ func (r replicating) configTerm() int64 {
 	return 0
 }
 
+// majority is the newest operation that mongod knows a majority to have; the zero value
+// before the first.
+func (r replicating) majority() heartbeat.MajorityPoint {
+	committed := r.Optimes.Committed
+	if committed.Timestamp.IsZero() || committed.Term < 0 {
+		return heartbeat.MajorityPoint{}
+	}
+	return heartbeat.MajorityPoint{OpTime: role.OpTimeOf(committed.Term, committed.Timestamp.T, committed.Timestamp.I), At: r.Optimes.CommittedWall.UTC()}
+}
+
 func (a *agent) replicating(ctx context.Context) (replicating, error) {
 	var status replicating
 	err := mongod.Admin(ctx, a.system, bson.D{{Key: "replSetGetStatus", Value: 1}}, &status)
@@ -216,14 +233,14 @@ func (a *agent) voted(ctx context.Context) (int64, error) {
 	return status.Term, err
 }
 
-// lookAtSource keeps what the others are told about the source true, and the
-// connection to mongod warm.
+// lookAtSource keeps what the others are told about the source and about the majority
+// true, and the connection to mongod warm.
 func (a *agent) lookAtSource(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, steerTimeout)
 	defer cancel()
+	asked := time.Now()
 	if status, err := a.replicating(ctx); err == nil {
-		a.self.source(status.Source)
-		a.self.highest(status.Term)
+		a.self.replicates(status, asked)
 	}
 }
 

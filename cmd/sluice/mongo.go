@@ -113,8 +113,8 @@ func newMongoPromote(a *app) *cobra.Command {
 		Use:   "promote DATACENTER",
 		Short: "Break-glass: a datacenter goes on alone after the majority is lost",
 		Long: `Makes the members of one datacenter the only voters of the replica set, without the
-consent of a majority, so that writes resume there. Shows what can be lost by it and
-asks; --yes does not ask. Refused, with exit code 1, while those members hear a
+consent of a majority, so that writes resume there. Shows the last majority time on
+each side and what can be lost by it, and asks; --yes does not ask. Refused, with exit code 1, while those members hear a
 primary: then a hand-over loses nothing.
 
 The members elsewhere stay in the set without a vote. When they are back they copy
@@ -130,8 +130,12 @@ that was, keeps it, and gives them their votes back.`,
 			}
 			plan := request
 			plan.DryRun = true
-			if err := a.drill(command, plan, time.Minute); err != nil {
+			planned, err := a.perform(command, plan, time.Minute)
+			if err != nil {
 				return err
+			}
+			for _, line := range planned.Planned {
+				a.say("%s", line)
 			}
 			if err := a.std.agree("promote " + request.Datacenter + "?"); err != nil {
 				return err
@@ -166,15 +170,20 @@ func dryRunFlag(command *cobra.Command, request *lab.MongoRequest) {
 	command.Flags().BoolVar(&request.DryRun, "dry-run", false, "say what would be done")
 }
 
-// drill asks the lab for a drill and tells how it goes.
-func (a *app) drill(command *cobra.Command, request lab.MongoRequest, limit time.Duration) error {
+// perform asks the lab for a drill and tells how it goes.
+func (a *app) perform(command *cobra.Command, request lab.MongoRequest, limit time.Duration) (lab.MongoResult, error) {
 	ctx, cancel := a.bounded(command.Context(), limit)
 	defer cancel()
 	client, err := a.client()
 	if err != nil {
-		return err
+		return lab.MongoResult{}, err
 	}
-	result, err := client.Mongo(ctx, request, func(event lab.MongoEvent) { a.say("  %s", event.Text) })
+	return client.Mongo(ctx, request, func(event lab.MongoEvent) { a.say("  %s", event.Text) })
+}
+
+// drill asks the lab for a drill and shows what became of it.
+func (a *app) drill(command *cobra.Command, request lab.MongoRequest, limit time.Duration) error {
+	result, err := a.perform(command, request, limit)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"sluice/mongo-agent/role"
 )
@@ -39,6 +40,8 @@ type Status struct {
 	// agents: also one that its mongod has merely voted in.
 	Highest int64       `json:"highest,omitempty"`
 	OpTime  role.OpTime `json:"optime"`
+	// Majority is how far its mongod knows that a majority of the set has come.
+	Majority MajorityPoint `json:"majority,omitzero"`
 	// Primary is the member that its mongod takes for the primary.
 	Primary string `json:"primary,omitempty"`
 	// Source is the member that its mongod replicates from.
@@ -58,6 +61,14 @@ type Status struct {
 	// Heir is the node that the primary is going to name its successor: the other
 	// members replicate from it from now on.
 	Heir string `json:"heir,omitempty"`
+}
+
+// MajorityPoint is the newest operation that a member knows a majority to have; what
+// was written after it may yet be undone. The zero value is that none is known.
+type MajorityPoint struct {
+	OpTime role.OpTime `json:"optime"`
+	// At is when the operation was written, by the clock of the primary that wrote it.
+	At time.Time `json:"at"`
 }
 
 // equal reports whether both say the same, apart from the operations that arrive

@@ -266,11 +266,8 @@ func (a answer) reply(asked time.Time) role.Reply {
 		Asked:    asked,
 		Writable: a.Writable, Secondary: a.Secondary,
 		Set: a.Set, Me: a.Me, Primary: a.Primary, Info: a.Info, Hosts: a.Hosts,
-		Term: max(0, a.LastWrite.OpTime.Term), // -1 before the first election
-		OpTime: role.OpTime{
-			Term:      max(0, a.LastWrite.OpTime.Term),
-			Timestamp: uint64(a.LastWrite.OpTime.Timestamp.T)<<32 | uint64(a.LastWrite.OpTime.Timestamp.I),
-		},
+		Term:    max(0, a.LastWrite.OpTime.Term), // -1 before the first election
+		OpTime:  role.OpTimeOf(max(0, a.LastWrite.OpTime.Term), a.LastWrite.OpTime.Timestamp.T, a.LastWrite.OpTime.Timestamp.I),
 		Process: a.TopologyVersion.ProcessID.Hex(), Counter: a.TopologyVersion.Counter,
 	}
 	if term, ok := electionTerm(a.ElectionID); ok && a.Writable {

@@ -105,6 +105,11 @@ type OpTime struct {
 	Timestamp uint64 `json:"ts"`
 }
 
+// OpTimeOf is the position of the counter-th operation of a second since 1970, in a term.
+func OpTimeOf(term int64, second, counter uint32) OpTime {
+	return OpTime{Term: term, Timestamp: uint64(second)<<32 | uint64(counter)}
+}
+
 // Compare returns -1, 0 or 1 as t is before, at or after other: first by term,
 // then by timestamp, as in an election.
 func (t OpTime) Compare(other OpTime) int {
