@@ -30,9 +30,12 @@ func sidesOf(members []MongoMember) []MongoSide {
 }
 
 // readOnly says why nothing can be written where the member is, by what its agent
-// hears; "" if it hears a primary.
+// hears; "" if it hears a primary. Agents list only voters among their peers.
 func (m MongoMember) readOnly() string {
-	voters, heard := 1, 1
+	voters, heard := 0, 0
+	if m.Report.Voter {
+		voters, heard = 1, 1
+	}
 	if m.Role == rolePrimary && m.Report.Fence == "" {
 		return ""
 	}
@@ -49,5 +52,5 @@ func (m MongoMember) readOnly() string {
 	if 2*heard <= voters {
 		return fmt.Sprintf("read-only: no majority, %d of %d", heard, voters)
 	}
-	return fmt.Sprintf("read-only: no primary yet, %d of %d members hear each other", heard, voters)
+	return fmt.Sprintf("read-only: no primary yet, %d of %d voters hear each other", heard, voters)
 }
