@@ -63,8 +63,8 @@ type drill struct {
 	*Supervisor
 	call   *control.Call
 	result MongoResult
-	// seen is where in the result an undone operation is.
-	seen map[[3]string]int
+	// lost are the operations that were undone.
+	lost undone
 }
 
 func (s *Supervisor) handleMongo(ctx context.Context, call *control.Call) error {
@@ -82,7 +82,7 @@ func (s *Supervisor) handleMongo(ctx context.Context, call *control.Call) error 
 		s.changing.Lock() // no datacenter comes or goes meanwhile
 		defer s.changing.Unlock()
 	}
-	d := &drill{Supervisor: s, call: call, result: MongoResult{Done: []string{}}, seen: map[[3]string]int{}}
+	d := &drill{Supervisor: s, call: call, result: MongoResult{Done: []string{}}}
 	began := time.Now()
 	if err := d.run(ctx, request); err != nil {
 		s.log.Warn("drill", "action", request.Action, "node", request.Node, "done", d.result.Done, "err", err)
@@ -90,6 +90,7 @@ func (s *Supervisor) handleMongo(ctx context.Context, call *control.Call) error 
 	}
 	s.log.Info("drill", "action", request.Action, "node", request.Node, "done", d.result.Done, "planned", d.result.Planned)
 	status := s.mongoStatus(ctx)
+	d.result.Undone = d.lost.operations
 	d.result.Primary, d.result.Term, d.result.Seconds = status.Primary, status.Term, time.Since(began).Seconds()
 	return call.Result(d.result)
 }

@@ -1,40 +1,21 @@
 package lab
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
-
-	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"sluice/lab/process"
 )
 
-// UndoneOperation is one operation that was acknowledged, or under way, on the side
-// that lost its votes, and that the set does not have.
-type UndoneOperation struct {
-	// Nodes are the members that had it.
-	Nodes     []string `json:"nodes"`
-	Operation string   `json:"operation"`
-	Namespace string   `json:"namespace"`
-	// ID is the document's _id, in MongoDB Extended JSON.
-	ID string `json:"id"`
-}
-
 // abortSignal ends a mongod that gives up by itself, as it does instead of undoing what
 // a majority had acknowledged.
 const abortSignal = "SIGABRT"
-
-// shownIDs is how many documents are named one by one to a person; the files have all.
-const shownIDs = 10
 
 // rejoinWait is how long a member that was restarted has to follow the set, or to end
 // because it cannot.
@@ -47,17 +28,26 @@ func (d *drill) readmit(ctx context.Context, request MongoRequest) error {
 	if status.Primary == "" {
 		return fail(exitRefused, "sluice mongo status", "readmit: there is no primary")
 	}
+	// Before anything is renamed: what a run that was interrupted has named is named again.
+	earlier, err := d.recall()
+	if err != nil {
+		return fail(2, "move the file out of "+d.layout.Rollback(), "readmit: what an earlier one has kept cannot be read: %v", err)
+	}
 	strays := voteless(status)
 	for _, m := range strays {
 		d.plan("%s would follow %s and get its vote back; it is %s now", m.Node, status.Primary, m.Role)
 	}
+	if len(earlier) > 0 {
+		d.plan("%d operations that an earlier readmit has found, which did not end, would be named again", len(d.lost.operations))
+	}
 	switch {
 	case len(strays) == 0:
 		d.plan("every member has its vote")
-		if !request.DryRun {
-			d.say("every member has its vote")
+		if request.DryRun {
+			return nil
 		}
-		return nil
+		d.result.Planned = nil
+		return d.allAdmitted(ctx)
 	case request.DryRun:
 		return nil
 	}
@@ -71,11 +61,22 @@ func (d *drill) readmit(ctx context.Context, request MongoRequest) error {
 			return fail(2, "sluice logs "+m.Node+"/mongod", "readmit %s: %v", m.Node, err)
 		}
 	}
-	d.tellUndone()
 	if err := d.reshape(ctx, d.setMembers(d.with("mongo"))); err != nil {
 		return fail(2, "sluice mongo status", "readmit: %v", err)
 	}
+	return d.allAdmitted(ctx)
+}
+
+// allAdmitted names what was undone, now and by earlier runs that did not end.
+func (d *drill) allAdmitted(ctx context.Context) error {
+	d.tellUndone()
 	d.say("every member has its vote")
+	if ctx.Err() != nil {
+		return ctx.Err() // who asked has not heard it
+	}
+	if err := d.rollback().markTold(); err != nil {
+		return fail(2, "", "readmit: it is done, but the next one will name the same documents again: %v", err)
+	}
 	return nil
 }
 
@@ -183,53 +184,6 @@ func newestTerm(status MongoStatus) int64 {
 	return 0
 }
 
-// keepRolledBack notes what mongod's own rollback files hold, and keeps them.
-func (d *drill) keepRolledBack(n *node) error {
-	folder := filepath.Join(d.layout.Data(n.node.Name, processMongod), "rollback")
-	files, err := filepath.Glob(filepath.Join(folder, "*", "removed.*.bson"))
-	if err != nil || len(files) == 0 {
-		return err
-	}
-	if err := os.MkdirAll(d.layout.Rollback(), 0o700); err != nil {
-		return err
-	}
-	for _, path := range files {
-		collection := filepath.Base(filepath.Dir(path))
-		file, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		err = d.readRollback(n, collection, file)
-		if err = errors.Join(err, file.Close()); err != nil {
-			return fmt.Errorf("read %s: %w", path, err)
-		}
-		// Beside what is salvaged: the member's data may be deleted, and what was told
-		// once is no news the next time.
-		kept := filepath.Join(d.layout.Rollback(), n.node.Name+"-"+collection+"-"+filepath.Base(path))
-		if err := os.Rename(path, kept); err != nil {
-			return fmt.Errorf("keep %s: %w", path, err)
-		}
-	}
-	d.say("%s has rolled back by itself; the documents are in %s", n.node.Name, d.layout.Rollback())
-	return nil
-}
-
-// readRollback reads a rollback file: documents, one after the other (MongoDB manual,
-// "Rollbacks During Replica Set Failover"). It is named after the collection's UUID.
-func (d *drill) readRollback(n *node, collection string, from io.Reader) error {
-	in := bufio.NewReader(from)
-	for {
-		document, err := bson.ReadDocument(in)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		d.undone(n.node.Name, "removed", "collection "+collection, document.Lookup("_id").String())
-	}
-}
-
 // salvage writes what a member has and the set has not to a file, from a mongod that
 // is started on its data for that alone.
 func (d *drill) salvage(ctx context.Context, n *node) error {
@@ -252,11 +206,7 @@ func (d *drill) salvage(ctx context.Context, n *node) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(d.layout.Rollback(), 0o700); err != nil {
-		return err
-	}
-	path := filepath.Join(d.layout.Rollback(), n.node.Name+"-"+time.Now().UTC().Format("20060102T150405Z")+".ndjson")
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	file, err := d.rollback().create(n.node.Name, time.Now())
 	if err != nil {
 		return err
 	}
@@ -270,56 +220,14 @@ func (d *drill) salvage(ctx context.Context, n *node) error {
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	count, err := d.readSalvaged(n, file)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
-	}
-	d.say("%s had %d operations that the set has not; they are in %s", n.node.Name, count, path)
-	return reader.Stop(ctx, stopGrace)
-}
-
-// readSalvaged notes the operations of a file; one that does not say that it is
-// complete is an error.
-func (d *drill) readSalvaged(n *node, from io.Reader) (count int, err error) {
-	decoder := json.NewDecoder(from)
-	for {
-		var line struct {
-			Complete  bool            `json:"complete"`
-			Operation string          `json:"operation"`
-			Namespace string          `json:"ns"`
-			ID        json.RawMessage `json:"id"`
-		}
-		if err := decoder.Decode(&line); err != nil {
-			return count, fmt.Errorf("the list of operations is cut short: %w", err)
-		}
-		if line.Complete {
-			return count, nil
-		}
+	count := 0
+	err = readSalvaged(file, func(u UndoneOperation) {
 		count++
-		d.undone(n.node.Name, line.Operation, line.Namespace, string(line.ID))
+		d.lost.add(n.node.Name, u)
+	})
+	if err != nil {
+		return fmt.Errorf("read %s: %w", file.Name(), err)
 	}
-}
-
-// undone notes that a member had an operation; each is noted once for all members.
-func (d *drill) undone(node, operation, namespace, id string) {
-	key := [3]string{operation, namespace, id}
-	if i, known := d.seen[key]; known {
-		if nodes := d.result.Undone[i].Nodes; !slices.Contains(nodes, node) {
-			d.result.Undone[i].Nodes = append(nodes, node)
-		}
-		return
-	}
-	d.seen[key] = len(d.result.Undone)
-	d.result.Undone = append(d.result.Undone, UndoneOperation{Nodes: []string{node}, Operation: operation, Namespace: namespace, ID: id})
-}
-
-// tellUndone names the first documents to a person.
-func (d *drill) tellUndone() {
-	for i, u := range d.result.Undone {
-		if i == shownIDs {
-			d.say("undone: and %d more; -o json lists all", len(d.result.Undone)-shownIDs)
-			return
-		}
-		d.say("undone: %s in %s, _id %s", u.Operation, u.Namespace, u.ID)
-	}
+	d.say("%s had %d operations that the set has not; they are in %s", n.node.Name, count, file.Name())
+	return reader.Stop(ctx, stopGrace)
 }
