@@ -1,9 +1,10 @@
 // Package account keeps one application user in a replica set: it exists, its
-// password is the one in the file, and its only role is to read and write one
-// database.
+// password is the one in the file, and all that it may do is to read and write one
+// database and to ask how the set is.
 package account
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -42,7 +43,15 @@ type grant struct {
 	Database string `bson:"db"`
 }
 
-func (cfg Config) grants() []grant { return []grant{{"readWrite", cfg.Database}} }
+// SetReader is the role, in the database admin, that may ask which members the set
+// has and which of them are heard. An application that can tell that no majority is
+// left says so, instead of a time-out. MongoDB's own clusterMonitor would let it see
+// the operations of others, too.
+const SetReader = "replicaSetReader"
+
+func (cfg Config) grants() []grant {
+	return []grant{{SetReader, "admin"}, {"readWrite", cfg.Database}}
+}
 
 // Ensure makes the user what cfg says. What it writes is acknowledged by a
 // majority of the set. It changes nothing when nothing differs.
@@ -58,6 +67,9 @@ func Ensure(ctx context.Context, cfg Config) (Outcome, error) {
 	case err != nil:
 		return "", fmt.Errorf("look up user %q: %w", cfg.Name, err)
 	case !exists:
+		if err := ensureRole(ctx, system); err != nil {
+			return "", err
+		}
 		err := write(ctx, system, cfg, "createUser")
 		if err == nil {
 			return Created, nil
@@ -73,6 +85,9 @@ func Ensure(ctx context.Context, cfg Config) (Outcome, error) {
 		if same {
 			return Unchanged, nil
 		}
+	}
+	if err := ensureRole(ctx, system); err != nil {
+		return "", err
 	}
 	if err := write(ctx, system, cfg, "updateUser"); err != nil {
 		return "", fmt.Errorf("update user %q: %w", cfg.Name, err)
@@ -100,7 +115,34 @@ func lookUp(ctx context.Context, system *mongo.Client, cfg Config) ([]grant, boo
 	if len(reply.Users) == 0 {
 		return nil, false, nil
 	}
-	return reply.Users[0].Roles, true, nil
+	roles := reply.Users[0].Roles
+	slices.SortFunc(roles, func(a, b grant) int {
+		return cmp.Or(cmp.Compare(a.Database, b.Database), cmp.Compare(a.Role, b.Role))
+	})
+	return roles, true, nil
+}
+
+// ensureRole makes SetReader what it is to be.
+func ensureRole(ctx context.Context, system *mongo.Client) error {
+	write := func(command string) error {
+		return system.Database("admin").RunCommand(ctx, bson.D{
+			{Key: command, Value: SetReader},
+			{Key: "privileges", Value: bson.A{bson.D{
+				{Key: "resource", Value: bson.D{{Key: "cluster", Value: true}}},
+				{Key: "actions", Value: bson.A{"replSetGetConfig", "replSetGetStatus"}},
+			}}},
+			{Key: "roles", Value: bson.A{}},
+			{Key: "writeConcern", Value: bson.D{{Key: "w", Value: "majority"}}},
+		}).Err()
+	}
+	err := write("createRole")
+	if mongod.HasCode(err, mongod.CodeDuplicateRole) {
+		err = write("updateRole")
+	}
+	if err != nil {
+		return fmt.Errorf("make role %q: %w", SetReader, err)
+	}
+	return nil
 }
 
 func write(ctx context.Context, system *mongo.Client, cfg Config, command string) error {

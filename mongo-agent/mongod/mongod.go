@@ -28,6 +28,7 @@ const (
 	CodeAlreadyInitialized   = 23
 	CodeUserNotFound         = 11
 	CodeDuplicateUser        = 51003
+	CodeDuplicateRole        = 51002
 	CodeNotYetInitialized    = 94
 	CodeShutdownInProgress   = 91
 	CodeInterruptedAtExit    = 11600

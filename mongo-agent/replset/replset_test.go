@@ -195,6 +195,12 @@ func testUser(t *testing.T, f fixture) {
 	if _, err := user.Database("other").Collection("entries").InsertOne(t.Context(), bson.D{{Key: "a", Value: 1}}); !mongod.HasCode(err, mongod.CodeUnauthorized) {
 		t.Errorf("write to another database: %v, want Unauthorized", err)
 	}
+	for command, want := range map[string]bool{"replSetGetStatus": true, "replSetGetConfig": true, "serverStatus": false, "replSetStepDown": false} {
+		err := mongod.Admin(t.Context(), user, bson.D{{Key: command, Value: 1}}, nil)
+		if got := !mongod.HasCode(err, mongod.CodeUnauthorized); got != want || want && err != nil {
+			t.Errorf("%s: allowed %v (%v), want %v", command, got, err, want)
+		}
+	}
 	system := f.system(t, cfg.Address)
 	if err := system.Database("blog").RunCommand(t.Context(), bson.D{{Key: "grantRolesToUser", Value: "web"}, {Key: "roles", Value: bson.A{"dbAdmin"}}}).Err(); err != nil {
 		t.Fatal(err)
