@@ -3,6 +3,7 @@ package blog_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"syscall"
 	"testing"
 	"time"
@@ -41,6 +42,34 @@ func TestAnEntryThatOnlyThePrimaryHasIsNotYetStored(t *testing.T) {
 	if fresh, err := l.Add(t.Context(), entry(1, "by one")); err != nil || fresh {
 		t.Errorf("once a majority has it: fresh = %v, %v; want it stored before", fresh, err)
 	}
+}
+
+func TestAMemberSaysHowManyVotersItHears(t *testing.T) {
+	addresses := []string{mongotest.FreeAddress(t, "127.0.0.1"), mongotest.FreeAddress(t, "127.0.0.1")}
+	set := mongotest.Start(t, mongotest.Config{Addresses: addresses})
+	l, other := startWith(t, false, set), set.Members[1]
+	if got, err := l.Quorum(t.Context()); err == nil || got.Known() {
+		t.Errorf("without the right to ask: %+v, %v", got, err)
+	}
+	l.command(bson.D{{Key: "createRole", Value: "asker"}, {Key: "roles", Value: bson.A{}}, {Key: "privileges", Value: bson.A{bson.D{
+		{Key: "resource", Value: bson.D{{Key: "cluster", Value: true}}}, {Key: "actions", Value: bson.A{"replSetGetConfig", "replSetGetStatus"}},
+	}}}})
+	grant := bson.D{{Key: "grantRolesToUser", Value: user}, {Key: "roles", Value: bson.A{bson.D{{Key: "role", Value: "asker"}, {Key: "db", Value: "admin"}}}}}
+	if err := l.system.Database("blog").RunCommand(t.Context(), grant).Err(); err != nil {
+		t.Fatal(err)
+	}
+	l.join(set)
+	if got, err := l.Quorum(t.Context()); err != nil || got != (blog.Quorum{Heard: 2, Voters: 2}) {
+		t.Errorf("both there: %+v, %v", got, err)
+	}
+	other.Kill(t)
+	mongotest.Wait(t, 30*time.Second, "one of two is heard", func(ctx context.Context) error {
+		got, err := l.Quorum(ctx)
+		if err == nil && got != (blog.Quorum{Heard: 1, Voters: 2}) || got.Majority() {
+			return fmt.Errorf("%+v", got)
+		}
+		return err
+	})
 }
 
 // join makes the set one of two members, whose primary stays one although the

@@ -64,9 +64,12 @@ func (m *members) learn(connection, member string) {
 	m.names[connection] = member
 }
 
-// monitor notes the connection of each traced operation and what a hello says.
+// monitor notes that a command is sent, the connection of each traced operation and
+// what a hello says.
 func (m *members) monitor() *event.CommandMonitor {
-	return &event.CommandMonitor{Succeeded: func(ctx context.Context, e *event.CommandSucceededEvent) {
+	return &event.CommandMonitor{Started: func(ctx context.Context, _ *event.CommandStartedEvent) {
+		noteSent(ctx)
+	}, Succeeded: func(ctx context.Context, e *event.CommandSucceededEvent) {
 		if t := traceOf(ctx); t != nil {
 			t.set(e.ConnectionID)
 		}

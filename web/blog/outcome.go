@@ -41,11 +41,14 @@ func (o Outcome) String() string {
 // OutcomeOf tells from a write's error what became of it.
 func OutcomeOf(err error) Outcome {
 	var underWay *underWayError
+	var unsent *unsentError
 	var answer mongo.ServerError
 	var write mongo.WriteException
 	switch {
 	case err == nil:
 		return Acked
+	case errors.As(err, &unsent):
+		return Refused
 	case errors.As(err, &underWay):
 		return Unknown
 	case refusal(err), errors.Is(err, mesh.ErrDenied):

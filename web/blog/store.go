@@ -199,8 +199,8 @@ func (s *Store) Newest(ctx context.Context, n int64) ([]Entry, error) {
 
 // Add stores an entry with a majority of the members. fresh is false when the
 // very same entry was stored by a majority before. ErrTaken means that its ID
-// belongs to another one. Any other error leaves open whether it is stored; adding it again
-// tells, and stores it once.
+// belongs to another one. OutcomeOf tells of any other error whether it leaves open
+// that the entry is stored; adding it again tells, and stores it once.
 func (s *Store) Add(ctx context.Context, entry Entry) (fresh bool, err error) {
 	err = s.do(ctx, WriteTimeout, func(ctx context.Context) error {
 		fresh = true
@@ -252,6 +252,18 @@ func (s *Store) index(ctx context.Context) {
 func (s *Store) do(ctx context.Context, timeout time.Duration, operation func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	ctx, sent := tracked(ctx)
+	ctx, stop := s.held(ctx, sent)
+	defer stop()
+	err := s.repeat(ctx, operation)
+	if err != nil && !refusal(err) && !sent.Load() {
+		return &unsentError{err}
+	}
+	return err
+}
+
+// repeat runs an operation until it has a result, ctx ends or the way is denied.
+func (s *Store) repeat(ctx context.Context, operation func(context.Context) error) error {
 	pause := firstPause
 	for attempt := 1; ; attempt++ {
 		known, err := s.blocked(ctx)

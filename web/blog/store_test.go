@@ -246,8 +246,8 @@ func TestDenyEndsAnOperationThatIsUnderWay(t *testing.T) {
 	l.Policy.Set()
 	select {
 	case err := <-done:
-		if !errors.Is(err, mesh.ErrDenied) {
-			t.Fatalf("error = %v, want the denial", err)
+		if !errors.Is(err, mesh.ErrDenied) || blog.OutcomeOf(err) != blog.Unknown {
+			t.Fatalf("error = %v (%v), want the denial, and the outcome unknown", err, blog.OutcomeOf(err))
 		}
 		if took := time.Since(begin); took > time.Second {
 			t.Errorf("it ended %v after the deny", took)
@@ -299,6 +299,30 @@ func TestMissingInstanceIsNamedAndItsReturnIsNoticed(t *testing.T) {
 		_, err := l.Add(ctx, entry(1, "after"))
 		return err
 	})
+}
+
+// What is refused because nobody was there is known not to be stored; a write that
+// met the end of the primary is not.
+func TestAWriteThatNobodyTookIsRefusedOnceItWasHeld(t *testing.T) {
+	l := start(t, false)
+	l.add(0, "before")
+	l.Catalog.Remove(l.relay)
+	l.mongod.Kill(t)
+	mongotest.Wait(t, 10*time.Second, "the way knows that nobody is there", func(context.Context) error {
+		if err := l.upstream.Err(); !errors.Is(err, mesh.ErrNoInstance) {
+			return fmt.Errorf("%w", err)
+		}
+		return nil
+	})
+	begin := time.Now()
+	_, err := l.Add(t.Context(), entry(1, "nobody there"))
+	took := time.Since(begin)
+	if !errors.Is(err, mesh.ErrNoInstance) || took < mesh.DefaultHold-time.Second || took > mesh.DefaultHold+2*time.Second {
+		t.Errorf("%v after %v, want ErrNoInstance after %v", err, took, mesh.DefaultHold)
+	}
+	if got := blog.OutcomeOf(err); got != blog.Refused {
+		t.Errorf("%v: %v, want refused: nothing was sent", err, got)
+	}
 }
 
 func TestWrongPasswordIsAnErrorSoonAndNeverShown(t *testing.T) {

@@ -1,0 +1,43 @@
+package blog
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"sluice/mesh"
+)
+
+// unsentError is the failure of an operation of which no command ever left: it was
+// not done and will not be.
+type unsentError struct{ error }
+
+func (e *unsentError) Unwrap() error { return e.error }
+
+type sentKey struct{}
+
+// tracked returns a context whose commands note that they were sent.
+func tracked(ctx context.Context) (context.Context, *atomic.Bool) {
+	sent := &atomic.Bool{}
+	return context.WithValue(ctx, sentKey{}, sent), sent
+}
+
+func noteSent(ctx context.Context) {
+	if sent, ok := ctx.Value(sentKey{}).(*atomic.Bool); ok {
+		sent.Store(true)
+	}
+}
+
+// held returns a context that ends when the way has held connections for as long as
+// it does, nothing was sent, and there is still nobody to send it to. Whoever waits
+// is told then, and not at the end of the operation's own bound. stop frees it.
+func (s *Store) held(ctx context.Context, sent *atomic.Bool) (bounded context.Context, stop func()) {
+	bounded, cancel := context.WithCancel(ctx)
+	timer := time.AfterFunc(mesh.DefaultHold, func() {
+		if !sent.Load() && errors.Is(s.cfg.Way.Err(), mesh.ErrNoInstance) {
+			cancel()
+		}
+	})
+	return bounded, func() { timer.Stop(); cancel() }
+}
