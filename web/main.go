@@ -109,7 +109,7 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 		return err
 	}
 	with.requests = newRequestMetrics()
-	with.settings = cfg.follow(group, client, logger, level)
+	with.settings, with.consul = cfg.follow(group, client, logger, level)
 	pages, err := cfg.open(group, edge, with, logger)
 	if err != nil {
 		return err
@@ -141,6 +141,7 @@ type opening struct {
 	password string
 	first    blog.Foundation
 	settings *settings.Live
+	consul   func() error
 	requests requestMetrics
 }
 
@@ -171,7 +172,7 @@ func (cfg config) open(group *service.Group, edge *edge, with opening, logger *s
 	group.Add("foundation of the blog", func(ctx context.Context) error { return prepare(ctx, toPrimary.store, with.first, logger) })
 	return site.New(site.Config{
 		Base: cfg.urlprefix, Title: cfg.pageTitle, Node: cfg.Node, Datacenter: cfg.Datacenter, Instance: cfg.instance(),
-		Credentials: edge.identity, Primary: toPrimary.database(), Secondary: toSecondary.database(), Library: toPrimary.store, Nearby: toSecondary.store, Settings: with.settings, Served: with.requests.served, Logger: logger,
+		Credentials: edge.identity, Primary: toPrimary.database(), Secondary: toSecondary.database(), Library: toPrimary.store, Nearby: toSecondary.store, Settings: with.settings, Consul: with.consul, Served: with.requests.served, Logger: logger,
 	})
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"strings"
@@ -16,6 +17,14 @@ type written struct {
 	watch *consul.Watch[[]consul.KVEntry]
 }
 
+// away returns why Consul cannot be asked now. An answer that refuses is an answer.
+func (w written) away() error {
+	if err := w.watch.State().Err; !errors.Is(err, consul.ErrForbidden) {
+		return err
+	}
+	return nil
+}
+
 func (w written) Changed() <-chan struct{} { return w.watch.Changed() }
 
 func (w written) Written() settings.Written {
@@ -28,10 +37,12 @@ func (w written) Written() settings.Written {
 }
 
 // follow makes the settings that follow Consul. Debugging moves the level of the log.
-func (cfg config) follow(group *service.Group, client *consul.Client, logger *slog.Logger, level *slog.LevelVar) *settings.Live {
+// away tells why Consul cannot be asked now.
+func (cfg config) follow(group *service.Group, client *consul.Client, logger *slog.Logger, level *slog.LevelVar) (live *settings.Live, away func() error) {
 	usual := level.Level()
 	watch := client.KVTreeWatch(strings.TrimSuffix(settings.Prefix, "/"))
-	live := settings.NewLive(written{watch}, logger, func(now settings.Settings) {
+	source := written{watch}
+	live = settings.NewLive(source, logger, func(now settings.Settings) {
 		level.Set(usual)
 		if now.Debug {
 			level.Set(min(usual, slog.LevelDebug))
@@ -39,7 +50,7 @@ func (cfg config) follow(group *service.Group, client *consul.Client, logger *sl
 	})
 	group.Add("watch of the settings", watch.Run)
 	group.Add("settings", live.Run)
-	return live
+	return live, source.away
 }
 
 // logger returns the process' logger, and its level, which may be moved.

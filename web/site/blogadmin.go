@@ -53,15 +53,7 @@ func (s *Site) editBlog(c echo.Context) error {
 // saveBlog answers the form of a blog.
 func (s *Site) saveBlog(c echo.Context) error {
 	page := s.paper(c, "Blog")
-	revision, err := strconv.ParseInt(c.FormValue("revision"), 10, 64)
-	if err != nil {
-		revision = -1
-	}
-	now := s.cfg.Now().UTC().Truncate(time.Millisecond)
-	page.BlogDraft = blog.Blog{
-		ID: strings.TrimSpace(c.FormValue("id")), Name: strings.TrimSpace(c.FormValue("name")), Tagline: strings.TrimSpace(c.FormValue("tagline")),
-		Edit: c.FormValue("edit"), Revision: revision, Created: now, Updated: now,
-	}
+	page.BlogDraft = s.readBlogDraft(c)
 	if page.BlogDraft.ID == "" {
 		page.BlogDraft.ID = blog.Slug(page.BlogDraft.Name)
 	}
@@ -69,10 +61,10 @@ func (s *Site) saveBlog(c echo.Context) error {
 		return s.print(c, http.StatusBadRequest, "blogform", page)
 	}
 	write := s.cfg.Library.AddBlog
-	if revision > 0 {
+	if page.BlogDraft.Revision > 0 {
 		write = s.cfg.Library.ChangeBlog
 	}
-	err = write(c.Request().Context(), page.BlogDraft)
+	err := write(c.Request().Context(), page.BlogDraft)
 	switch {
 	case err == nil:
 		return c.Redirect(http.StatusSeeOther, s.cfg.Base+"/admin/blogs")
@@ -90,6 +82,18 @@ func (s *Site) saveBlog(c echo.Context) error {
 	default:
 		page.Problem = s.writeProblem(err)
 		return s.print(c, page.Problem.Status, "blogform", page)
+	}
+}
+
+func (s *Site) readBlogDraft(c echo.Context) blog.Blog {
+	revision, err := strconv.ParseInt(c.FormValue("revision"), 10, 64)
+	if err != nil {
+		revision = -1
+	}
+	now := s.cfg.Now().UTC().Truncate(time.Millisecond)
+	return blog.Blog{
+		ID: strings.TrimSpace(c.FormValue("id")), Name: strings.TrimSpace(c.FormValue("name")), Tagline: strings.TrimSpace(c.FormValue("tagline")),
+		Edit: c.FormValue("edit"), Revision: revision, Created: now, Updated: now,
 	}
 }
 

@@ -23,6 +23,7 @@ const (
 // writer.
 type lookout struct {
 	primary, secondary Database
+	consul             func() error // why Consul cannot be asked; nil is not known
 	now                func() time.Time
 
 	mu        sync.Mutex
@@ -44,9 +45,9 @@ type outlook struct {
 	asked, secondAsks bool    // whether the last questions were answered
 }
 
-func newLookout(primary, secondary Database, now func() time.Time) *lookout {
+func newLookout(cfg Config) *lookout {
 	return &lookout{
-		primary: primary, secondary: secondary, now: now,
+		primary: cfg.Primary, secondary: cfg.Secondary, consul: cfg.Consul, now: cfg.Now,
 		changed: make(chan struct{}), watched: make(chan struct{}, 1), stopped: make(chan struct{}),
 	}
 }
@@ -76,17 +77,25 @@ func (l *lookout) look(ctx context.Context) {
 	l.mu.Lock()
 	next, anybody := l.seen, l.watchers > 0
 	l.mu.Unlock()
-	l.see(l.ways(next))
-	if !anybody {
+	next = l.ways(next)
+	l.see(next)
+	if !anybody && !next.sight.primary.broken() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	var hello, second blog.Hello
+	var quorum blog.Quorum
 	var err, secondErr error
 	var group errgroup.Group
+	leaderless := next.sight.primary.kind == kindNoInstance
 	group.Go(func() error { hello, err = l.primary.Store.Hello(ctx); return nil })
-	group.Go(func() error { second, secondErr = l.secondary.Store.Hello(ctx); return nil })
+	group.Go(func() error {
+		if second, secondErr = l.secondary.Store.Hello(ctx); secondErr == nil && leaderless {
+			quorum, _ = l.secondary.Store.Quorum(ctx) // without it the page says less
+		}
+		return nil
+	})
 	_ = group.Wait()
 	l.mu.Lock()
 	next = l.seen
@@ -100,18 +109,24 @@ func (l *lookout) look(ctx context.Context) {
 	if next.secondAsks = secondErr == nil; next.secondAsks {
 		next.secondaryHello, next.reader = second, second.Me
 	}
+	next.quorum = quorum
 	l.see(l.ways(next))
 }
 
 // ways fills in the state of the ways as they are now.
 func (l *lookout) ways(o outlook) outlook {
 	now := l.now()
-	state := func(service string, upstream Upstream, old wayState) wayState {
-		edge := outbound(service, upstream)
-		return wayState{state: edge.State, reason: edge.Reason, since: now}.follow(old)
+	o.sight.primary = stateOf("mongo-primary", l.primary.Upstream, now).follow(o.sight.primary)
+	o.sight.secondary = stateOf("mongo-secondary", l.secondary.Upstream, now).follow(o.sight.secondary)
+	if o.sight.primary.kind != kindNoInstance {
+		o.sight.quorum = blog.Quorum{}
 	}
-	o.sight.primary = state("mongo-primary", l.primary.Upstream, o.sight.primary)
-	o.sight.secondary = state("mongo-secondary", l.secondary.Upstream, o.sight.secondary)
+	switch away := l.consul != nil && l.consul() != nil; {
+	case !away:
+		o.sight.consulAway = time.Time{}
+	case o.sight.consulAway.IsZero():
+		o.sight.consulAway = now
+	}
 	return o
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"sluice/internal/mongotest"
 	"sluice/mesh"
+	"sluice/web/blog"
 )
 
 // events reads a stream into a channel that is closed at its end.
@@ -109,8 +110,51 @@ func TestAFailureOfTheWayIsToldInWords(t *testing.T) {
 	events := l.events()
 	l.until(events, "127.0.10.2:27017")
 	l.toPrimary.fail(fmt.Errorf("dial: %w", mesh.ErrNoInstance))
-	l.primary.fail(errors.New("nobody"))
-	l.until(events, "web -> mongo-primary fails: No healthy instance of mongo-primary.", "not connected")
+	l.primary.fail(fmt.Errorf("dial: %w", mesh.ErrNoInstance))
+	l.until(events, "web -> mongo-primary fails: No healthy instance of mongo-primary.", "not connected", "no primary right now", "since <time")
+
+	l.secondary.mu.Lock()
+	l.secondary.quorum = blog.Quorum{Heard: 2, Voters: 5}
+	l.secondary.entries = []blog.Entry{{ID: "x", Title: "Written before"}}
+	l.secondary.mu.Unlock()
+	l.until(events, "read-only: no majority, 2 of 5", "Reads go on from 127.0.10.1:27017 (mongo-secondary).")
+	for accept, want := range map[string]string{
+		"text/html":        "<strong>read-only: no majority, 2 of 5</strong>, since <time",
+		"application/json": `"kind":"read_only","title":"read-only: no majority, 2 of 5"`,
+		"text/plain":       "! read-only: no majority, 2 of 5, since ",
+	} {
+		got := l.get("/web", accept)
+		for _, text := range []string{want, "Written before", "127.0.10.1:27017", "mongo-secondary"} {
+			if got.status != 503 || !strings.Contains(got.body, text) {
+				t.Errorf("%s: %d, no %q in:\n%s", accept, got.status, text, got.body)
+			}
+		}
+	}
+	if got := l.get("/web/none", "text/html"); got.status != 404 || !strings.Contains(got.body, "no majority, 2 of 5") {
+		t.Errorf("an error page says nothing of it: %d", got.status)
+	}
+	l.primary.fail(nil)
+	l.toPrimary.fail(nil)
+	l.until(events, "web -> mongo-primary works again")
+	if got := l.get("/web", "text/html"); got.status != 200 || strings.Contains(got.body, "no majority") {
+		t.Errorf("%d, or the page still says that nothing can be written", got.status)
+	}
+}
+
+func TestAPageSaysThatConsulIsAway(t *testing.T) {
+	l := start(t)
+	events := l.events()
+	l.until(events, "127.0.10.2:27017")
+	away := errors.New("connection refused")
+	l.consul.Store(&away)
+	l.until(events, "Consul is away: running on the last known state", "since <time")
+	l.consul.Store(nil)
+	mongotest.Wait(t, 5*time.Second, "the page says nothing of it any more", func(context.Context) error {
+		if got := l.get("/web", "text/html"); strings.Contains(got.body, "Consul is away") {
+			return errors.New("it does")
+		}
+		return nil
+	})
 }
 
 func TestSoManyStreamsAndNoMore(t *testing.T) {

@@ -89,12 +89,14 @@ func (s *Site) signedIn(next echo.HandlerFunc) echo.HandlerFunc {
 		err := blog.ErrNotFound
 		if cookie, missing := c.Cookie(sessionCookie); missing == nil && len(cookie.Value) < 100 {
 			var session blog.Session
-			session, err = s.cfg.Library.Session(c.Request().Context(), cookie.Value, s.cfg.Now())
+			session, err = s.session(c, cookie.Value)
 			c.Set(userKey, session.User)
 		}
 		switch {
 		case err == nil:
 			return next(c)
+		case !errors.Is(err, blog.ErrNotFound) && c.Request().Method == http.MethodPost:
+			return s.keepForm(c, err)
 		case !errors.Is(err, blog.ErrNotFound):
 			return err
 		case c.Request().Method == http.MethodPost:

@@ -71,6 +71,7 @@ type paper struct {
 	TheirBlog                     *blog.Blog
 	Preview                       template.HTML
 	Problem                       *Problem
+	Notices                       []Notice
 	Configuration                 *configuration
 	// Service and Member served what is shown; Near says that a member nearby was
 	// asked first, CanNear that it could be.
@@ -108,7 +109,7 @@ func newPress() (*press, error) {
 		"iso":   rfc3339,
 		"day":   func(t time.Time) string { return t.UTC().Format("2 January 2006") },
 		"clock": clock,
-	}).ParseFS(pageFiles, "pages/layout.html")
+	}).ParseFS(pageFiles, "pages/layout.html", "pages/notices.html")
 	if err != nil {
 		return nil, err
 	}
@@ -168,6 +169,7 @@ func (s *Site) print(c echo.Context, status int, name string, p paper) error {
 	if r, ok := c.Get(readKey).(*reading); ok {
 		p.Service, p.Member, p.Near, p.CanNear = r.service, r.member, r.near != nil, s.cfg.Nearby != nil
 	}
+	p.Notices = s.notices()
 	var body bytes.Buffer
 	if err := s.press.templates[name].Execute(&body, p); err != nil {
 		return fmt.Errorf("render %s: %w", name, err)
@@ -192,9 +194,20 @@ func (s *Site) printError(c echo.Context, err error) {
 	page.Problem = s.paperProblem(err)
 	s.detail(c, page.Problem, err)
 	page.Title = page.Problem.Title
+	c.Response().Header().Set("Vary", "Accept")
+	if wantsJSON(c.Request()) {
+		_ = writeJSON(c, page.Problem.Status, refusal{page.Problem, s.notices()})
+		return
+	}
 	if err := s.print(c, page.Problem.Status, "problem", page); err != nil {
 		s.log.Error("cannot answer", "err", err)
 	}
+}
+
+// refusal is the JSON form of a page that shows why there is none.
+type refusal struct {
+	Problem *Problem `json:"problem"`
+	Notices []Notice `json:"notices,omitempty"`
 }
 
 func (s *Site) paperProblem(err error) *Problem {

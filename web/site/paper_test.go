@@ -42,6 +42,23 @@ type failing struct {
 	site.Library
 	mu            sync.Mutex
 	before, after error
+	unknown       error // who is logged in
+}
+
+func (f *failing) Session(ctx context.Context, secret string, now time.Time) (blog.Session, error) {
+	f.mu.Lock()
+	err := f.unknown
+	f.mu.Unlock()
+	if err != nil {
+		return blog.Session{}, err
+	}
+	return f.Library.Session(ctx, secret, now)
+}
+
+func (f *failing) forget(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.unknown = err
 }
 
 func (f *failing) set(before, after error) {
@@ -236,12 +253,30 @@ func TestBlogAndItsAdministrationOnARealMongod(t *testing.T) {
 		{"bad addresses and searches lead nowhere", badAddresses},
 		{"a person works with it in a browser", inABrowser},
 		{"the topology page is live in a browser", liveInABrowser},
+		{"without a primary the blog is read, says so, and keeps what is typed", leaderless},
 		{"a logout ends the session for good", logouts},
 	} {
 		if !t.Run(part.name, func(t *testing.T) { part.test(d.at(t)) }) {
 			return // the next part builds on this one
 		}
 	}
+}
+
+func leaderless(d *desk) {
+	entry, named := d.open("/admin/entries/new"), d.open("/admin/blogs/new")
+	entry.Set("title", "Typed in vain?")
+	named.Set("name", "Named in vain?")
+	gone := fmt.Errorf("dial: %w", mesh.ErrNoInstance)
+	d.way.fail(gone)
+	d.library.forget(gone)
+	defer d.way.fail(nil)
+	defer d.library.forget(nil)
+	d.wants(d.send(http.MethodGet, "/blog/main", ""), 200, "no primary right now", "since <time", "read from <strong>"+d.member+" (mongo-secondary)")
+	for path, form := range map[string]url.Values{"/admin/entries": entry, "/admin/blogs": named} {
+		d.wants(d.send(http.MethodPost, path, form.Encode()), 503, "Nothing was saved. What you typed is below", " in vain?", form.Get("edit"), "no primary right now")
+	}
+	d.wants(d.send(http.MethodGet, "/admin", ""), 503, "no primary right now")
+	d.wants(d.send(http.MethodGet, "/admin", "", "Accept", "application/json"), 503, `"kind":"no_primary"`, `"problem":{"status":503`)
 }
 
 func strangers(d *desk) {

@@ -21,6 +21,13 @@ func (v View) plain(body *bytes.Buffer) {
 		}
 		fmt.Fprintln(body)
 	}
+	for _, n := range v.Notices {
+		fmt.Fprintf(body, "! %s", printable(n.Title))
+		if !n.Since.IsZero() {
+			fmt.Fprintf(body, ", since %s", clock(n.Since))
+		}
+		fmt.Fprintf(body, "\n  %s %s\n", printable(n.Text), n.Command)
+	}
 	for _, row := range v.rows() {
 		fmt.Fprintf(body, "%-23s %s\n", row[0]+":", printable(row[1]))
 	}

@@ -39,7 +39,7 @@ func newPages() *pages {
 		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 	}
 	return &pages{
-		template: template.Must(template.New("page").Funcs(template.FuncMap{
+		template: template.Must(template.Must(template.New("page").Funcs(template.FuncMap{
 			"style":  func() template.CSS { return template.CSS(pageCSS) },
 			"script": func() template.JS { return template.JS(liveJS) },
 			"text":   text,
@@ -48,7 +48,7 @@ func newPages() *pages {
 			"clock":  clock,
 			"iso":    rfc3339,
 			"yesno":  yesno,
-		}).Parse(pageHTML)),
+		}).ParseFS(pageFiles, "pages/notices.html")).Parse(pageHTML)),
 		policy: "default-src 'none'; style-src " + hash(pageCSS) + "; script-src " + hash(liveJS) + "; connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 	}
 }

@@ -3,6 +3,8 @@ package site
 import (
 	"fmt"
 	"time"
+
+	"sluice/web/blog"
 )
 
 // maxEvents is how many changes the page shows.
@@ -24,12 +26,23 @@ type sight struct {
 	leader string
 	// reader is the member that answers for mongo-secondary, "" while unknown.
 	reader string
+	// quorum is what the reader knows of the voters while no primary is in reach.
+	quorum blog.Quorum
+	// consulAway is since when Consul cannot be asked, zero while it can.
+	consulAway time.Time
 }
 
-// wayState is the state of an outbound edge. since is when it began.
+// The kinds of problems that a way can have.
+const (
+	kindDenied     = "denied"
+	kindNoInstance = "no_instance"
+)
+
+// wayState is the state of an outbound edge. since is when it began; kind and command
+// are those of its problem.
 type wayState struct {
-	state, reason string
-	since         time.Time
+	state, reason, kind, command string
+	since                        time.Time
 }
 
 // follow keeps since while the state stays.

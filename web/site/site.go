@@ -36,6 +36,8 @@ type Store interface {
 	Hello(ctx context.Context) (blog.Hello, error)
 	Newest(ctx context.Context, n int64) ([]blog.Entry, error)
 	Add(ctx context.Context, entry blog.Entry) (fresh bool, err error)
+	// Quorum returns which voters the member at the other end hears.
+	Quorum(ctx context.Context) (blog.Quorum, error)
 	// Member returns who served the newest operation of ctx, "" if unknown.
 	Member(ctx context.Context) string
 }
@@ -73,6 +75,9 @@ type Config struct {
 	Nearby Reads
 	// Settings are what can be changed while it runs; nil is the defaults.
 	Settings *settings.Live
+	// Consul returns why Consul cannot be asked now, nil while it can; a nil function
+	// is not known. It must not block.
+	Consul func() error
 	// Served is told of each request that has ended, but for streams: the part of
 	// web that it was for, and the status. nil is nobody; it must not block.
 	Served func(app string, status int, took time.Duration)
@@ -109,7 +114,7 @@ func New(cfg Config) (*Site, error) {
 	if s.cfg.Now == nil {
 		s.cfg.Now = time.Now
 	}
-	s.lookout = newLookout(cfg.Primary, cfg.Secondary, s.cfg.Now)
+	s.lookout = newLookout(s.cfg)
 	s.echo = echo.New()
 	s.echo.HideBanner, s.echo.HidePort = true, true
 	s.echo.HTTPErrorHandler = s.serveError
@@ -141,11 +146,13 @@ func (s *Site) show(c echo.Context) error {
 	fromSecondary := c.QueryParam("from") == "secondary"
 	ctx := c.Request().Context()
 	seen, _ := s.lookout.current()
+	primaryCtx, cancel := s.patience(ctx, seen.sight.primary)
+	defer cancel()
 	view.Events, view.PrimarySince, view.SecondarySince = seen.events, seen.sight.primary.since, seen.sight.secondary.since
 
 	var group errgroup.Group
 	var primary *Problem
-	group.Go(func() error { primary = s.readPrimary(ctx, &view, !fromSecondary); return nil })
+	group.Go(func() error { primary = s.readPrimary(primaryCtx, &view, !fromSecondary); return nil })
 	var secondary *Problem
 	var entries []blog.Entry
 	traced := blog.Traced(ctx)
@@ -155,6 +162,9 @@ func (s *Site) show(c echo.Context) error {
 	})
 	_ = group.Wait()
 	view.Problem = primary
+	if primary != nil && secondary == nil && !fromSecondary {
+		s.readInstead(ctx, &view)
+	}
 	if fromSecondary {
 		view.Problem, view.Entries, view.EntriesFrom = secondary, entries, "mongo-secondary"
 		if secondary == nil {
@@ -176,6 +186,28 @@ func (s *Site) readProblem(service string, err error) *Problem {
 		p.Detail = err.Error()
 	}
 	return p
+}
+
+// patience bounds how long a page waits for a primary that has been missing for
+// longer than anything is held: it has something to show without.
+func (s *Site) patience(ctx context.Context, primary wayState) (context.Context, context.CancelFunc) {
+	if primary.kind == kindNoInstance && s.cfg.Now().Sub(primary.since) > mesh.DefaultHold {
+		return context.WithTimeout(ctx, nearTimeout)
+	}
+	return context.WithCancel(ctx)
+}
+
+// readInstead reads the entries from a secondary because the primary cannot be read.
+func (s *Site) readInstead(ctx context.Context, view *View) {
+	bounded, cancel := context.WithTimeout(blog.Traced(ctx), secondaryTimeout)
+	defer cancel()
+	entries, err := s.cfg.Secondary.Store.Newest(bounded, newest)
+	if err != nil {
+		s.log.Warn("cannot read", "destination", "mongo-secondary", "err", err)
+		return
+	}
+	view.Entries, view.EntriesFrom = entries, "mongo-secondary"
+	view.EntriesMember = s.cfg.Secondary.Store.Member(bounded)
 }
 
 // readPrimary fills in what the primary says.
@@ -229,8 +261,10 @@ func (s *Site) add(c echo.Context) error {
 		view := s.view()
 		view.Problem, view.Form, view.Edges = problem("mongo-primary", err), form, s.edges(c.Request())
 		s.detail(c, view.Problem, err)
-		if !errors.Is(err, mesh.ErrDenied) && !errors.Is(err, blog.ErrTaken) {
-			view.Problem.Reason += " Whether your entry is stored is not known; sending it again from this page stores it once."
+		if reason := trimDot(view.Problem.Reason) + "."; blog.OutcomeOf(err) == blog.Unknown {
+			view.Problem.Reason = reason + " Whether your entry is stored is not known; sending it again from this page stores it once."
+		} else if !errors.Is(err, blog.ErrTaken) {
+			view.Problem.Reason = reason + " Nothing was stored; what you typed is below."
 		}
 		return s.write(c, view)
 	}
@@ -249,6 +283,7 @@ func (s *Site) view() View {
 		Title: s.cfg.Title, Base: s.cfg.Base, Node: s.cfg.Node, Datacenter: s.cfg.Datacenter, Instance: s.cfg.Instance,
 		Now: s.cfg.Now(), Hosts: []string{}, Entries: []blog.Entry{}, Form: Form{ID: newID()},
 	}
+	view.Notices = s.notices()
 	now := s.current()
 	view.Tagline, view.Paper = now.Tagline, s.press != nil && now.Serves(settings.Blog)
 	view.AdminServed = s.press != nil && now.Serves(settings.Admin)

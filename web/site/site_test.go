@@ -18,6 +18,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +38,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type memory struct {
 	mu      sync.Mutex
 	hello   blog.Hello
+	quorum  blog.Quorum
 	entries []blog.Entry
 	err     error
 	panics  bool
@@ -52,6 +54,12 @@ func (m *memory) Hello(context.Context) (blog.Hello, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.hello, m.err
+}
+
+func (m *memory) Quorum(context.Context) (blog.Quorum, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.quorum, m.err
 }
 
 func (m *memory) Newest(context.Context, int64) ([]blog.Entry, error) {
@@ -131,6 +139,7 @@ type lab struct {
 	leaf, gatewayLeaf    *x509.Certificate
 	primaryLeaf, secLeaf *x509.Certificate
 	log                  *bytes.Buffer
+	consul               atomic.Pointer[error]
 }
 
 const host = "127.0.0.1:9999"
@@ -164,6 +173,12 @@ func start(t *testing.T) *lab {
 		Primary:   site.Database{Store: l.primary, Upstream: l.toPrimary},
 		Secondary: site.Database{Store: l.secondary, Upstream: l.toSecond},
 		Logger:    slog.New(slog.NewTextHandler(l.log, nil)),
+		Consul: func() error {
+			if err := l.consul.Load(); err != nil {
+				return *err
+			}
+			return nil
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -112,6 +112,7 @@ func (s *Site) liveEvent(c echo.Context, seen outlook) (string, error) {
 // take fills in what a lookout sees.
 func (v *View) take(seen outlook) {
 	v.Events = seen.events
+	v.Notices = notices(seen.sight)
 	if seen.asked {
 		hello := seen.hello
 		v.Set, v.Hosts, v.Primary, v.Me = hello.Set, hello.Hosts, hello.Primary, hello.Me

@@ -35,6 +35,8 @@ type View struct {
 	// EntriesMember is the member that served them; "" if that cannot be told.
 	EntriesMember string       `json:"entries_member,omitempty"`
 	Entries       []blog.Entry `json:"entries"`
+	// Notices say what is not as it should be.
+	Notices []Notice `json:"notices,omitempty"`
 	// Events are the newest changes, newest first.
 	Events []Event `json:"events,omitempty"`
 	// PrimarySince and SecondarySince are when the ways became what they are; zero
@@ -132,15 +134,10 @@ func (s *Site) edges(r *http.Request) []Edge {
 }
 
 func outbound(service string, upstream Upstream) Edge {
-	edge := Edge{Source: "web", Destination: service, State: "unused"}
+	state := stateOf(service, upstream, time.Time{})
+	edge := Edge{Source: "web", Destination: service, State: state.state, Reason: state.reason}
 	if _, leaf, ok := upstream.Last(); ok {
-		edge.State, edge.Peer = "open", certificate(leaf)
-	}
-	if err := upstream.Err(); err != nil {
-		edge.State, edge.Reason = "failed", problem(service, err).Reason
-		if errors.Is(err, mesh.ErrDenied) {
-			edge.State = "denied"
-		}
+		edge.Peer = certificate(leaf)
 	}
 	return edge
 }
@@ -152,7 +149,7 @@ func problem(service string, err error) *Problem {
 	switch {
 	case errors.As(err, &denied):
 		return &Problem{
-			Status: http.StatusServiceUnavailable, Kind: "denied", Title: "The database is closed to us",
+			Status: http.StatusServiceUnavailable, Kind: kindDenied, Title: "The database is closed to us",
 			Reason:  denied.Error(),
 			Hint:    fmt.Sprintf("The mesh does not let %s call %s, so nothing was sent. To allow it:", denied.Decision.Source, denied.Decision.Destination),
 			Command: fmt.Sprintf("sluice intentions allow %s %s", denied.Decision.Source, denied.Decision.Destination),
@@ -171,7 +168,7 @@ func problem(service string, err error) *Problem {
 		}
 	case errors.Is(err, mesh.ErrNoInstance):
 		return &Problem{
-			Status: http.StatusServiceUnavailable, Kind: "no_instance", Title: "The database is away",
+			Status: http.StatusServiceUnavailable, Kind: kindNoInstance, Title: "The database is away",
 			Reason: fmt.Sprintf("No healthy instance of %s.", service),
 			Hint:   "A new primary is usually elected within seconds: try again. See:", Command: "sluice status",
 		}
