@@ -53,8 +53,7 @@ test-dc2: tools build ## The proofs with two datacenters: federation, failover, 
 test-dc2-short: tools build ## Those of them that put no load on the machine, which CI runs
 	$(GO) test -tags dc2 -race -count=1 -timeout $(TEST_TIMEOUT) -v -run 'TestTwoDatacenters/(an_interrupted|the_second|intentions|each_datacenter|one_way)' ./lab/federation
 
-# SLUICE_FABIO names the program; else tools/peers/get tries to get it. It is not a
-# part of test, because not every registry serves it.
+# SLUICE_FABIO names the program; else tools/peers/get gets it. It is not a part of test, because not every registry serves it.
 fabio-differential: tools ## Compare Fabio's own program with the model that the gateway is tested against
 	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) -tags fabio -run '^TestFabioItself' ./gateway/difference
 

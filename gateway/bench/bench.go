@@ -148,9 +148,12 @@ func (b *bench) findPeers() error {
 const allowPlain = "-allow-plain"
 
 // offers reports whether a program knows a flag.
-func offers(path, flag string) bool {
+func offers(path, flag string) bool { return strings.Contains(help(path), " "+flag) }
+
+// help is what a program says of its flags. Some end with an error after it.
+func help(path string) string {
 	said, _ := exec.Command(path, "-help").CombinedOutput()
-	return strings.Contains(string(said), " "+flag)
+	return string(said)
 }
 
 func copyProgram(from, to string) (string, error) {
@@ -170,6 +173,9 @@ func (b *bench) start(ctx context.Context, p foundPeer, name string, routes []ho
 		host: b.lab.host, port: b.lab.port(), admin: b.lab.port(), agent: b.lab.agent.address,
 		credentials: b.lab.credentials, routes: routes, root: os.Geteuid() == 0,
 		folder: filepath.Join(b.lab.folder, p.name+"-"+name),
+	}
+	if p.name == fabioRepaired {
+		pl.help = help(p.path)
 	}
 	if p.ours {
 		pl.extra = slices.Concat(b.cfg.gatewayArgs, p.args)

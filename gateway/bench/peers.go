@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 )
 
@@ -172,19 +171,24 @@ func fabioTable(p plan) string {
 }
 
 func launchFabio(p plan) (launch, error) {
-	return launch{files: map[string]string{"routes": fabioTable(p)}, args: append([]string{
-		"-proxy.addr", p.listen(), "-ui.addr", p.adminAddress(), "-ui.access", "ro",
-		"-registry.backend", "file", "-registry.file.path", p.file("routes"), "-log.level", "WARN",
+	// It does not start without a page for what has no route.
+	return launch{files: map[string]string{"routes": fabioTable(p), "noroute": ""}, args: append([]string{
+		"-proxy.addr", p.listen(), "-ui.addr", p.adminAddress(), "-ui.access", "ro", "-log.level", "WARN",
+		"-registry.backend", "file", "-registry.file.path", p.file("routes"), "-registry.file.noroutehtmlpath", p.file("noroute"),
 	}, p.extra...)}, nil
 }
 
 // launchFabioRepaired says in full how connections to upstreams are kept, so that
-// Fabio redials as little as its settings can make it.
+// Fabio redials as little as its settings can make it. Version 1.5 lacks one of them.
 func launchFabioRepaired(p plan) (launch, error) {
 	l, err := launchFabio(p)
-	l.args = slices.Concat(l.args, []string{
-		"-proxy.maxconn", "10000", "-proxy.idleconntimeout", "90s", "-proxy.keepalivetimeout", "30s", "-proxy.dialtimeout", "5s",
-	})
+	for _, setting := range [][]string{
+		{"-proxy.maxconn", "10000"}, {"-proxy.idleconntimeout", "90s"}, {"-proxy.keepalivetimeout", "30s"}, {"-proxy.dialtimeout", "5s"},
+	} {
+		if p.help == "" || strings.Contains(p.help, setting[0]) {
+			l.args = append(l.args, setting...)
+		}
+	}
 	return l, err
 }
 

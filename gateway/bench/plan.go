@@ -66,6 +66,8 @@ type plan struct {
 	credentials credentials
 	// routes are served beside the three paths.
 	routes []hostRoute
+	// help is what the program says of its flags, "" if it was not asked.
+	help string
 	// extra are further arguments.
 	extra []string
 	// root is true if the bench runs as root, which some proxies must be told.

@@ -2,7 +2,9 @@ package difference_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -104,11 +106,24 @@ func (g *ground) catalog() *consul.ResolverAll {
 // judge asks for all of a world, and compares.
 func (g *ground) judge(w world, address string, with corrections) {
 	g.t.Helper()
-	m := newModel(w, with)
+	g.judgeBy(newModel(w, with), w, address, 0)
+}
+
+// judgeBy gives the news so long to arrive that change an answer.
+func (g *ground) judgeBy(m *model, w world, address string, patience time.Duration) {
+	g.t.Helper()
 	for _, q := range w.requests {
-		if got := g.backends.send(g.t, address, q); !got.among(m.answers(q)) {
-			g.t.Errorf("%v:\n got %+v\nwant one of %+v\nwith %v", q, got, m.answers(q), w)
+		ask := func() error {
+			got, err := g.backends.trySend(address, q)
+			switch {
+			case err != nil && !errors.Is(err, io.ErrUnexpectedEOF):
+				return err
+			case !got.among(m.answers(q)):
+				return fmt.Errorf("got %+v\nwant one of %+v\nwith %v", got, m.answers(q), w)
+			}
+			return nil
 		}
+		g.within(patience, q, ask)
 	}
 }
 
@@ -144,5 +159,23 @@ func TestOverARealConsulTheGatewayAnswersAsTheModelWithEveryCorrection(t *testin
 	for _, w := range corpus(seed) {
 		arrived, left := g.next(w)
 		g.gateway(catalog, w, arrived, left)
+	}
+}
+
+// within asks until there is no error, and reports the last one when time is up.
+func (g *ground) within(limit time.Duration, q request, ask func() error) {
+	g.t.Helper()
+	deadline := time.After(limit)
+	for {
+		err := ask()
+		if err == nil {
+			return
+		}
+		select {
+		case <-deadline:
+			g.t.Errorf("%v: %v", q, err)
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
 }

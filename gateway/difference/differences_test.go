@@ -69,7 +69,7 @@ func differences() [corrected]difference {
 			"`//` in the path, where single slashes mean another route", "passed on under the route of the path as it is", "400", "Many services take `//in` for `/in`; a guard must not be walked around so.",
 		},
 		escapes: {
-			"`%2F`, `%61` and the like in the path", "decoded, and encoded anew: the service sees `/a/b` for `/a%2Fb`", "passed on as the client wrote it, after `strip` and `prepend`", "They mean different things to many services.",
+			"`%2F`, `%61` and the like in a path that `strip` or `prepend` changes", "decoded, and encoded anew: the service sees `/a/b` for `/a%2Fb`", "passed on as the client wrote it, after `strip` and `prepend`", "They mean different things to many services.",
 		},
 		oneSlash: {
 			"`redirect` with `$path`, where the path begins with more than one slash", "all of them are in `Location`", "exactly one",
@@ -95,11 +95,11 @@ const basis = `
 An instance is called over Connect unless its tag says ` + "`plain=true`" + `, which Fabio takes for an option without meaning. Beyond that,
 what a tag of Fabio's says about an HTTP route means the same here, but for the table: host, path, fall-through, ` + "`strip`, `prepend`,\n`host`, `redirect`, `weight`, `allow` and `deny`" + `.
 
-What is said of Fabio rests on its documentation and on stored copies of its source, of several commits up to 1.7 and so of no single
-release, put into a model that answers a corpus of tags and requests as the gateway does, difference by difference; ` + "`make test`" + ` compares
-with the model each time. **The model has not been compared with the running program yet**, because no registry that we could use serves it.
-Whoever has it does so with ` + "`make fabio-differential`" + `, which takes the program from ` + "`SLUICE_FABIO`" + ` or ` + "`tools/peers/get fabio`" + ` and fails
-without it. Not compared at all: an HTTP request for a route with ` + "`proto=`" + ` other than ` + "`http`" + `, where the copies of the source do not agree.
+What is said of Fabio rests on its documentation and its source, put into a model. ` + "`make test`" + ` asks a corpus of tags and requests of the
+gateway and of the model, difference by difference. ` + "`make fabio-differential`" + ` asks the same corpus of Fabio's own program, 1.5.15 or what
+` + "`SLUICE_FABIO`" + ` names, on a real Consul: 1.5.15 answers all of it as the model does, but that 1.5 knows no ` + "`prepend`" + ` (the model then has
+none either), and that for a redirect to ` + "`https://host$path`" + ` it decodes the path, and panics if there is something to strip.
+Not compared at all: an HTTP request for a route with ` + "`proto=`" + ` other than ` + "`http`" + `, where the copies of the source do not agree.
 `
 
 const (

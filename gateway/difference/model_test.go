@@ -66,13 +66,18 @@ type row struct {
 // model is Fabio in our words, with some of its ways corrected.
 type model struct {
 	corrected corrections
-	table     map[string][]*row
+	// old is Fabio 1.5: it knows no prepend=, and of a redirect whose host ends with $path it
+	// loses how the client wrote the path, and panics if there is something to strip.
+	old   bool
+	table map[string][]*row
 }
 
 // newModel reads the catalog as a Fabio does that has just begun: one with a table
 // keeps that while the catalog holds a weight that is no number.
-func newModel(w world, corrected corrections) *model {
-	m := &model{corrected: corrected, table: map[string][]*row{}}
+func newModel(w world, corrected corrections) *model { return newModelOf(w, corrected, false) }
+
+func newModelOf(w world, corrected corrections, old bool) *model {
+	m := &model{corrected: corrected, old: old, table: map[string][]*row{}}
 	if w.garbled() && !corrected[weights] {
 		return m
 	}
@@ -108,6 +113,9 @@ func (m *model) add(service string, t routeTag) {
 	added.closed = m.corrected[closing] && t.flaw == openGuard
 	for _, option := range strings.Fields(t.options) {
 		name, value, _ := strings.Cut(option, "=")
+		if m.old && name == "prepend" {
+			continue
+		}
 		added.set(name, value)
 	}
 	added.guards.read(added.options)
@@ -329,6 +337,8 @@ func (m *model) serve(t *target, q request, u *url.URL) seen {
 		return seen{status: http.StatusForbidden}
 	case t.options["auth"] != "":
 		return seen{status: http.StatusUnauthorized} // nobody knows the scheme
+	case m.old && t.redirect != 0 && strings.HasSuffix(t.url.Host, "$path") && t.options["strip"] != "" && strings.HasPrefix(u.Path, t.options["strip"]):
+		return seen{} // no answer
 	case t.redirect != 0:
 		return seen{status: t.redirect, location: m.location(t, q, u)}
 	}
@@ -361,26 +371,26 @@ func (m *model) refuses(t *target, forwarded string) bool {
 	return false
 }
 
-// rewrite returns the path and query that a service sees. Fabio decodes the path
-// and encodes it anew; what it makes of one that is not the same to a second
-// decoding, or to path.Clean, is left open.
+// rewrite returns the path and query that a service sees. What Fabio does not change
+// goes on as it came; else it decodes the path, and encodes what strip and prepend have
+// made of it anew. What it makes of one that is not the same to a second decoding, or to
+// path.Clean, is left open.
 func (m *model) rewrite(t *target, u *url.URL) string {
 	path, raw := u.Path, u.RawPath
-	if strings.ContainsAny(path, "%?#") || strings.Contains(path, "//") || tag.HasDotSegment(path) {
-		if !m.corrected[escapes] {
-			return "?"
-		}
-	}
 	if strip := t.options["strip"]; strip != "" && strings.HasPrefix(path, strip) {
 		path = rooted(path[len(strip):])
 		raw = rooted(raw[encodedLength(raw, len(strip)):])
 	}
 	path, raw = t.options["prepend"]+path, t.options["prepend"]+raw
-	if m.corrected[escapes] {
-		if u.RawQuery != "" {
-			return raw + "?" + u.RawQuery
-		}
+	switch {
+	case m.corrected[escapes] && u.RawQuery != "":
+		return raw + "?" + u.RawQuery
+	case m.corrected[escapes]:
 		return raw
+	case path == u.Path && !strings.HasPrefix(path, "//"):
+		return u.RequestURI()
+	case strings.ContainsAny(u.Path, "%?#") || strings.Contains(u.Path, "//") || tag.HasDotSegment(u.Path):
+		return "?"
 	}
 	return (&url.URL{Path: path, RawQuery: u.RawQuery}).RequestURI()
 }
@@ -413,6 +423,9 @@ func (m *model) location(t *target, q request, u *url.URL) string {
 	}
 	to.Path = strings.Replace(to.Path, "/$path", "$path", 1)
 	to.RawPath = to.Path
+	if m.old && to.Host != t.url.Host {
+		to.RawPath = "" // what was read as the end of the host has no path to be raw
+	}
 	if strings.Contains(to.Path, "$path") {
 		path, raw := strings.TrimPrefix(u.Path, t.options["strip"]), strings.TrimPrefix(u.RawPath, t.options["strip"])
 		if m.corrected[escapes] && path != u.Path {
