@@ -116,7 +116,7 @@ func (g *gateway) openConsul() error {
 	}
 	g.client = client
 	g.closers = append(g.closers, closerFunc(client.Close))
-	if g.ops, err = service.ListenOps(g.cfg.Admin.String(), g.log); err != nil {
+	if g.ops, err = service.ListenOps(g.cfg.Admin.String(), g.log, g.cfg.AdminHosts...); err != nil {
 		return err
 	}
 	g.identity = client.Identity(name)

@@ -91,7 +91,7 @@ func assemble(ctx context.Context, s assembly) error {
 	if err != nil {
 		return err
 	}
-	ops, err := service.ListenOps(s.options.ListenLoopback(opsPort), s.logger)
+	ops, err := service.ListenOps(s.options.ListenLoopback(opsPort), s.logger, s.options.AdminHosts...)
 	if err != nil {
 		return err
 	}

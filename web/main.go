@@ -95,7 +95,7 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 		return err
 	}
 	defer client.Close()
-	ops, err := service.ListenOps(cfg.ListenLoopback(opsPort), logger)
+	ops, err := service.ListenOps(cfg.ListenLoopback(opsPort), logger, cfg.AdminHosts...)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 // pools are values of every flag that are good together, whichever are chosen.
 func pools() map[string][]string {
 	return map[string][]string{
-		"datacenter": {"dc1", "dc2"}, "failover-datacenters": {"", "dc3", "dc4,dc3"}, "break-glass": {"", "sluice/deny"}, "loopback": {"127.0.0.1", "127.0.1.5", "::1"}, "consul": {"127.0.0.1:8500", "unix:///run/consul.sock"},
+		"datacenter": {"dc1", "dc2"}, "failover-datacenters": {"", "dc3", "dc4,dc3"}, "break-glass": {"", "sluice/deny"}, "admin-hosts": {"", "ops.example", "a.example,b"}, "loopback": {"127.0.0.1", "127.0.1.5", "::1"}, "consul": {"127.0.0.1:8500", "unix:///run/consul.sock"},
 		"token-file": {"", "/etc/token"}, "log-level": {"debug", "info"}, "log-format": {"json", "text"},
 		"listen": {
 			"127.0.0.1:8001", "127.0.0.1:8002;certs=/c;tlsmin=1.3;clientca=/ca.pem;strictmatch=true", ":8003;proto=tcp;public=true;it=1h",

@@ -34,6 +34,9 @@ type Common struct {
 	// BreakGlass is the key in Consul below which the datacenter's own denials are kept;
 	// empty means that there are none.
 	BreakGlass string
+	// AdminHosts are names under which the operations endpoint answers beside IP
+	// addresses, localhost and the host that it is bound to.
+	AdminHosts []string
 	// LogLevel is debug, info, warn or error.
 	LogLevel string
 	// LogFormat is json or text.
@@ -62,6 +65,7 @@ func (c *Common) Bind(fs *flag.FlagSet) {
 	fs.StringVar(&c.ConsulAddress, "consul", "127.0.0.1:8500", "`address` of the node's Consul agent, host:port or unix://path")
 	fs.StringVar(&c.TokenFile, "token-file", "", "`file` with the Consul token, readable by its owner only")
 	fs.StringVar(&c.BreakGlass, "break-glass", "", "`key` in Consul below which the datacenter's own denials are kept; nobody is let in before they are known; empty for none")
+	fs.Var((*names)(&c.AdminHosts), "admin-hosts", "further `names`, with commas between, under which the operations endpoint answers; IP addresses and localhost always do, and any other name is refused with 421")
 	fs.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&c.LogFormat, "log-format", "json", "json or text")
 }
@@ -80,6 +84,11 @@ func (c *Common) Validate() error {
 	for i, dc := range c.Failover {
 		if dc == c.Datacenter || slices.Contains(c.Failover[:i], dc) {
 			add("-failover-datacenters: %s is there already", dc)
+		}
+	}
+	for _, host := range c.AdminHosts {
+		if err := checkHostName(host); err != nil {
+			add("-admin-hosts: %q: %w", host, err)
 		}
 	}
 	if !c.Address.IsValid() {

@@ -34,9 +34,11 @@ type namedCheck struct {
 //	GET /readyz    the same, with the readiness checks on top
 //	GET /metrics   Prometheus, from a registry of its own
 //
-// Handle adds more. Add checks and handlers before Run.
+// Handle adds more. Add checks and handlers before Run. Whoever asks for another
+// name than one of the endpoint's gets 421: see ListenOps.
 type Ops struct {
 	listener net.Listener
+	hosts    hosts
 	mux      *http.ServeMux
 	registry *prometheus.Registry
 	logger   *slog.Logger
@@ -46,8 +48,10 @@ type Ops struct {
 	ready  []namedCheck
 }
 
-// ListenOps binds the endpoint at address ("127.0.0.1:8001").
-func ListenOps(address string, logger *slog.Logger) (*Ops, error) {
+// ListenOps binds the endpoint at address ("127.0.0.1:8001"). It answers under the
+// address' own host, any IP address, localhost and the further names, so that no
+// site can have its pages read the endpoint under a name of its own.
+func ListenOps(address string, logger *slog.Logger, names ...string) (*Ops, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for operations: %w", err)
@@ -57,7 +61,7 @@ func ListenOps(address string, logger *slog.Logger) (*Ops, error) {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	o := &Ops{listener: listener, mux: http.NewServeMux(), registry: registry, logger: logger}
+	o := &Ops{listener: listener, hosts: newHosts(address, names), mux: http.NewServeMux(), registry: registry, logger: logger}
 	o.mux.HandleFunc("GET /healthz", o.serveHealth)
 	o.mux.HandleFunc("GET /readyz", o.serveReady)
 	o.mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
@@ -93,7 +97,7 @@ func (o *Ops) Ready(name string, check Check) {
 // Run serves until ctx ends.
 func (o *Ops) Run(ctx context.Context) error {
 	server := &http.Server{
-		Handler:           o.mux,
+		Handler:           o.hosts.guard(o.mux),
 		ReadHeaderTimeout: 2 * time.Second,
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    16 << 10,

@@ -34,9 +34,9 @@ func get(t *testing.T, url string) (int, string) {
 	return response.StatusCode, string(body)
 }
 
-func startOps(t *testing.T, prepare func(*service.Ops)) string {
+func startOps(t *testing.T, prepare func(*service.Ops), names ...string) string {
 	t.Helper()
-	ops, err := service.ListenOps("127.0.0.1:0", slog.New(slog.DiscardHandler))
+	ops, err := service.ListenOps("127.0.0.1:0", slog.New(slog.DiscardHandler), names...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,6 +156,7 @@ func TestCommandLine(t *testing.T) {
 		{"bad address", []string{"-node", "web-1", "-address", "198.18.1.300"}, service.ExitUsage, "-address"},
 		{"open loopback", append([]string{"-loopback", "0.0.0.0"}, good...), service.ExitUsage, "not a loopback"},
 		{"bad level", append([]string{"-log-level", "loud"}, good...), service.ExitUsage, "-log-level"},
+		{"host with port", append([]string{"-admin-hosts", "ops.example,ops:9998"}, good...), service.ExitUsage, `-admin-hosts: "ops:9998"`},
 		{"bad format", append([]string{"-log-format", "xml"}, good...), service.ExitUsage, "-log-format"},
 	}
 	for _, test := range tests {
