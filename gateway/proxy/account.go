@@ -51,9 +51,7 @@ func (p *Proxy) account(x *exchange, h head, end ending) {
 		p.failed.put(x, status, now)
 	}
 	if x.err != nil {
-		p.log.Warn("request failed", "method", x.method, "host", x.host, "path", x.path, "status", status,
-			"took_ms", float64(now.Sub(x.started).Microseconds())/1000, "client", x.client.String(), "request_id", x.id,
-			"service", service, "instance", x.instance(), "attempts", len(x.attempts), "err", x.err)
+		p.complain(x, service, status, now)
 	}
 	if p.cfg.Access != nil {
 		e := p.entry(x, h, end)

@@ -166,7 +166,9 @@ type Config struct {
 	MetricsPrefix string
 	// Streams are the TCP connections that RouteStream has routed; nil cuts none.
 	Streams *tcp.Table
-	// Logger gets one line per request that fails; nil is silent.
+	// Logger gets a line for requests that fail: the first of a route and reason at
+	// once, then one in 10 s with the number of those left out, which are there at the
+	// level of debugging; nil is silent.
 	Logger *slog.Logger
 	// Access gets an entry per request; may be nil.
 	Access *accesslog.Log

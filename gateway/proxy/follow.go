@@ -66,6 +66,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	f.fleet = fleet{proxy: p, crews: map[string]*crew{}}
 	defer p.closeAll()
 	defer p.timeline.end()
+	defer func() { p.tellWithheld(p.now(), true) }()
 	asking, stop := context.WithCancel(ctx)
 	var parts sync.WaitGroup
 	parts.Go(func() { f.inquiry.run(asking) })
@@ -90,6 +91,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 		f.applyPolicy(heard)
 		f.rotate(heard)
 		f.sweep(heard)
+		p.tellWithheld(p.now(), false)
 		select {
 		case <-ctx.Done():
 			return nil

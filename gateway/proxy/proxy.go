@@ -26,16 +26,17 @@ import (
 // Proxy carries requests over the mesh. It is an http.Handler, and serves
 // nothing until Run has read the catalog.
 type Proxy struct {
-	cfg      Config
-	log      *slog.Logger
-	now      func() time.Time
-	metrics  *metrics
-	reverse  *httputil.ReverseProxy
-	state    atomic.Pointer[snapshot]
-	recent   *history
-	failed   *history
-	ids      *ids
-	timeline *timeline
+	cfg        Config
+	log        *slog.Logger
+	now        func() time.Time
+	metrics    *metrics
+	reverse    *httputil.ReverseProxy
+	state      atomic.Pointer[snapshot]
+	recent     *history
+	failed     *history
+	ids        *ids
+	complaints *complaints
+	timeline   *timeline
 	// rested counts how often a connection became idle.
 	rested atomic.Int64
 }
@@ -43,7 +44,7 @@ type Proxy struct {
 // New returns a Proxy for cfg.
 func New(cfg Config) *Proxy {
 	cfg = cfg.withDefaults()
-	p := &Proxy{cfg: cfg, log: cfg.Logger, now: cfg.Now, metrics: newMetrics(cfg.MetricsPrefix, cfg.Registerer), recent: newHistory(historySize), failed: newHistory(failedSize), ids: newIDs(), timeline: newTimeline(time.Now())}
+	p := &Proxy{cfg: cfg, log: cfg.Logger, now: cfg.Now, metrics: newMetrics(cfg.MetricsPrefix, cfg.Registerer), recent: newHistory(historySize), failed: newHistory(failedSize), ids: newIDs(), complaints: newComplaints(), timeline: newTimeline(time.Now())}
 	p.state.Store(&snapshot{table: route.New(route.Config{}), replaced: make(chan struct{})})
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:        rewrite,
