@@ -183,7 +183,7 @@ func (g *gateway) makeProxy() error {
 		SlowStart: g.cfg.SlowStart(), MaxConn: g.cfg.MaxConn, Dial: g.cfg.Dial, IdleConns: g.cfg.IdleConns, KeepAlive: g.cfg.KeepAlive,
 		ServedBy: g.cfg.ServedBy, ServedDC: g.cfg.ServedDC, ExplainErrors: g.cfg.ExplainErrors, NoRouteStatus: g.cfg.NoRouteStatus,
 		Registry: g.standIns, HealthPath: g.cfg.HealthPath, Absent: g.absent, Streams: g.streams,
-		Logger: g.log, Access: g.access, Registerer: g.ops.Registry(), MetricsPrefix: g.cfg.MetricsPrefix,
+		Logger: g.log, Access: g.access, Secrets: g.cfg.MaskedParameters(), Registerer: g.ops.Registry(), MetricsPrefix: g.cfg.MetricsPrefix,
 	}
 	if g.tracer != nil {
 		cfg.Tracer = g.tracer

@@ -38,7 +38,7 @@ type Config struct {
 	Output io.Writer
 	// Format is JSON, Common, Combined, or a text with fields; "" is Common.
 	Format string
-	// Secrets are the names of query parameters whose values are not written; nil is
+	// Secrets are the names of parameters of queries and paths whose values are not written; nil is
 	// DefaultSecrets.
 	Secrets []string
 	// Ring is how many entries may wait; 0 is DefaultRing.

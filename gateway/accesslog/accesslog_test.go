@@ -127,7 +127,7 @@ func TestFormatThatCannotBeKeptIsRefused(t *testing.T) {
 	}
 }
 
-func TestSecretsInQueriesAreNeverWritten(t *testing.T) {
+func TestSecretsInTargetsAreNeverWritten(t *testing.T) {
 	tests := []struct{ target, want string }{
 		{"/a", "/a"},
 		{"/a?token=SECRET", "/a?token=***"},
@@ -145,6 +145,13 @@ func TestSecretsInQueriesAreNeverWritten(t *testing.T) {
 		{"http://ann:SECRET@h/a?x=1", "http://***@h/a?x=1"},
 		{"/a?token=%", "/a?token=***"},
 		{"/a?%=x&%7=y", "/a?%=x&%7=y"},
+		{"/a;token=SECRET/b;x=1", "/a;token=***/b;x=1"},
+		{"/a;x=1;jwt=SECRET;SECRET/b", "/a;x=1;jwt=***/b"},
+		{"/a;TOKEN=SECRET", "/a;TOKEN=***"},
+		{"/a%3BTo%6ben%3DSECRET/b%3fx", "/a%3BTo%6ben%3D***/b%3fx"},
+		{"/a%3Ftoken=SECRET%26x=1", "/a%3Ftoken=***%26x=1"},
+		{"/a&token=SECRET%2FSECRET", "/a&token=***"},
+		{"/token=x;y/%", "/token=x;y/%"},
 	}
 	for _, test := range tests {
 		entry := accesslog.Entry{Target: test.target, UpstreamTarget: test.target, Referer: test.target, Upstream: netip.MustParseAddrPort("1.1.1.1:1")}
@@ -155,6 +162,9 @@ func TestSecretsInQueriesAreNeverWritten(t *testing.T) {
 			if got := line(t, `"$request_args"`, entry); got != `"`+query+"\"\n" {
 				t.Errorf("arguments %q, want %q", got, query)
 			}
+		}
+		if got := accesslog.NewMask(nil).Target(test.target); got != test.want {
+			t.Errorf("masked: %q, want %q", got, test.want)
 		}
 		for _, format := range []string{"json", "combined", "$request_url $upstream_request_url"} {
 			if got := line(t, format, entry); strings.Contains(got, "SECRET") {

@@ -45,15 +45,68 @@ func newRedactor(names []string) redactor {
 }
 
 // append appends a request target, or a URL, with the secret values of its query
-// replaced. The names are compared as the application will read them: decoded,
+// and of parameters in its path replaced. The names are compared as the application will read them: decoded,
 // in any case.
 func (r redactor) append(dst, target []byte) []byte {
 	path, query, found := bytes.Cut(target, []byte("?"))
-	dst = appendWithoutUser(dst, path)
+	dst = r.appendPath(dst, path)
 	if !found {
 		return dst
 	}
 	return r.appendQuery(append(dst, '?'), query)
+}
+
+// appendPath is append for what is before the query. Parameters are also those
+// behind a semicolon (/a;token=x), and those of a query that was escaped once too
+// often; their values go as far as the segment.
+func (r redactor) appendPath(dst, path []byte) []byte {
+	dst, begin := appendWithoutUser(dst, path), len(dst)
+	if bytes.IndexByte(dst[begin:], ';') < 0 && bytes.IndexByte(dst[begin:], '%') < 0 && bytes.IndexByte(dst[begin:], '&') < 0 {
+		return dst
+	}
+	rest := bytes.Clone(dst[begin:])
+	dst = dst[:begin]
+	for len(rest) > 0 {
+		n, separates := delimiter(rest, ";?&")
+		dst, rest = append(dst, rest[:n]...), rest[n:]
+		if !separates {
+			continue
+		}
+		name := until(rest, ";?&/=")
+		equals, found := delimiter(rest[name:], "=")
+		if !found || !r.secret(rest[:name]) {
+			continue
+		}
+		dst = append(append(dst, rest[:name+equals]...), redacted...)
+		rest = rest[name+equals:]
+		rest = rest[until(rest, "&/"):]
+	}
+	return dst
+}
+
+// delimiter returns how many bytes the first character of text has, and whether it
+// is one of set, as it is or escaped.
+func delimiter(text []byte, set string) (size int, is bool) {
+	switch {
+	case len(text) == 0:
+		return 0, false
+	case text[0] == '%' && len(text) > 2 && digit(text[1]) >= 0 && digit(text[2]) >= 0:
+		c := byte(digit(text[1])<<4 | digit(text[2]))
+		return 3, c != '/' && strings.IndexByte(set, c) >= 0
+	}
+	return 1, strings.IndexByte(set, text[0]) >= 0
+}
+
+// until returns how many bytes there are before the next of set.
+func until(text []byte, set string) int {
+	for at := 0; at < len(text); {
+		n, is := delimiter(text[at:], set)
+		if is {
+			return at
+		}
+		at += n
+	}
+	return len(text)
 }
 
 // appendQuery is append for a query alone. Some applications separate parameters

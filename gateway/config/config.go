@@ -121,7 +121,7 @@ type Config struct {
 	// AccessLog is NoAccessLog, Stdout or the path of a file; AccessLogFormat as
 	// accesslog.Config.Format.
 	AccessLog, AccessLogFormat string
-	// AccessLogMask are names of query parameters, MaskDefault among them for those
+	// AccessLogMask are names of parameters whose values nothing shows, MaskDefault among them for those
 	// that are usual, or MaskNone alone. See MaskedParameters.
 	AccessLogMask []string
 

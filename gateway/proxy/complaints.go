@@ -99,7 +99,7 @@ func (p *Proxy) complain(x *exchange, service string, status int, now time.Time)
 		return
 	}
 	args := []any{
-		"method", x.method, "host", x.host, "path", x.path, "status", status,
+		"method", x.method, "host", x.host, "path", p.mask.Target(x.path), "status", status,
 		"took_ms", float64(now.Sub(x.started).Microseconds()) / 1000, "client", x.client.String(), "request_id", x.id,
 		"service", service, "instance", x.instance(), "attempts", len(x.attempts), "err", x.err,
 	}

@@ -170,6 +170,9 @@ type Config struct {
 	// once, then one in 10 s with the number of those left out, which are there at the
 	// level of debugging; nil is silent.
 	Logger *slog.Logger
+	// Secrets are the names of parameters whose values are shown nowhere: neither in
+	// the log and in spans, nor on pages. As accesslog.Config.Secrets.
+	Secrets []string
 	// Access gets an entry per request; may be nil.
 	Access *accesslog.Log
 	// Tracer is told of requests; may be nil.

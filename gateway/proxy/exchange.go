@@ -90,14 +90,14 @@ func (x *exchange) begin(id string, now time.Time) {
 func (p *Proxy) admit(ctx context.Context, x *exchange, authorization string) *page {
 	x.state = p.state.Load()
 	if x.path == "" || x.path[0] != '/' || x.method == http.MethodConnect || route.HasDotSegment(x.path) {
-		return pageBadRequest(&x.ask)
+		return p.pageBadRequest(&x.ask)
 	}
 	if p.cfg.HealthPath != "" && x.path == p.cfg.HealthPath {
 		return &page{Status: http.StatusOK, Title: "OK", Reason: "The gateway is up."}
 	}
 	matched, ok := x.state.table.Lookup(x.host, x.path)
 	if x.ambiguous(matched) {
-		return pageAmbiguous(&x.ask)
+		return p.pageAmbiguous(&x.ask)
 	}
 	if !ok {
 		return p.pageNoRoute(&x.ask)
@@ -112,7 +112,7 @@ func (p *Proxy) admit(ctx context.Context, x *exchange, authorization string) *p
 		}
 	}
 	if x.plan.climbs(x.path) {
-		return pageBadRequest(&x.ask)
+		return p.pageBadRequest(&x.ask)
 	}
 	if answer := p.authenticate(ctx, x, authorization); answer != nil {
 		return answer

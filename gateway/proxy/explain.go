@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -76,6 +77,7 @@ func (p *Proxy) Explain(ctx context.Context, q Question) (Explained, error) {
 		Method: x.method, Host: x.host, Path: x.path, Client: x.client.String(), Instances: []InstanceState{},
 		Lookup: state.table.Explain(x.host, x.path),
 	}
+	e.Path, e.Lookup.Path = p.mask.Target(e.Path), p.mask.Target(e.Lookup.Path)
 	answer := p.admit(ctx, x, "")
 	if x.plan != nil {
 		p.explainPlan(ctx, x, &e)
@@ -103,7 +105,11 @@ func exchangeFor(q Question) (*exchange, error) {
 	}
 	u, err := url.Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("explain: %w", err)
+		var wrong *url.Error // it holds the whole URL, with what is secret in it
+		if errors.As(err, &wrong) {
+			err = wrong.Err
+		}
+		return nil, fmt.Errorf("explain: the URL cannot be read: %w", err)
 	}
 	host := u.Host
 	if host == "-" {

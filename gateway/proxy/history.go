@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"sluice/gateway/accesslog"
 	"sluice/gateway/balance"
 )
 
@@ -53,7 +54,8 @@ type history struct {
 	next int
 	ring []record
 	// ids find a request by its ID.
-	ids map[string]int
+	ids  map[string]int
+	mask accesslog.Mask
 }
 
 // record holds bytes of its own: the strings of an exchange may point into a
@@ -71,8 +73,8 @@ type record struct {
 	attempts           []attempt
 }
 
-func newHistory(size int) *history {
-	return &history{ring: make([]record, size), ids: make(map[string]int, size)}
+func newHistory(size int, mask accesslog.Mask) *history {
+	return &history{ring: make([]record, size), ids: make(map[string]int, size), mask: mask}
 }
 
 // put takes a request that has ended.
@@ -106,7 +108,7 @@ func (h *history) find(id string) (Trace, bool) {
 	if !ok {
 		return Trace{}, false
 	}
-	return h.ring[at].trace(), true
+	return h.ring[at].trace(h.mask), true
 }
 
 // last returns the newest n requests, the newest first.
@@ -119,15 +121,15 @@ func (h *history) last(n int) []Trace {
 		if r.id == "" {
 			break
 		}
-		list = append(list, r.trace())
+		list = append(list, r.trace(h.mask))
 	}
 	return list
 }
 
-func (r *record) trace() Trace {
+func (r *record) trace(mask accesslog.Mask) Trace {
 	t := Trace{
 		ID: r.id, At: r.at, Took: r.took, Client: r.client.String(), Status: r.status,
-		Method: string(r.text[:r.method]), Host: string(r.text[r.method : r.method+r.host]), Path: string(r.text[r.method+r.host:]),
+		Method: string(r.text[:r.method]), Host: string(r.text[r.method : r.method+r.host]), Path: mask.Target(string(r.text[r.method+r.host:])),
 		Attempts: []AttemptTrace{},
 	}
 	if r.plan != nil {

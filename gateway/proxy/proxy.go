@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/gateway/accesslog"
 	"sluice/gateway/route"
 )
 
@@ -36,6 +37,7 @@ type Proxy struct {
 	failed     *history
 	ids        *ids
 	complaints *complaints
+	mask       accesslog.Mask
 	timeline   *timeline
 	// rested counts how often a connection became idle.
 	rested atomic.Int64
@@ -44,7 +46,8 @@ type Proxy struct {
 // New returns a Proxy for cfg.
 func New(cfg Config) *Proxy {
 	cfg = cfg.withDefaults()
-	p := &Proxy{cfg: cfg, log: cfg.Logger, now: cfg.Now, metrics: newMetrics(cfg.MetricsPrefix, cfg.Registerer), recent: newHistory(historySize), failed: newHistory(failedSize), ids: newIDs(), complaints: newComplaints(), timeline: newTimeline(time.Now())}
+	p := &Proxy{cfg: cfg, log: cfg.Logger, now: cfg.Now, metrics: newMetrics(cfg.MetricsPrefix, cfg.Registerer), mask: accesslog.NewMask(cfg.Secrets), ids: newIDs(), complaints: newComplaints(), timeline: newTimeline(time.Now())}
+	p.recent, p.failed = newHistory(historySize, p.mask), newHistory(failedSize, p.mask)
 	p.state.Store(&snapshot{table: route.New(route.Config{}), replaced: make(chan struct{})})
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:        rewrite,

@@ -18,7 +18,7 @@ func (p *Proxy) redirected(x *exchange) *page {
 	location := locationOf(x.plan.options, &x.ask)
 	if !x.loops(location) {
 		return &page{
-			Status: x.plan.options.RedirectCode, Title: "Elsewhere", Reason: "What you ask for is at " + location,
+			Status: x.plan.options.RedirectCode, Title: "Elsewhere", Reason: "What you ask for is at " + p.mask.Target(location),
 			Header: http.Header{"Location": {location}},
 		}
 	}
@@ -27,7 +27,7 @@ func (p *Proxy) redirected(x *exchange) *page {
 	}
 	return p.discreet(&page{
 		Status: http.StatusLoopDetected, Title: "A redirect to itself",
-		Reason: "What you ask for is said to be at " + location + ", which leads back here.",
+		Reason: "What you ask for is said to be at " + p.mask.Target(location) + ", which leads back here.",
 		Hint:   "The tag's redirect= has to lead to another path, host or scheme, or a longer route has to take what it leads to.",
 	})
 }

@@ -11,10 +11,10 @@ import (
 
 // What the gateway answers by itself before it looks for an instance.
 
-func pageBadRequest(a *ask) *page {
+func (p *Proxy) pageBadRequest(a *ask) *page {
 	return &page{
 		Status: http.StatusBadRequest, Title: "Bad request",
-		Reason: fmt.Sprintf("The gateway does not carry %.20s requests for %.200q.", a.method, a.path),
+		Reason: fmt.Sprintf("The gateway does not carry %.20s requests for %.200q.", a.method, p.mask.Target(a.path)),
 		Hint:   "The path must start with / and must not hold the segments . or .., and CONNECT is not supported.",
 	}
 }
@@ -26,10 +26,10 @@ func pageRefusedBody(refused *h1.Error) *page {
 	}
 }
 
-func pageAmbiguous(a *ask) *page {
+func (p *Proxy) pageAmbiguous(a *ask) *page {
 	return &page{
 		Status: http.StatusBadRequest, Title: "Ambiguous path",
-		Reason: fmt.Sprintf("The path %.200q has empty segments, backslashes or parameters, and means another route without them.", a.path),
+		Reason: fmt.Sprintf("The path %.200q has empty segments, backslashes or parameters, and means another route without them.", p.mask.Target(a.path)),
 		Hint:   "Ask for the path with single slashes, and without \\ and ;.",
 	}
 }
@@ -37,7 +37,7 @@ func pageAmbiguous(a *ask) *page {
 func (p *Proxy) pageNoRoute(a *ask) *page {
 	content := &page{
 		Status: p.cfg.NoRouteStatus, Title: "No route",
-		Reason: fmt.Sprintf("No service takes the path %.200q.", a.path),
+		Reason: fmt.Sprintf("No service takes the path %.200q.", p.mask.Target(a.path)),
 	}
 	if p.cfg.ExplainErrors {
 		content.Facts = []fact{{"host", fmt.Sprintf("%.200s", a.host)}}

@@ -26,7 +26,7 @@ func (p *Proxy) span(x *exchange, parent string) {
 		return
 	}
 	x.span = p.cfg.Tracer.Begin(parent, Traced{
-		ID: x.id, Method: string([]byte(x.method)), Scheme: x.proto(), Host: string([]byte(x.host)), Path: string([]byte(x.path)),
+		ID: x.id, Method: string([]byte(x.method)), Scheme: x.proto(), Host: string([]byte(x.host)), Path: p.mask.Target(string([]byte(x.path))),
 		Client: x.forwardedFor(),
 	})
 }
