@@ -52,6 +52,8 @@ type Dialer struct {
 	mu sync.Mutex
 	// failed holds, by address, until when an instance that failed comes last.
 	failed map[string]time.Time
+	// dials holds, by service, what came of the dials.
+	dials map[string]DialCounts
 }
 
 // NewDialer returns a Dialer for cfg. What cfg lacks shows as an error of each
@@ -72,7 +74,7 @@ func NewDialer(cfg DialerConfig) *Dialer {
 	if cfg.Table == nil {
 		cfg.Table = NewTable(cfg.Now)
 	}
-	return &Dialer{cfg: cfg, failed: make(map[string]time.Time)}
+	return &Dialer{cfg: cfg, failed: make(map[string]time.Time), dials: make(map[string]DialCounts)}
 }
 
 // Run judges the live outbound connections again on each change of the policy,
@@ -113,7 +115,7 @@ func (d *Dialer) DialInstance(ctx context.Context, instance Instance) (*Conn, er
 	if err == nil {
 		conn, err = d.connect(ctx, own, instance)
 	}
-	d.note(instance.Address, err)
+	d.note(instance, err)
 	if err != nil {
 		return nil, fmt.Errorf("mesh: dial %s at %s: %w", instance.ID.Service(), instance.Address, withTimeout(err))
 	}
@@ -132,26 +134,26 @@ func (d *Dialer) probe(ctx context.Context, instance Instance) (*Conn, error) {
 	}
 	conn, err := d.connect(ctx, own, instance)
 	if err == nil {
-		d.note(instance.Address, nil)
+		d.note(instance, nil)
 	}
 	return conn, withTimeout(err)
 }
 
 // note counts the result of one dial and remembers an instance that failed.
-func (d *Dialer) note(address string, err error) {
-	count := &d.cfg.Table.count
+func (d *Dialer) note(instance Instance, err error) {
+	service := instance.ID.Service()
 	switch {
 	case err == nil:
-		count.dialled.Add(1)
-		d.forgive(address)
+		d.count(service, dialOK)
+		d.forgive(instance.Address)
 	case errors.Is(err, ErrDenied):
-		count.dialDenied.Add(1)
+		d.count(service, dialDenied)
 	case errors.Is(err, ErrNotReady), errors.Is(err, context.Canceled):
 		// Nothing that the instance has done.
-		count.dialFailed.Add(1)
+		d.count(service, dialFailed)
 	default:
-		count.dialFailed.Add(1)
-		d.exclude(address)
+		d.count(service, dialFailed)
+		d.exclude(instance.Address)
 	}
 }
 

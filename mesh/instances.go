@@ -31,7 +31,7 @@ func (d *Dialer) dial(ctx context.Context, service string, prefer func([]Instanc
 	own, err := d.credentials()
 	if err == nil {
 		if err = d.refused(own, service); err != nil {
-			d.cfg.Table.count.dialDenied.Add(1)
+			d.count(service, dialDenied)
 		}
 	}
 	if err == nil && d.cfg.Resolver == nil {

@@ -24,8 +24,8 @@ type edge struct {
 	table    *mesh.Table
 	dialer   *mesh.Dialer
 	// members are where the primary may be when the catalog does not know.
-	members   *mesh.Roster
-	upstreams []*mesh.Upstream
+	members *mesh.Roster
+	ways    []way
 	// datacenters are the own one and those whose processes may call and be called.
 	datacenters []string
 }
@@ -102,13 +102,17 @@ func (e *edge) open(group *service.Group, cfg blog.Config, logger *slog.Logger) 
 	if err != nil {
 		return way{}, err
 	}
-	e.upstreams = append(e.upstreams, upstream)
+	e.ways = append(e.ways, way{store, upstream})
 	group.Add("upstream "+cfg.Service, upstream.Run)
 	group.Add("store of "+cfg.Service, store.Run)
 	return way{store, upstream}, nil
 }
 
 func (e *edge) report() mesh.ReportConfig {
+	var upstreams []*mesh.Upstream
+	for _, w := range e.ways {
+		upstreams = append(upstreams, w.upstream)
+	}
 	return mesh.ReportConfig{
 		Credentials: []mesh.CredentialSource{e.identity},
 		Policies: []mesh.PolicyRef{
@@ -116,6 +120,6 @@ func (e *edge) report() mesh.ReportConfig {
 			{Service: name, Side: mesh.SideSource, Source: e.outward},
 		},
 		Table:     e.table,
-		Upstreams: e.upstreams,
+		Upstreams: upstreams,
 	}
 }

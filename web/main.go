@@ -108,7 +108,7 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 	if err != nil {
 		return err
 	}
-	with.requests = newRequestMetrics()
+	with.requests, with.waits = newRequestMetrics(), newWaitMetrics()
 	with.settings, with.consul = cfg.follow(group, client, logger, level)
 	pages, err := cfg.open(group, edge, with, logger)
 	if err != nil {
@@ -120,7 +120,7 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 	ops.Health("listener", check(&serving))
 	ops.Ready(primary, pages.Ready)
 	ops.Handle("GET /mesh", edge.report().Handler())
-	ops.Registry().MustRegister(upstreamMetrics(edge.upstreams), with.requests)
+	ops.Registry().MustRegister(edgeMetrics{edge}, with.requests, with.waits)
 
 	group.Add("mesh listener", listener.Run)
 	group.Add("requests", func(ctx context.Context) error {
@@ -143,6 +143,7 @@ type opening struct {
 	settings *settings.Live
 	consul   func() error
 	requests requestMetrics
+	waits    waitMetrics
 }
 
 // opening reads the secrets.
@@ -159,12 +160,14 @@ func (cfg config) opening() (opening, error) {
 func (cfg config) open(group *service.Group, edge *edge, with opening, logger *slog.Logger) (*site.Site, error) {
 	toPrimary, err := edge.open(group, blog.Config{
 		Service: primary, Address: cfg.ListenLoopback(primaryPort), User: cfg.mongoUser, Password: with.password,
+		Waited: with.waits.of(primary),
 	}, logger)
 	if err != nil {
 		return nil, err
 	}
 	toSecondary, err := edge.open(group, blog.Config{
 		Service: secondary, Address: cfg.ListenLoopback(secondaryPort), User: cfg.mongoUser, Password: with.password, Secondary: true,
+		Waited: with.waits.of(secondary),
 	}, logger)
 	if err != nil {
 		return nil, err

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"context"
 	"testing"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/identity"
 	"sluice/mesh"
@@ -40,34 +37,5 @@ func TestThePrimaryIsSoughtAtEveryMembersDoor(t *testing.T) {
 	}
 	if _, ok := primaryDoor(mesh.Instance{Address: "nowhere"}); ok {
 		t.Error("a door at an address without a port")
-	}
-}
-
-func TestTheWaysOutShowAtMetrics(t *testing.T) {
-	upstream, err := mesh.ListenUpstream(mesh.UpstreamConfig{
-		Service: primary, Address: "127.0.0.1:0", Dialer: mesh.NewDialer(mesh.DialerConfig{}), Epoch: term, DrainTimeout: -1,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	defer func() { _ = upstream.Run(ctx) }()
-	registry := prometheus.NewRegistry()
-	if err := registry.Register(upstreamMetrics{upstream}); err != nil {
-		t.Fatal(err)
-	}
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	names := map[string]bool{}
-	for _, family := range families {
-		names[family.GetName()] = true
-	}
-	for _, name := range []string{"web_upstream_held", "web_upstream_held_oldest_seconds", "web_upstream_epoch", "web_upstream_switches_total"} {
-		if !names[name] {
-			t.Errorf("%s is missing from %v", name, names)
-		}
 	}
 }

@@ -103,6 +103,9 @@ type Config struct {
 	User, Password string
 	// PasswordCost is bcrypt's for new passwords; 0 is DefaultPasswordCost.
 	PasswordCost int
+	// Waited is told how long each operation waited for a connection that it got; nil
+	// is nobody. It must not block.
+	Waited func(time.Duration)
 	// Secondary reads from a secondary and does not write.
 	Secondary bool
 }
@@ -116,6 +119,7 @@ type Store struct {
 	users, sessions, attempts *mongo.Collection
 	indexed                   atomic.Bool
 	members                   *members
+	pool                      *pool
 }
 
 // Visitors is the Blog of the entries that anybody may write. It is no blog: what is
@@ -139,11 +143,12 @@ func Open(cfg Config) (*Store, error) {
 	}
 	// One address with a moving target behind it: topology discovery would lead
 	// away from the mesh. Whoever answers is used; a role change cuts us.
-	known := &members{}
+	known, connections := &members{}, &pool{waited: cfg.Waited}
 	client, err := mongo.Connect(options.Client().
 		ApplyURI("mongodb://" + cfg.Address + "/?directConnection=true").
 		SetAppName("web").
 		SetMonitor(known.monitor()).
+		SetPoolMonitor(connections.monitor()).
 		SetAuth(options.Credential{AuthSource: database, Username: cfg.User, Password: cfg.Password}).
 		SetWriteConcern(writeconcern.Majority()).
 		SetReadPreference(preference).
@@ -157,7 +162,7 @@ func Open(cfg Config) (*Store, error) {
 	}
 	db := client.Database(database)
 	return &Store{
-		cfg: cfg, client: client, members: known, entries: db.Collection(collection), blogs: db.Collection(blogsCollection),
+		cfg: cfg, client: client, members: known, pool: connections, entries: db.Collection(collection), blogs: db.Collection(blogsCollection),
 		users: db.Collection(usersCollection), sessions: db.Collection(sessionsCollection), attempts: db.Collection(attemptsCollection),
 	}, nil
 }
