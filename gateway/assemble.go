@@ -26,6 +26,7 @@ import (
 	"sluice/gateway/tlsfiles"
 	"sluice/gateway/trace"
 	"sluice/internal/service"
+	"sluice/internal/service/tracing"
 	"sluice/mesh"
 )
 
@@ -135,9 +136,11 @@ func (g *gateway) openConsul() error {
 
 // openTracer makes what sends traces, if the environment asks for it.
 func (g *gateway) openTracer() (err error) {
-	if trace.Wanted(g.getenv) {
-		g.tracer, err = trace.New(context.Background(), name, service.Version(), g.cfg.Node)
+	if !tracing.Wanted(g.getenv) {
+		return nil
 	}
+	provider, err := tracing.Open(context.Background(), tracing.Config{Service: name, Version: service.Version(), Node: g.cfg.Node, Scope: "sluice/gateway"})
+	g.tracer = &trace.Tracer{Provider: provider}
 	return err
 }
 

@@ -10,14 +10,16 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"sluice/gateway/proxy"
+	"sluice/internal/service/tracing"
 )
 
 func TestEachTryIsAChildOfTheRequestAndTheInstanceLearnsItsNumber(t *testing.T) {
 	exporter := tracetest.NewInMemoryExporter()
-	tracer, err := with(t.Context(), sdk.NewSimpleSpanProcessor(exporter), "gateway", "v1", "gateway-1")
+	provider, err := tracing.New(t.Context(), tracing.Config{Service: "gateway", Version: "v1", Node: "gateway-1"}, sdk.NewSimpleSpanProcessor(exporter))
 	if err != nil {
 		t.Fatal(err)
 	}
+	tracer := &Tracer{provider}
 	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	request := tracer.Begin(parent, proxy.Traced{ID: "ID", Method: "GET", Path: "/a", Host: "h"})
 	first, end := request.Try("web", "web-1", "10.0.0.1:80")
@@ -43,22 +45,5 @@ func TestEachTryIsAChildOfTheRequestAndTheInstanceLearnsItsNumber(t *testing.T) 
 	}
 	if spans[0].Status.Code.String() != "Error" || spans[1].Status.Code.String() != "Unset" {
 		t.Errorf("states: %v, %v", spans[0].Status, spans[1].Status)
-	}
-}
-
-func TestNobodyTracesUnlessTheEnvironmentAsks(t *testing.T) {
-	for name, c := range map[string]struct {
-		env  map[string]string
-		want bool
-	}{
-		"nothing":     {nil, false},
-		"an endpoint": {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, true},
-		"of traces":   {map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://x"}, true},
-		"disabled":    {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_SDK_DISABLED": "true"}, false},
-		"no exporter": {map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_TRACES_EXPORTER": "none"}, false},
-	} {
-		if got := Wanted(func(name string) string { return c.env[name] }); got != c.want {
-			t.Errorf("%s: %v", name, got)
-		}
 	}
 }
