@@ -22,6 +22,7 @@ import (
 	"sluice/web/blog"
 	"sluice/web/settings"
 	"sluice/web/site"
+	"sluice/web/trace"
 )
 
 const (
@@ -78,7 +79,7 @@ func parse(args []string, stdout io.Writer) (config, error) {
 
 // run is the whole process. What others rely on is added to the group first,
 // because a stop goes in the reverse order.
-func run(ctx context.Context, args []string, _ func(string) string, stdout, stderr io.Writer) error {
+func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
 	cfg, err := parse(args, stdout)
 	if err != nil {
 		return err
@@ -101,6 +102,9 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 	}
 	group := &service.Group{Logger: logger}
 	group.Add("operations endpoint", ops.Run)
+	if err := with.trace(ctx, group, getenv, cfg.Node); err != nil {
+		return err
+	}
 
 	edge := newEdge(client, cfg.Common, logger)
 	edge.add(group)
@@ -144,6 +148,8 @@ type opening struct {
 	consul   func() error
 	requests requestMetrics
 	waits    waitMetrics
+	// tracer is nil where nobody asks for traces.
+	tracer *trace.Tracer
 }
 
 // opening reads the secrets.
@@ -160,14 +166,14 @@ func (cfg config) opening() (opening, error) {
 func (cfg config) open(group *service.Group, edge *edge, with opening, logger *slog.Logger) (*site.Site, error) {
 	toPrimary, err := edge.open(group, blog.Config{
 		Service: primary, Address: cfg.ListenLoopback(primaryPort), User: cfg.mongoUser, Password: with.password,
-		Waited: with.waits.of(primary),
+		Waited: with.waits.of(primary), Commands: with.commands(primary),
 	}, logger)
 	if err != nil {
 		return nil, err
 	}
 	toSecondary, err := edge.open(group, blog.Config{
 		Service: secondary, Address: cfg.ListenLoopback(secondaryPort), User: cfg.mongoUser, Password: with.password, Secondary: true,
-		Waited: with.waits.of(secondary),
+		Waited: with.waits.of(secondary), Commands: with.commands(secondary),
 	}, logger)
 	if err != nil {
 		return nil, err
@@ -175,7 +181,7 @@ func (cfg config) open(group *service.Group, edge *edge, with opening, logger *s
 	group.Add("foundation of the blog", func(ctx context.Context) error { return prepare(ctx, toPrimary.store, with.first, logger) })
 	return site.New(site.Config{
 		Base: cfg.urlprefix, Title: cfg.pageTitle, Node: cfg.Node, Datacenter: cfg.Datacenter, Instance: cfg.instance(),
-		Credentials: edge.identity, Primary: toPrimary.database(), Secondary: toSecondary.database(), Library: toPrimary.store, Nearby: toSecondary.store, Settings: with.settings, Consul: with.consul, Served: with.requests.served, Logger: logger,
+		Credentials: edge.identity, Primary: toPrimary.database(), Secondary: toSecondary.database(), Library: toPrimary.store, Nearby: toSecondary.store, Settings: with.settings, Consul: with.consul, Served: with.requests.served, Begin: with.begin(), Logger: logger,
 	})
 }
 

@@ -265,6 +265,7 @@ func TestWebProcessAgainstARealConsulAndARealMongod(t *testing.T) {
 	if err := os.WriteFile(password, []byte(mongoPassword+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	collected := collect(t)
 	web := startProcess(t, "-node", agent.Node, "-address", agent.Host, "-loopback", agent.Host,
 		"-consul", agent.Address, "-token-file", agent.PolicyFile(tokenRules), "-mongo-user", "web", "-mongo-password-file", password)
 	plain := &http.Client{Timeout: 5 * time.Second}
@@ -311,6 +312,7 @@ func TestWebProcessAgainstARealConsulAndARealMongod(t *testing.T) {
 	if took := time.Since(started); took > 5*time.Second {
 		t.Errorf("it took %v to stop", took)
 	}
+	collected.tell(t, mongoPassword, "An entry", "of the test")
 }
 
 // metricsTell holds /metrics to what the page of operations says of it.
@@ -393,6 +395,7 @@ func addEntry(t *testing.T, client *http.Client, page string) {
 		t.Fatal(err)
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.Header.Set("traceparent", "00-"+gatewayTrace+"-"+gatewaySpan+"-01")
 	got, err := do(client, request, "application/json")
 	if err != nil {
 		t.Fatal(err)

@@ -64,6 +64,24 @@ func (m *members) learn(connection, member string) {
 	m.names[connection] = member
 }
 
+// both tells two monitors; the second may be nil.
+func both(first, second *event.CommandMonitor) *event.CommandMonitor {
+	if second == nil {
+		return first
+	}
+	return &event.CommandMonitor{
+		Started: func(ctx context.Context, e *event.CommandStartedEvent) {
+			first.Started(ctx, e)
+			second.Started(ctx, e)
+		},
+		Succeeded: func(ctx context.Context, e *event.CommandSucceededEvent) {
+			first.Succeeded(ctx, e)
+			second.Succeeded(ctx, e)
+		},
+		Failed: second.Failed,
+	}
+}
+
 // monitor notes that a command is sent, the connection of each traced operation and
 // what a hello says.
 func (m *members) monitor() *event.CommandMonitor {

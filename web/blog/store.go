@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
@@ -106,6 +107,8 @@ type Config struct {
 	// Waited is told how long each operation waited for a connection that it got; nil
 	// is nobody. It must not block.
 	Waited func(time.Duration)
+	// Commands is told of each command to the database; nil is nobody.
+	Commands *event.CommandMonitor
 	// Secondary reads from a secondary and does not write.
 	Secondary bool
 }
@@ -147,7 +150,7 @@ func Open(cfg Config) (*Store, error) {
 	client, err := mongo.Connect(options.Client().
 		ApplyURI("mongodb://" + cfg.Address + "/?directConnection=true").
 		SetAppName("web").
-		SetMonitor(known.monitor()).
+		SetMonitor(both(known.monitor(), cfg.Commands)).
 		SetPoolMonitor(connections.monitor()).
 		SetAuth(options.Credential{AuthSource: database, Username: cfg.User, Password: cfg.Password}).
 		SetWriteConcern(writeconcern.Majority()).

@@ -81,6 +81,10 @@ type Config struct {
 	// Served is told of each request that has ended, but for streams: the part of
 	// web that it was for, and the status. nil is nobody; it must not block.
 	Served func(app string, status int, took time.Duration)
+	// Begin starts to trace a request, by its ID: the context is for all that is done
+	// for it, and end is told its status and the pattern of its path. nil traces
+	// nothing.
+	Begin func(r *http.Request, id string) (ctx context.Context, end func(status int, route string))
 	// Logger gets one line per request; nil is silent.
 	Logger *slog.Logger
 	// Now tells the time; nil is time.Now.
@@ -318,6 +322,13 @@ func (s *Site) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		start := s.cfg.Now()
 		id := requestID(c.Request())
 		c.Response().Header().Set(requestIDHeader, id)
+		streams := c.Path() == s.cfg.Base+"/events"
+		end := func(int, string) {}
+		if s.cfg.Begin != nil && !streams {
+			var ctx context.Context
+			ctx, end = s.cfg.Begin(c.Request(), id)
+			c.SetRequest(c.Request().WithContext(ctx))
+		}
 		defer func() {
 			if cause := recover(); cause != nil {
 				if cause == http.ErrAbortHandler {
@@ -330,7 +341,8 @@ func (s *Site) observe(next echo.HandlerFunc) echo.HandlerFunc {
 				c.Error(err)
 				err = nil
 			}
-			if s.cfg.Served != nil && c.Path() != s.cfg.Base+"/events" {
+			end(c.Response().Status, c.Path())
+			if s.cfg.Served != nil && !streams {
 				s.cfg.Served(s.appOf(c.Request().URL.Path), c.Response().Status, s.cfg.Now().Sub(start))
 			}
 			s.log.Info("request", "method", c.Request().Method, "path", c.Request().URL.Path, "status", c.Response().Status,
