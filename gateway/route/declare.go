@@ -123,6 +123,8 @@ func (t tagReader) admitted(r *reading, instance *mesh.Instance) *reading {
 type declarer struct {
 	reader tagReader
 	known  map[string]*reading
+	// distinct are options that were read, up to maxDistinct.
+	distinct []*tag.Options
 	// mine are the routes of the instance in hand, which is that of part.
 	mine map[Key]*declaration
 	part *part
@@ -173,6 +175,25 @@ func (d *declarer) learn(parts []*part) {
 	}
 }
 
+// maxDistinct is how many different options of a service are looked through for ones
+// that a tag has as well.
+const maxDistinct = 16
+
+// one returns options that were read before and are the same, if there are any. What a
+// route makes of its options is larger than they are, and routes with the same ones
+// share it.
+func (d *declarer) one(o *tag.Options) *tag.Options {
+	for _, known := range d.distinct {
+		if known == o || o != nil && known.Equal(o) {
+			return known
+		}
+	}
+	if o != nil && len(d.distinct) < maxDistinct {
+		d.distinct = append(d.distinct, o)
+	}
+	return o
+}
+
 func inOrder(instances []mesh.Instance) []mesh.Instance {
 	compare := func(a, b mesh.Instance) int { return compareInstances(&a, &b) }
 	if slices.IsSortedFunc(instances, compare) {
@@ -196,6 +217,7 @@ func (d *declarer) declare(service string, instance *mesh.Instance) *part {
 		read := d.known[text]
 		if read == nil {
 			read = d.reader.read(text)
+			read.options = d.one(read.options)
 			d.known[text] = read
 		}
 		d.part.readings[i] = read

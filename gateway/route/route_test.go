@@ -341,3 +341,22 @@ func TestWhatRulesTakeAwayIsNotGoneButNoMore(t *testing.T) {
 		t.Errorf("a removed route that went leads to %q", got)
 	}
 }
+
+func TestRoutesOfAServiceWithTheSameOptionsShareThem(t *testing.T) {
+	tb := route.New(route.Config{Services: map[string][]mesh.Instance{
+		"web": {
+			instance(t, "web", "web-1", "urlprefix-/a timeout=3s", "urlprefix-/b timeout=3s", "urlprefix-/c timeout=4s"),
+			instance(t, "web", "web-2", "urlprefix-/d timeout=3s"),
+		},
+	}})
+	options := func(path string) *tag.Options {
+		r, ok := tb.Lookup("any.test", path)
+		if !ok {
+			t.Fatalf("no route for %s", path)
+		}
+		return r.Options
+	}
+	if a := options("/a"); a != options("/b") || a != options("/d") || a == options("/c") {
+		t.Errorf("options of /a, /b, /c, /d at %p, %p, %p, %p", a, options("/b"), options("/c"), options("/d"))
+	}
+}
