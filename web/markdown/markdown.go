@@ -4,6 +4,7 @@ package markdown
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"html/template"
 	"strings"
@@ -24,6 +25,7 @@ const topHeading = 2
 type Renderer struct {
 	markdown goldmark.Markdown
 	policy   *bluemonday.Policy
+	memory   memory
 }
 
 // New returns a Renderer of CommonMark with tables, strikethrough and links that
@@ -51,8 +53,21 @@ func policy() *bluemonday.Policy {
 	return p
 }
 
-// Render returns source as sanitised HTML. HTML in the source is left out.
+// Render returns source as sanitised HTML. HTML in the source is left out. What was
+// made of the newest texts is remembered, in 8 MiB at most.
 func (r *Renderer) Render(source string) (template.HTML, error) {
+	q := question{text: sha256.Sum256([]byte(source))}
+	if made, ok := r.memory.get(q); ok {
+		return template.HTML(made), nil
+	}
+	html, err := r.render(source)
+	if err == nil {
+		r.memory.put(q, string(html))
+	}
+	return html, err
+}
+
+func (r *Renderer) render(source string) (template.HTML, error) {
 	raw := []byte(strings.ToValidUTF8(source, "\uFFFD"))
 	document := r.markdown.Parser().Parse(text.NewReader(raw))
 	lowerHeadings(document)
@@ -79,8 +94,18 @@ func lowerHeadings(document ast.Node) {
 }
 
 // Excerpt returns the first words of source without headings and markup: at most
-// limit characters, with an ellipsis if there is more.
+// limit characters, with an ellipsis if there is more. It remembers as Render does.
 func (r *Renderer) Excerpt(source string, limit int) string {
+	q := question{sha256.Sum256([]byte(source)), limit}
+	made, ok := r.memory.get(q)
+	if !ok {
+		made = r.excerpt(source, limit)
+		r.memory.put(q, made)
+	}
+	return made
+}
+
+func (r *Renderer) excerpt(source string, limit int) string {
 	raw := []byte(source)
 	var out strings.Builder
 	_ = ast.Walk(r.markdown.Parser().Parse(text.NewReader(raw)), func(node ast.Node, entering bool) (ast.WalkStatus, error) {
