@@ -78,16 +78,22 @@ func both(first, second *event.CommandMonitor) *event.CommandMonitor {
 			first.Succeeded(ctx, e)
 			second.Succeeded(ctx, e)
 		},
-		Failed: second.Failed,
+		Failed: func(ctx context.Context, e *event.CommandFailedEvent) {
+			first.Failed(ctx, e)
+			second.Failed(ctx, e)
+		},
 	}
 }
 
-// monitor notes that a command is sent, the connection of each traced operation and
-// what a hello says.
+// monitor notes that a command is sent and how long it took, the connection of each
+// traced operation and what a hello says.
 func (m *members) monitor() *event.CommandMonitor {
 	return &event.CommandMonitor{Started: func(ctx context.Context, _ *event.CommandStartedEvent) {
 		noteSent(ctx)
+	}, Failed: func(ctx context.Context, e *event.CommandFailedEvent) {
+		noteSpent(ctx, e.Duration)
 	}, Succeeded: func(ctx context.Context, e *event.CommandSucceededEvent) {
+		noteSpent(ctx, e.Duration)
 		if t := traceOf(ctx); t != nil {
 			t.set(e.ConnectionID)
 		}

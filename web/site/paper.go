@@ -25,7 +25,7 @@ import (
 var pageFiles embed.FS
 
 const (
-	perPage      = 10
+	perPage      = 20
 	excerptChars = 280
 	// paperTimeout bounds a request of the blog; a write may take blog.WriteTimeout.
 	paperTimeout = 25 * time.Second

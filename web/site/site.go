@@ -122,7 +122,7 @@ func New(cfg Config) (*Site, error) {
 	s.echo = echo.New()
 	s.echo.HideBanner, s.echo.HidePort = true, true
 	s.echo.HTTPErrorHandler = s.serveError
-	s.echo.Use(s.observe, s.configured)
+	s.echo.Use(s.observe, s.timed, s.configured)
 	for _, path := range []string{cfg.Base, cfg.Base + "/"} {
 		s.echo.Match([]string{http.MethodGet, http.MethodHead}, path, s.show)
 	}
