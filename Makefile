@@ -17,7 +17,7 @@ ALONE := ^sluice/((consul|drills|lab|ledger|mongo-agent|web|mesh/mongowire)(/|$$
 
 tests = $(GO) test -race -count=1 -timeout $(TEST_TIMEOUT) $(1)
 
-.PHONY: help up up-dc2 down tools build test fabio-differential test-dc2 test-dc2-short test-compose lint fmt fuzz bench bench-failover bench-gateway soak calm clean
+.PHONY: help pictures up up-dc2 down tools build test fabio-differential test-dc2 test-dc2-short test-compose lint fmt fuzz bench bench-failover bench-gateway soak calm clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
@@ -80,9 +80,13 @@ fuzz: ## Fuzz every parser for FUZZ_TIME each (default 10s)
 	  done; \
 	done
 
+pictures: tools build ## Take the pictures in docs/img from a lab (Chromium)
+	SLUICE_PICTURES=$(CURDIR)/docs/img $(GO) test -count=1 -timeout $(TEST_TIMEOUT) -run '^TestPictures$$' -v ./lab/proofs
+
 bench: tools build ## Measure; docs/benchmarks.md keeps the results
 	$(GO) test -run '^$$' -bench . -benchtime 2s -timeout 30m ./mesh ./consul
 	$(GO) test -run '^$$' -bench Up -benchtime 3x -timeout 30m ./lab
+	$(GO) test -run '^$$' -bench ListPage -benchtime 5x -timeout 30m ./lab/proofs
 
 # RUNS and STOCK_RUNS of each row; ROWS selects some (with commas), MEMBERS_RATE adds
 # a driver with every member. Results are kept in bin/bench-failover and added to.

@@ -48,7 +48,7 @@
   for (const e of all('[tabindex]')) if (e.tabIndex > 0) bad.push('2.4.3: tabindex ' + e.tabIndex);
 
   // 4.1.3: what changes or went wrong is announced.
-  for (const e of all('.problem, .banner')) if (!e.closest('[role=alert], [role=status], [aria-live]')) bad.push('4.1.3: not announced: ' + name(e));
+  for (const e of all('.problem')) if (!e.closest('[role=alert], [role=status], [aria-live]')) bad.push('4.1.3: not announced: ' + name(e));
   for (const e of all('[data-stream]')) if (!document.querySelector('[role=status][aria-live=polite]')) bad.push('4.1.3: a live page that announces nothing');
 
   // 1.4.3: contrast of text; 1.4.11: of the edges of fields.

@@ -6,7 +6,9 @@
 package browsertest
 
 import (
+	"bytes"
 	"context"
+	"image/png"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -224,14 +226,22 @@ func (b *Tab) Picture(path string, full bool) {
 	if full {
 		action = chromedp.FullScreenshot(100)
 	}
-	picture, err := chromedp.Run(b.ctx, action)
+	raw, err := chromedp.Run(b.ctx, action)
+	if err != nil {
+		b.Fatalf("picture %s: %v", path, err)
+	}
+	picture, err := png.Decode(bytes.NewReader(raw))
+	if err != nil {
+		b.Fatalf("picture %s: %v", path, err)
+	}
+	small, err := shrink(picture)
 	if err == nil {
-		err = os.WriteFile(path, picture, 0o644)
+		err = os.WriteFile(path, small, 0o644)
 	}
 	if err != nil {
 		b.Fatalf("picture %s: %v", path, err)
 	}
-	b.Logf("%s: %d kB", path, len(picture)>>10)
+	b.Logf("%s: %d kB", path, len(small)/1000)
 }
 
 // call is a command of the browser's protocol as an action.

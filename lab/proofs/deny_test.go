@@ -67,8 +67,8 @@ func denyIsFastAndExact(p *proof) {
 		done = append(done, t)
 	}
 	events := r.stop()
-	nothingSlipped(p.T, events, done, fresh, open)
-	untouched(p.T, events, bystanders)
+	nothingSlipped(p.TB, events, done, fresh, open)
+	untouched(p.TB, events, bystanders)
 	kept := 0
 	for id := range p.replication(primary.Name) {
 		if neighbours[id] {
@@ -80,7 +80,7 @@ func denyIsFastAndExact(p *proof) {
 	if kept == 0 {
 		p.Error("the denies have cut replication, which is another edge of the same process")
 	}
-	measure(p.T, events, done, fresh, open)
+	measure(p.TB, events, done, fresh, open)
 }
 
 // replication returns the live inbound connections of mongo-repl on a node.
@@ -164,7 +164,7 @@ func isEnd(e event) bool { return e.Last > 0 && e.Result != opened }
 
 // nothingSlipped holds that from the first refusal on nobody is served until the
 // allow.
-func nothingSlipped(t *testing.T, events []event, done []toggle, fresh, open []string) {
+func nothingSlipped(t testing.TB, events []event, done []toggle, fresh, open []string) {
 	t.Helper()
 	tries := 0
 	for i, toggle := range done {
@@ -200,7 +200,7 @@ func firstRefusal(events []event, toggle toggle, fresh []string) time.Duration {
 }
 
 // untouched holds that the bystanders had no error.
-func untouched(t *testing.T, events []event, bystanders []string) {
+func untouched(t testing.TB, events []event, bystanders []string) {
 	t.Helper()
 	for _, name := range bystanders {
 		exchanges, gap := 0, time.Duration(0)
@@ -222,7 +222,7 @@ func untouched(t *testing.T, events []event, bystanders []string) {
 }
 
 // measure prints the latencies and compares them, loosely, with their bars.
-func measure(t *testing.T, events []event, done []toggle, fresh, open []string) {
+func measure(t testing.TB, events []event, done []toggle, fresh, open []string) {
 	t.Helper()
 	for _, name := range fresh {
 		var refusal, fromBegin, lastServed sample
@@ -287,7 +287,7 @@ func (s sample) String() string {
 }
 
 // compare fails far above the bar and says so when above.
-func (s sample) compare(t *testing.T, name string, bar time.Duration) {
+func (s sample) compare(t testing.TB, name string, bar time.Duration) {
 	t.Helper()
 	switch p99 := s.quantile(0.99); {
 	case p99 > tolerance*bar:

@@ -76,17 +76,17 @@ func TestInTheLoopbackEngine(t *testing.T) {
 
 // proof is one claim on its way: the lab, and who to ask.
 type proof struct {
-	*testing.T
+	testing.TB
 	lab    *labtest.Lab
 	client *lab.Client
 	consul *consul.Client
 }
 
 // newProof opens the lab for one claim and puts the lab in order after it.
-func newProof(t *testing.T, shared *labtest.Lab) *proof {
+func newProof(t testing.TB, shared *labtest.Lab) *proof {
 	t.Helper()
 	l := shared.For(t)
-	p := &proof{T: t, lab: l, client: l.Client()}
+	p := &proof{TB: t, lab: l, client: l.Client()}
 	var err error
 	if p.consul, err = p.client.Consul(); err != nil {
 		t.Fatal(err)

@@ -44,6 +44,8 @@ type order struct {
 	Document *documentQuestion `json:"document,omitempty"`
 	// Sessions are connections with one TLS session cache.
 	Sessions *sessions `json:"sessions,omitempty"`
+	// Load are requests for one page, as many and as fast as they can be answered.
+	Load *load `json:"load,omitempty"`
 }
 
 // stream is traffic on one edge.
@@ -161,6 +163,8 @@ func (p *probe) run(ctx context.Context) error {
 		return p.document(ctx)
 	case p.Sessions != nil:
 		return p.sessions(ctx)
+	case p.Load != nil:
+		return p.load(ctx)
 	}
 	return errors.New("nothing to do")
 }

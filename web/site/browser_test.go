@@ -28,7 +28,7 @@ Try it with ` + "`sluice intentions deny web mongo-primary`" + ` and reload this
 
 // inABrowser logs in, writes, edits, meets a conflict, deletes and undoes.
 func inABrowser(d *desk) {
-	b := browsertest.Start(d.T, 2*time.Minute)
+	b := browsertest.Start(d.T, 5*time.Minute)
 	held := func(page string, words ...string) {
 		d.Helper()
 		b.Shows(words...)
@@ -93,7 +93,7 @@ func inABrowser(d *desk) {
 
 // liveInABrowser leaves the topology page open while the mesh changes.
 func liveInABrowser(d *desk) {
-	b := browsertest.Start(d.T, 2*time.Minute)
+	b := browsertest.Start(d.T, 5*time.Minute)
 	b.Open(d.base)
 	b.Shows("Live: what changes shows here at once.", d.member, "Nothing has changed")
 	b.Accessible("topology")

@@ -262,7 +262,7 @@ func TestPageShowsTheTableOfTheDemoAndWhoProvedToBeWho(t *testing.T) {
 		t.Fatalf("%d %s", got.status, got.body)
 	}
 	for _, want := range []string{
-		"Blog of &lt;tests&gt;", "<strong>web-1</strong>", "web-web-1", "127.0.10.1:27017", "127.0.10.2:27017",
+		"Blog of &lt;tests&gt;", "<strong id=\"node\">web-1</strong>", "web-web-1", "127.0.10.1:27017", "127.0.10.2:27017",
 		"Is primary", "Is secondary", "Hello &lt;b&gt;world&lt;/b&gt;", "first line\nsecond &amp; last",
 		"/svc/web<", "/svc/gateway<", "/svc/mongo-primary<", "/svc/mongo-secondary<",
 		fmt.Sprintf("%x", l.leaf.SerialNumber), fmt.Sprintf("%x", l.gatewayLeaf.SerialNumber),
