@@ -28,6 +28,10 @@ func (d *drill) readmit(ctx context.Context, request MongoRequest) error {
 	if status.Primary == "" {
 		return fail(exitRefused, "sluice mongo status", "readmit: there is no primary")
 	}
+	if status.Alarm != "" {
+		// One of them has not heard yet that it is none any more, or which set it is in.
+		return fail(exitRefused, "sluice mongo status -w", "readmit: %s", status.Alarm)
+	}
 	// Before anything is renamed: what a run that was interrupted has named is named again.
 	earlier, err := d.recall()
 	if err != nil {

@@ -44,6 +44,7 @@ func TestTwoDatacenters(t *testing.T) {
 		{"one way only: who hears nothing says so", oneWayCut},
 		{"dc1 away: what works in dc2, and what does not", primaryAway},
 		{"dc1 lost: dc2 is promoted, and what that cost is known by id", lostAndPromoted},
+		{"dc1 dead: dc2 is promoted, and dc1 is taken back when it runs again", deadAndPromoted},
 		{"a new root under load in both, and no request fails", newRoot},
 		{"the second leaves, and the first goes on", leaves},
 	} {
