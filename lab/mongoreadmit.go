@@ -24,13 +24,9 @@ const rejoinWait = 20 * time.Second
 // readmit gives the members that a promotion took the votes of theirs back, after it
 // has kept what they have to undo.
 func (d *drill) readmit(ctx context.Context, request MongoRequest) error {
-	status := d.mongoStatus(ctx)
-	if status.Primary == "" {
-		return fail(exitRefused, "sluice mongo status", "readmit: there is no primary")
-	}
-	if status.Alarm != "" {
-		// One of them has not heard yet that it is none any more, or which set it is in.
-		return fail(exitRefused, "sluice mongo status -w", "readmit: %s", status.Alarm)
+	status, err := d.onePrimary(ctx)
+	if err != nil {
+		return fail(exitRefused, "sluice mongo status", "readmit: %v", err)
 	}
 	// Before anything is renamed: what a run that was interrupted has named is named again.
 	earlier, err := d.recall()
@@ -69,6 +65,24 @@ func (d *drill) readmit(ctx context.Context, request MongoRequest) error {
 		return fail(2, "sluice mongo status", "readmit: %v", err)
 	}
 	return d.allAdmitted(ctx)
+}
+
+// onePrimary waits until no more than one member says that it is primary: one that has
+// just come back may not have heard of the promotion, and counts itself and the others of
+// its side as the voters.
+func (d *drill) onePrimary(ctx context.Context) (status MongoStatus, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, rejoinWait, fmt.Errorf("not within %s", rejoinWait))
+	defer cancel()
+	err = waitFor(ctx, "one member alone is primary", func(ctx context.Context) error {
+		switch status = d.mongoStatus(ctx); {
+		case status.Alarm != "":
+			return errors.New(status.Alarm)
+		case status.Primary == "":
+			return errors.New("there is no primary")
+		}
+		return nil
+	})
+	return status, err
 }
 
 // allAdmitted names what was undone, now and by earlier runs that did not end.
