@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"syscall"
@@ -85,7 +86,12 @@ func (s *Supervisor) handleFault(ctx context.Context, call *control.Call) error 
 			result.Planned = append(result.Planned, step.what)
 			continue
 		}
-		if err := s.takeFault(ctx, step); err != nil {
+		err := s.takeFault(ctx, step)
+		if errors.Is(err, errLeftToReadmit) {
+			result.Done = append(result.Done, "did not start "+step.target+": "+errLeftToReadmit.Error())
+			continue
+		}
+		if err != nil {
 			return fail(2, "sluice status", "%s %s: %v", request.Action, request.Target, err)
 		}
 		result.Done = append(result.Done, step.what)
@@ -186,8 +192,12 @@ func (s *Supervisor) processFault(n *node, action FaultAction, name string) faul
 		return faultStep{
 			what: "restarted " + label, target: label, heals: []FaultAction{FaultKill, FaultTerm, FaultStop},
 			do: func(ctx context.Context) error {
-				if name == processMongod {
+				switch {
+				case name != processMongod:
+				case p.State().Running:
 					s.partWell(ctx, n)
+				case s.lostItsVote(ctx, n):
+					return errLeftToReadmit
 				}
 				return p.Restart(ctx)
 			},

@@ -118,7 +118,13 @@ func (d *drill) followAgain(ctx context.Context, n *node) error {
 		return errors.New("it runs no mongod")
 	}
 	if !p.State().Running {
+		if err := d.awaitHearing(ctx, n); err != nil {
+			return err
+		}
 		if err := p.Restart(ctx); err != nil {
+			return err
+		}
+		if err := d.faults.remove(n.node.Name+"/"+processMongod, FaultKill, FaultTerm, FaultStop); err != nil {
 			return err
 		}
 	}
@@ -154,6 +160,42 @@ func (d *drill) followAgain(ctx context.Context, n *node) error {
 	}
 	d.say("%s has copied everything", n.node.Name)
 	return nil
+}
+
+// errLeftToReadmit is why a mongod that is down is not started.
+var errLeftToReadmit = errors.New("a promotion took its vote, which it has not heard; sluice mongo readmit starts it")
+
+// lostItsVote reports whether the set goes on without the member's vote. Members of a
+// datacenter that was lost must not be started together: as long as they hear nobody else
+// they are a majority of the configuration that they know, and elect a primary of a higher
+// term. Then it is the promoted side whose operations are undone.
+func (s *Supervisor) lostItsVote(ctx context.Context, n *node) bool {
+	status := s.mongoStatus(ctx)
+	return status.Primary != "" && slices.ContainsFunc(voteless(status), func(m MongoMember) bool { return m.Node == n.node.Name })
+}
+
+// hearingWait is how long a datacenter that was started again has to find the other one.
+const hearingWait = time.Minute
+
+// awaitHearing waits until a member's agent hears the primary, so that its mongod, when it
+// is started, hears of the promotion before it stands for election.
+func (d *drill) awaitHearing(ctx context.Context, n *node) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, hearingWait, fmt.Errorf("not within %s", hearingWait))
+	defer cancel()
+	return waitFor(ctx, n.node.Name+" hears the primary", func(ctx context.Context) error {
+		report, err := d.agentOps(n).report(ctx)
+		if err != nil {
+			return err
+		}
+		if !hearsPrimary(report) {
+			return errors.New("its agent hears none")
+		}
+		return nil
+	})
+}
+
+func hearsPrimary(report AgentReport) bool {
+	return slices.ContainsFunc(report.Peers, func(peer PeerReport) bool { return peer.Role == rolePrimary && !peer.Lost })
 }
 
 // awaitFollowing reports whether the member becomes a secondary that is not in the

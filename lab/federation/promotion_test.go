@@ -39,6 +39,23 @@ func (t *trial) startLedgers(name string, duration time.Duration) *ledgers {
 	return l
 }
 
+// some waits until each ledger has some writes.
+func (l *ledgers) some(t *trial) {
+	t.Helper()
+	labtest.Eventually(t, 20*time.Second, "some writes of each are acknowledged", func() error {
+		for _, path := range []string{l.majority, l.both} {
+			content, err := os.ReadFile(path)
+			if lines := bytes.Count(content, []byte("\n")); err != nil || lines < someLines {
+				return fmt.Errorf("%s has %d lines, %v", path, lines, err)
+			}
+		}
+		return nil
+	})
+}
+
+// someLines is how long a ledger is after about a second.
+const someLines = 100
+
 // withoutPrimary waits until dc2 has lost the primary.
 func (t *trial) withoutPrimary() {
 	t.Helper()
@@ -53,8 +70,8 @@ func (t *trial) withoutPrimary() {
 // lostAndPromoted loses dc1 while two ledgers are written there, promotes dc2, lets dc1
 // come back, and compares what is missing with what was said to be.
 func lostAndPromoted(t *trial) {
-	l := t.startLedgers("cut", 12*time.Second)
-	<-time.After(4 * time.Second) // some writes of each before
+	l := t.startLedgers("cut", 15*time.Second)
+	l.some(t)
 	t.lab.Must("fault", "cut", "dc1")
 	if refused := t.lab.Run("mongo", "promote", "dc1", "--yes"); refused.Code != 1 {
 		t.Errorf("a datacenter with a primary: %s", refused)
@@ -109,8 +126,8 @@ func (t *trial) stake(dc string) lab.MajoritySide {
 // hear, promotes dc2, starts dc1 again, ends a readmit in the middle and lets a second
 // one say what was lost.
 func deadAndPromoted(t *trial) {
-	l := t.startLedgers("dead", 6*time.Second)
-	<-time.After(2 * time.Second)
+	l := t.startLedgers("dead", 12*time.Second)
+	l.some(t)
 	t.lab.Must("fault", "cut", "dc2")
 	<-time.After(2 * time.Second) // what dc1 acknowledges alone
 	for _, n := range t.nodes("dc1") {
@@ -125,8 +142,10 @@ func deadAndPromoted(t *trial) {
 	t.promote()
 	l.writing.Wait()
 	began := time.Now()
-	t.lab.Must("fault", "heal", "dc1")
-	t.oneDatacenterLeads()
+	if healed := t.lab.Must("fault", "heal", "dc1"); !strings.Contains(healed.Stderr, "sluice mongo readmit starts it") {
+		t.Errorf("it does not say that the mongods are left: %s", healed)
+	}
+	t.leftToReadmit()
 	t.interruptReadmit()
 	result := t.lab.Must("mongo", "readmit", "-o", "json")
 	t.Logf("%s\nall voters again %v after dc1 was started", strings.TrimSpace(result.Stderr), time.Since(began).Round(100*time.Millisecond))
@@ -150,22 +169,18 @@ func (t *trial) nodes(dc string) []string {
 	return names
 }
 
-// oneDatacenterLeads waits until the members of dc1, which may have elected a primary
-// before they heard of the promotion, agree with dc2.
-func (t *trial) oneDatacenterLeads() {
+// leftToReadmit wants the mongods of dc1 to be down still, and waits until everything
+// else runs: started by itself, dc1 would elect a primary that undoes the promotion.
+func (t *trial) leftToReadmit() {
 	t.Helper()
-	labtest.Eventually(t, time.Minute, "every agent answers, and the only primary is in dc2", func() error {
-		var status lab.MongoStatus
-		if err := json.Unmarshal([]byte(t.lab.Run("mongo", "status", "-o", "json").Stdout), &status); err != nil {
-			return err
-		}
-		for _, m := range status.Members {
-			if m.Report == nil || m.Node == status.Primary && m.Datacenter != "dc2" {
-				return fmt.Errorf("%s: %s, %s", m.Node, m.Role, m.AgentError)
+	labtest.Eventually(t, time.Minute, "the agents of dc1 answer, and its mongods are down", func() error {
+		for _, n := range t.lab.Status().Nodes {
+			for _, p := range n.Processes {
+				down := n.Datacenter == "dc1" && p.Name == "mongod"
+				if down != strings.HasPrefix(p.State, "ended") || !down && p.Name == "mongo-agent" && p.Mesh == nil {
+					return fmt.Errorf("%s/%s is %s", n.Name, p.Name, p.State)
+				}
 			}
-		}
-		if status.Primary == "" || status.Alarm != "" {
-			return fmt.Errorf("primary %q, %s", status.Primary, status.Alarm)
 		}
 		return nil
 	})
