@@ -214,9 +214,9 @@ func (c *ComposeSetup) Federated(ctx context.Context, datacenter string) error {
 	return waitFor(ctx, dc.Name+" signs certificates", client.AwaitSigning)
 }
 
-// Grow makes the members of every datacenter those of the replica set, for as long
-// as the node that it runs on has the primary; it ends when the set is complete, or
-// when another member is primary and so the work is for that one's node.
+// Grow makes the members of every datacenter those of the replica set while the node that
+// it runs on has the primary. It ends when the set is complete: while another member is
+// primary the work is for that one's node, and it may come back.
 func (c *ComposeSetup) Grow(ctx context.Context, nodeName string) error {
 	s := c.supervisor
 	n, err := s.find(nodeName)
@@ -231,10 +231,10 @@ func (c *ComposeSetup) Grow(ctx context.Context, nodeName string) error {
 			return err
 		}
 		if report.Role != rolePrimary {
-			if report.Primary != "" {
+			if grown(report, members) {
 				return nil
 			}
-			return errors.New("no member is primary")
+			return fmt.Errorf("the primary is %q, and the set has not all members yet", report.Primary)
 		}
 		pending, err := ops.reshape(ctx, members)
 		if err == nil && pending != "" {

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 
 	"sluice/lab/control"
@@ -19,13 +18,18 @@ import (
 const (
 	composeProjectLabel = "com.docker.compose.project"
 	composeServiceLabel = "com.docker.compose.service"
+	composeNetworkLabel = "com.docker.compose.network"
 )
 
 // ComposeLab is a lab whose nodes are containers, as the host sees it. It acts by the
-// docker command.
+// docker command. Its methods may be called by several goroutines at once.
 type ComposeLab struct {
 	supervisor *Supervisor
 	project    string
+	// faults are in a file of the operator's volume: they end with the lab, and everybody
+	// who acts on it reads the same.
+	faults  faultBook
+	clients composeClients
 }
 
 // OpenComposeLab finds the running lab: that of COMPOSE_PROJECT_NAME, or the only
@@ -51,14 +55,21 @@ func OpenComposeLab(ctx context.Context, topology []string) (*ComposeLab, error)
 			return nil, fail(control.ExitUsage, "set COMPOSE_PROJECT_NAME", "several labs are running in containers: %s", strings.Join(projects, ", "))
 		}
 	}
-	return &ComposeLab{supervisor: s, project: project}, nil
+	lab := &ComposeLab{supervisor: s, project: project}
+	lab.faults.write = lab.writeFaults
+	return lab, nil
 }
 
 // docker runs a docker command and returns its standard output.
 func docker(ctx context.Context, args ...string) ([]byte, error) {
+	return dockerWith(ctx, nil, args...)
+}
+
+// dockerWith is docker with a standard input.
+func dockerWith(ctx context.Context, in []byte, args ...string) ([]byte, error) {
 	command := exec.CommandContext(ctx, "docker", args...)
 	var out, said bytes.Buffer
-	command.Stdout, command.Stderr = &out, &said
+	command.Stdin, command.Stdout, command.Stderr = bytes.NewReader(in), &out, &said
 	if err := command.Run(); err != nil {
 		if errors.Is(err, exec.ErrNotFound) {
 			return nil, fail(control.ExitMissing, "install Docker", "docker is not on PATH")
@@ -75,6 +86,7 @@ type ComposeContainer struct {
 	Process   string `json:"process,omitempty"`
 	Service   string `json:"service"`
 	Container string `json:"container"`
+	ID        string `json:"id"`
 	// State and Status are Docker's: running, exited; for how long and how well.
 	State  string `json:"state"`
 	Status string `json:"status"`
@@ -83,7 +95,7 @@ type ComposeContainer struct {
 // Containers lists the lab's containers, nodes in the order of the datacenters.
 func (c *ComposeLab) Containers(ctx context.Context) ([]ComposeContainer, error) {
 	out, err := docker(ctx, "ps", "-a", "--filter", "label="+composeProjectLabel+"="+c.project, "--format",
-		`{"service":{{json (.Label "`+composeServiceLabel+`")}},"container":{{json .Names}},"state":{{json .State}},"status":{{json .Status}}}`)
+		`{"service":{{json (.Label "`+composeServiceLabel+`")}},"container":{{json .Names}},"id":{{json .ID}},"state":{{json .State}},"status":{{json .Status}}}`)
 	if err != nil {
 		return nil, err
 	}
@@ -140,6 +152,28 @@ func (c *ComposeLab) container(ctx context.Context, service string) (string, err
 	return ids[0], nil
 }
 
+// network finds a network by its name in docker-compose.yml.
+func (c *ComposeLab) network(ctx context.Context, name string) (string, error) {
+	out, err := docker(ctx, "network", "ls", "-q", "--filter", "label="+composeProjectLabel+"="+c.project, "--filter", "label="+composeNetworkLabel+"="+name)
+	if err != nil {
+		return "", err
+	}
+	ids := strings.Fields(string(out))
+	if len(ids) == 0 {
+		return "", fail(control.ExitUsage, "docker compose up -d", "there is no network %s", name)
+	}
+	return ids[0], nil
+}
+
+// operator runs a command of sluice as Sluice does, and returns its standard output.
+func (c *ComposeLab) operator(ctx context.Context, in []byte, args ...string) ([]byte, error) {
+	id, err := c.container(ctx, composeOperator)
+	if err != nil {
+		return nil, err
+	}
+	return dockerWith(ctx, in, append([]string{"exec", "-i", id, "/bin/sluice", "--state", composeState}, args...)...)
+}
+
 // Sluice runs a command of sluice beside the primary datacenter's Consul, as the
 // operator, on the standard files of this process, and returns its exit code.
 func (c *ComposeLab) Sluice(ctx context.Context, files [3]*os.File, args ...string) (int, error) {
@@ -155,40 +189,4 @@ func (c *ComposeLab) Sluice(ctx context.Context, files [3]*os.File, args ...stri
 		return ended.ExitCode(), nil
 	}
 	return 0, err
-}
-
-// Fault makes or heals a fault by what Docker can do: signals, restarts and links.
-func (c *ComposeLab) Fault(ctx context.Context, request FaultRequest) (FaultResult, error) {
-	steps, err := c.supervisor.composeFault(request)
-	if err != nil {
-		return FaultResult{}, err
-	}
-	result := FaultResult{Done: []string{}}
-	for _, step := range steps {
-		if request.DryRun {
-			result.Planned = append(result.Planned, step.what)
-			continue
-		}
-		if err := c.take(ctx, step); err != nil {
-			return result, fail(control.ExitUsage, "sluice status --engine compose", "%s %s: %v", request.Action, request.Target, err)
-		}
-		result.Done = append(result.Done, step.what)
-	}
-	return result, nil
-}
-
-// take makes a step. What was so before is no error where the step says so.
-func (c *ComposeLab) take(ctx context.Context, step composeStep) error {
-	id, err := c.container(ctx, step.service)
-	if err == nil {
-		args := slices.Clone(step.docker)
-		if step.network != "" {
-			args = append(args, c.project+"_"+step.network)
-		}
-		_, err = docker(ctx, append(args, id)...)
-	}
-	if err != nil && slices.ContainsFunc(step.harmless, func(text string) bool { return strings.Contains(err.Error(), text) }) {
-		return nil
-	}
-	return err
 }

@@ -18,10 +18,16 @@ type composeStep struct {
 	network string
 	// harmless are parts of errors that mean that there was nothing to do.
 	harmless []string
+	// makes is the fault that it makes a part of; its Action is empty when it makes none.
+	makes FaultRecord
+	// heals are the faults of target that are undone once it is done.
+	target string
+	heals  []FaultAction
 }
 
-// composeFault is what a fault comes to in containers. It changes nothing.
-func (s *Supervisor) composeFault(request FaultRequest) ([]composeStep, error) {
+// composeFault is what a fault comes to in containers as they are, with the faults that
+// hold. It changes nothing.
+func (s *Supervisor) composeFault(request FaultRequest, containers []ComposeContainer, faults []FaultRecord) ([]composeStep, error) {
 	switch request.Action {
 	case FaultKill, FaultTerm, FaultStop, FaultCont:
 		return s.composeSignal(request)
@@ -33,7 +39,7 @@ func (s *Supervisor) composeFault(request FaultRequest) ([]composeStep, error) {
 		}
 		return s.composeLinks(request.Target, false)
 	case FaultHeal:
-		return s.composeLinks(request.Target, true)
+		return s.composeHeal(request.Target, containers, faults)
 	default:
 		return nil, fail(control.ExitUsage, "", "fault %s: not with containers, whose disks and clocks are the host's", request.Action)
 	}
@@ -73,6 +79,12 @@ func (s *Supervisor) composeSignal(request FaultRequest) ([]composeStep, error) 
 		if len(processes) > 1 {
 			step.harmless = []string{"is not running"}
 		}
+		label := n.node.Name + "/" + process
+		if request.Action == FaultCont {
+			step.target, step.heals = label, []FaultAction{FaultStop}
+		} else {
+			step.makes = FaultRecord{Action: request.Action, Target: label}
+		}
 		steps = append(steps, step)
 	}
 	return steps, nil
@@ -100,7 +112,10 @@ func (s *Supervisor) composeRestart(target string) ([]composeStep, error) {
 		if process == "" {
 			service = composeOperator
 		}
-		steps = append(steps, composeStep{what: "restarted " + service, docker: []string{"restart", "--time", "8"}, service: service})
+		steps = append(steps, composeStep{
+			what: "restarted " + service, docker: []string{"restart", "--time", "8"}, service: service,
+			target: n.node.Name + "/" + process, heals: []FaultAction{FaultKill, FaultTerm, FaultStop},
+		})
 	}
 	return steps, nil
 }
@@ -120,17 +135,69 @@ func (s *Supervisor) composeLinks(target string, connect bool) ([]composeStep, e
 			if target != "" && target != n.node.Name && !between {
 				continue
 			}
+			cut := target
+			if cut == "" {
+				cut = n.node.Name
+			}
 			step := composeStep{
-				what: "disconnected " + n.node.Name + " from " + link.Name, docker: []string{"network", "disconnect"},
+				makes: FaultRecord{Action: FaultCut, Target: cut, Detail: string(engine.Both)},
+				what:  "disconnected " + n.node.Name + " from " + link.Name, docker: []string{"network", "disconnect"},
 				service: n.node.Name, network: link.Name, harmless: []string{"is not connected", "has no container"},
 			}
 			if connect {
 				step.what = "connected " + n.node.Name + " to " + link.Name
 				step.docker = []string{"network", "connect", "--ip", link.Address.String()}
 				step.harmless = []string{"already exists in network", "has no container"}
+				step.makes = FaultRecord{}
 			}
 			steps = append(steps, step)
 		}
+	}
+	return steps, nil
+}
+
+// composeHeal undoes every fault of the target: links up, stopped processes on, dead ones
+// started. A link is connected whether a fault says that it is cut or not; that it was so
+// before is no error.
+func (s *Supervisor) composeHeal(target string, containers []ComposeContainer, faults []FaultRecord) ([]composeStep, error) {
+	var steps []composeStep
+	if !strings.Contains(target, "/") {
+		links, err := s.composeLinks(target, true)
+		if err != nil {
+			return nil, err
+		}
+		steps = links
+		for _, fault := range faults {
+			if fault.Action == FaultCut && (target == "" || target == fault.Target) {
+				last := &steps[len(steps)-1]
+				steps = append(steps, composeStep{what: "healed " + fault.Target, service: last.service, target: fault.Target, heals: []FaultAction{FaultCut}})
+			}
+		}
+	}
+	over := map[string]bool{}
+	for _, container := range containers {
+		label := container.Node + "/" + container.Process
+		if n, err := s.find(container.Node); err != nil || over[container.Node] ||
+			target != "" && target != label && target != container.Node && target != n.datacenter.Name {
+			continue
+		}
+		has := func(actions ...FaultAction) bool {
+			return slices.ContainsFunc(faults, func(f FaultRecord) bool { return f.Target == label && slices.Contains(actions, f.Action) })
+		}
+		action := healing(container.State == stateRunning, has(FaultStop), has(FaultTerm))
+		if action == "" && has(FaultKill) {
+			action = FaultRestart // written down, and perhaps not made
+		}
+		if action == "" {
+			continue
+		}
+		further, err := s.composeFault(FaultRequest{Action: action, Target: label}, nil, nil)
+		if err != nil {
+			return nil, err
+		}
+		steps = append(steps, further...)
+		// With the agent's container every process of the node starts anew.
+		over[container.Node] = action == FaultRestart && container.Process == processConsul
 	}
 	return steps, nil
 }

@@ -27,8 +27,15 @@ type composeDatacenter struct {
 	// PrimaryServer and Server are the nodes of the two datacenters' first servers.
 	PrimaryServer, Server string
 	Nodes                 []composeNode
-	// Growers are the primary's nodes from which the replica set grows into it.
-	Growers []string
+	// Growers are the nodes from which the replica set grows into it.
+	Growers []composeGrower
+}
+
+// composeGrower is a node from which the replica set can grow, and the containers that
+// must be well before.
+type composeGrower struct {
+	Node  string
+	After []string
 }
 
 // composeNode is what the template shows of a node.
@@ -112,9 +119,7 @@ func (s *Supervisor) composeDatacenter(dc datacenters.Datacenter) composeDatacen
 	}
 	if !dc.Primary {
 		shown.Profile = dc.Name
-		for _, n := range s.withIn(primary.Name, datacenters.Mongo) {
-			shown.Growers = append(shown.Growers, n.node.Name)
-		}
+		shown.Growers = s.growers(dc)
 	}
 	for _, n := range s.in(dc.Name) {
 		shown.Nodes = append(shown.Nodes, s.composeNode(n, shown))

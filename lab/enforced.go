@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -57,12 +58,21 @@ func (s *Supervisor) handleEnforced(ctx context.Context, call *control.Call) err
 	if err := call.Decode(&request); err != nil {
 		return err
 	}
+	result, err := s.awaitEnforced(ctx, request, s.whoEnforces)
+	if err != nil {
+		return err
+	}
+	return call.Result(result)
+}
+
+// awaitEnforced asks who enforces an edge until everybody does whom no fault keeps from it.
+func (s *Supervisor) awaitEnforced(ctx context.Context, request EnforcedRequest, who func(context.Context, EnforcedRequest) EnforcedResult) (EnforcedResult, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, enforcedTimeout, fmt.Errorf("not within %s", enforcedTimeout))
 	defer cancel()
 	began := time.Now()
 	var result EnforcedResult
 	err := waitFor(ctx, request.Source+" -> "+request.Destination+" is decided everywhere", func(ctx context.Context) error {
-		seen := s.whoEnforces(ctx, request)
+		seen := who(ctx, request)
 		if ctx.Err() != nil && result.Pending != nil {
 			return ctx.Err()
 		}
@@ -76,10 +86,10 @@ func (s *Supervisor) handleEnforced(ctx context.Context, call *control.Call) err
 		return nil
 	})
 	if err != nil && len(result.Pending) == 0 {
-		return fail(3, "sluice status", "%v", err)
+		return result, fail(3, "sluice status", "%v", err)
 	}
 	result.Seconds = time.Since(began).Seconds()
-	return call.Result(result)
+	return result, nil
 }
 
 // placesOf reports for each datacenter that an answer speaks of whether every process
@@ -141,7 +151,7 @@ func (s *Supervisor) whoEnforces(ctx context.Context, request EnforcedRequest) E
 				}
 				continue
 			}
-			concerned, err := n.decides(ctx, name, request)
+			concerned, err := n.decides(ctx, n.httpClient(), name, request)
 			switch fault := s.deafness(n, request.Datacenter != ""); {
 			case err != nil && fault != "":
 				result.Pending = append(result.Pending, PendingProcess{Process: label, Reason: fault, Faulty: true})
@@ -194,9 +204,9 @@ func concerns(process string, edge EnforcedRequest) bool {
 
 // decides reports whether the process has to do with the edge; an error means
 // that it does not decide it as wanted yet.
-func (n *node) decides(ctx context.Context, name string, want EnforcedRequest) (bool, error) {
+func (n *node) decides(ctx context.Context, client *http.Client, name string, want EnforcedRequest) (bool, error) {
 	var report mesh.Report
-	if err := getJSON(ctx, n.httpClient(), "http://"+n.ops(name)+"/mesh", &report); err != nil {
+	if err := getJSON(ctx, client, "http://"+n.ops(name)+"/mesh", &report); err != nil {
 		return false, err
 	}
 	concerned := false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -212,7 +213,7 @@ func (n *node) processStatus(ctx context.Context, name string) ProcessStatus {
 		status.MemoryMB = float64(memory) / 1e6
 	}
 	if state.Running && !state.Stopped && hasOps(name) {
-		n.askProcess(ctx, name, &status)
+		n.askProcess(ctx, n.httpClient(), name, &status)
 	}
 	return status
 }
@@ -241,10 +242,10 @@ func hasOps(name string) bool {
 	return name == processWeb || name == processGateway || name == processMongoAgent
 }
 
-func (n *node) askProcess(ctx context.Context, name string, status *ProcessStatus) {
+func (n *node) askProcess(ctx context.Context, client *http.Client, name string, status *ProcessStatus) {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	client, base := n.httpClient(), "http://"+n.ops(name)
+	base := "http://" + n.ops(name)
 	err := getOK(ctx, client, base+"/healthz", nil)
 	healthy := err == nil
 	status.Healthy = &healthy
@@ -281,7 +282,11 @@ func (s *Supervisor) edges(ctx context.Context, nodes []NodeStatus) ([]EdgeStatu
 	if err != nil {
 		return nil, err
 	}
-	set := intentions.NewSet(intentions.Flatten(entries), intentions.Deny)
+	return judgeEdges(intentions.NewSet(intentions.Flatten(entries), intentions.Deny), nodes), nil
+}
+
+// judgeEdges decides every edge, and counts its open connections.
+func judgeEdges(set intentions.Set, nodes []NodeStatus) []EdgeStatus {
 	open := map[string]int{}
 	for _, n := range nodes {
 		for _, p := range n.Processes {
@@ -306,7 +311,7 @@ func (s *Supervisor) edges(ctx context.Context, nodes []NodeStatus) ([]EdgeStatu
 			edges = append(edges, EdgeStatus{Decision: decision, Reason: decision.String(), Open: open[name]})
 		}
 	}
-	return edges, nil
+	return edges
 }
 
 // ServiceNames are the names that the lab's processes have in Consul.

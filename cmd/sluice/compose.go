@@ -57,6 +57,7 @@ other commands are those that it runs.`,
 		setup("grow NODE", "grow mongo-1", "Take every datacenter's members into the replica set", cobra.ExactArgs(1),
 			func(ctx context.Context, s *lab.ComposeSetup, args []string) error { return s.Grow(ctx, args[0]) }),
 		newComposeDoor(a), newComposeHealth(a), newComposeMounts(), newComposeHold(),
+		newComposePipe(a), newComposeFaults(a),
 	)
 	return command
 }

@@ -48,6 +48,8 @@ type session struct {
 	lab    *lab.Client
 	consul *consul.Client
 	dir    string
+	// enforcer tells who enforces what was written.
+	enforcer enforcer
 	// alone says that there is no supervisor that asks the processes: in a container.
 	alone bool
 }
@@ -74,7 +76,7 @@ func (a *app) session(ctx context.Context, dir string) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &session{lab: client, consul: opened, dir: dir, alone: alone}, nil
+	return &session{lab: client, enforcer: client, consul: opened, dir: dir, alone: alone}, nil
 }
 
 // files loads the files and refuses those that are wrong; warnings are shown.

@@ -135,7 +135,7 @@ func newRoot(a *app) *cobra.Command {
 	flags.DurationVar(&a.timeout, "timeout", 0, "how long the command may take; 0 is the command's own default")
 	root.AddCommand(
 		newUp(a), newDown(a), a.inContainers(newStatus(a), a.composeStatus), newExec(a), newLogs(a),
-		a.inContainers(newIntentions(a), a.composeForward), a.inContainers(newFault(a), a.composeFault), newCerts(a), newDoctor(a), newMongo(a),
+		a.inContainers(newIntentions(a), a.composeIntentions), a.inContainers(newFault(a), a.composeFault), newCerts(a), newDoctor(a), newMongo(a),
 		newLedger(a), newCompose(a),
 	)
 	return root

@@ -121,7 +121,7 @@ func (a *app) toggle(ctx context.Context, rule intentions.Rule, dryRun bool) err
 		result.Seconds = time.Since(began).Seconds()
 		switch {
 		case s.alone:
-			a.say("%s: %s, written; the processes follow by themselves", rule.Edge(), rule.Action)
+			a.say("%s: %s, written to Consul", rule.Edge(), rule.Action)
 		case err == nil:
 			a.say("%s: %s, enforced by %s after %.0f ms%s", rule.Edge(), rule.Action, list(enforced.by), result.Seconds*1000, perDatacenter(enforced.places))
 		}
@@ -155,6 +155,11 @@ func (a *app) sayOtherwise(decisions []intentions.Decision) {
 		edges = append(edges, d.Source+" -> "+d.Destination)
 	}
 	a.say("still %s by a more exact rule: %s", word(decisions[0].Allowed), strings.Join(edges, ", "))
+}
+
+// enforcer waits until the processes of a lab decide an edge as wanted.
+type enforcer interface {
+	AwaitEnforced(context.Context, lab.EnforcedRequest) (lab.EnforcedResult, error)
 }
 
 // enforcement is what became of a rule that was to be written.
@@ -205,7 +210,7 @@ func (s *session) await(ctx context.Context, set intentions.Set, edges [][2]stri
 	var cause error
 	for _, edge := range edges {
 		request := lab.EnforcedRequest{Source: edge[0], Destination: edge[1], Allowed: set.Decide(edge[0], edge[1]).Allowed}
-		result, err := s.lab.AwaitEnforced(ctx, request)
+		result, err := s.enforcer.AwaitEnforced(ctx, request)
 		if err != nil {
 			cause = err
 			break
