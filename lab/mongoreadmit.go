@@ -18,8 +18,8 @@ import (
 const abortSignal = "SIGABRT"
 
 // rejoinWait is how long a member that was restarted has to follow the set, or to end
-// because it cannot.
-const rejoinWait = 20 * time.Second
+// because it cannot; one that was killed reads its journal first.
+const rejoinWait = time.Minute
 
 // readmit gives the members that a promotion took the votes of theirs back, after it
 // has kept what they have to undo.
