@@ -194,3 +194,30 @@ func TestWaitersLearnOfAnotherDatacentersFirstAnswer(t *testing.T) {
 		}
 	})
 }
+
+func TestTheOwnDatacenterComesFirstAndTheOthersAsDeclared(t *testing.T) {
+	resolver := openAt(t, "127.0.0.1:1", "").ResolverIn([]string{"dc3", "dc2"}, "web")
+	var order []string
+	for _, place := range resolver.services["web"].places {
+		order = append(order, place.datacenter)
+	}
+	if want := []string{"", "dc3", "dc2"}; !slices.Equal(order, want) {
+		t.Errorf("it looks in %q, want %q", order, want)
+	}
+}
+
+func TestWhatIsKnownOfADatacenterThatCannotBeAskedIsStale(t *testing.T) {
+	for name, c := range map[string]struct {
+		state DatacenterState
+		want  bool
+	}{
+		"it answers":        {DatacenterState{Known: true}, false},
+		"it did":            {DatacenterState{Known: true, Err: errNoPath}, true},
+		"it never did":      {DatacenterState{Err: errNoPath}, false},
+		"it has not so far": {DatacenterState{}, false},
+	} {
+		if got := c.state.Stale(); got != c.want {
+			t.Errorf("%s: stale %t", name, got)
+		}
+	}
+}

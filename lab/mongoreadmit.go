@@ -170,8 +170,12 @@ var errLeftToReadmit = errors.New("a promotion took its vote, which it has not h
 // they are a majority of the configuration that they know, and elect a primary of a higher
 // term. Then it is the promoted side whose operations are undone.
 func (s *Supervisor) lostItsVote(ctx context.Context, n *node) bool {
-	status := s.mongoStatus(ctx)
-	return status.Primary != "" && slices.ContainsFunc(voteless(status), func(m MongoMember) bool { return m.Node == n.node.Name })
+	return uncounted(s.mongoStatus(ctx), n.node.Name)
+}
+
+// uncounted reports whether there is a primary that does not count a node's member.
+func uncounted(status MongoStatus, node string) bool {
+	return status.Primary != "" && slices.ContainsFunc(voteless(status), func(m MongoMember) bool { return m.Node == node })
 }
 
 // hearingWait is how long a datacenter that was started again has to find the other one.

@@ -21,6 +21,13 @@ func TestMembersWithoutAVoteAreThoseThatThePrimaryDoesNotCount(t *testing.T) {
 	if got := names(members); !slices.Equal(got, []string{"mongo-3"}) {
 		t.Errorf("of a primary that counts mongo-2 alone: %q", got)
 	}
+	if status := judgeSet(members); !uncounted(status, "mongo-3") || uncounted(status, "mongo-2") || uncounted(status, "mongo-1") {
+		t.Error("another one than mongo-3 is left to readmit")
+	}
+	members[0].Report.Role = roleSecondary
+	if uncounted(judgeSet(members), "mongo-3") {
+		t.Error("a member is left to readmit although there is no primary that does without it")
+	}
 }
 
 func TestAMemberIsStartedOnlyWhenItsAgentHearsThePrimary(t *testing.T) {

@@ -253,6 +253,18 @@ func (r certificateRow) signers(generations map[string]int) string {
 	return text.String()
 }
 
+// unrenewed counts the leaves that hang on one of the old roots, or on none that is
+// trusted.
+func unrenewed(rows []certificateRow, old map[string]bool) int {
+	left := 0
+	for _, row := range rows {
+		if old[row.Root()] || row.Chain != "ok" {
+			left++
+		}
+	}
+	return left
+}
+
 func (a *app) rotate(command *cobra.Command) error {
 	ctx, cancel := a.bounded(command.Context(), time.Minute)
 	defer cancel()
@@ -280,12 +292,7 @@ func (a *app) rotate(command *cobra.Command) error {
 		if err != nil {
 			return err
 		}
-		left := 0
-		for _, row := range rows {
-			if old[row.Root()] || row.Chain != "ok" {
-				left++
-			}
-		}
+		left := unrenewed(rows, old)
 		if left == 0 && len(rows) >= len(before) {
 			break
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/certs"
+	"sluice/mesh"
 )
 
 func TestTheAgentsCertificatesAreJudgedAndTheirKeysNotShown(t *testing.T) {
@@ -54,5 +55,24 @@ func TestTheAgentsCertificatesAreJudgedAndTheirKeysNotShown(t *testing.T) {
 	document, err := json.Marshal(rows)
 	if err != nil || strings.Contains(string(document), "PRIVATE") || strings.Contains(string(document), "columns") {
 		t.Errorf("%s, %v", document, err)
+	}
+}
+
+func TestARotationIsOverWhenNoLeafHangsOnAnOldRootOrOnNone(t *testing.T) {
+	leaf := func(root, chain string) certificateRow {
+		return certificateRow{IdentityReport: mesh.IdentityReport{Chain: chain, Issuers: []mesh.IssuerReport{{Key: "intermediate"}, {Key: root}}}}
+	}
+	for name, c := range map[string]struct {
+		rows []certificateRow
+		want int
+	}{
+		"all renewed":        {[]certificateRow{leaf("new", "ok"), leaf("new", "ok")}, 0},
+		"one on the old":     {[]certificateRow{leaf("new", "ok"), leaf("old", "ok")}, 1},
+		"one is not trusted": {[]certificateRow{leaf("new", "broken"), leaf("new", "ok")}, 1},
+		"both":               {[]certificateRow{leaf("old", "broken"), leaf("old", "ok")}, 2},
+	} {
+		if got := unrenewed(c.rows, map[string]bool{"old": true}); got != c.want {
+			t.Errorf("%s: %d are left, want %d", name, got, c.want)
+		}
 	}
 }

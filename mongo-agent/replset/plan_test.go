@@ -146,3 +146,47 @@ func TestTheWriteConcernOfTwoDatacentersIsThereAsLongAsThereAreTwo(t *testing.T)
 		t.Errorf("somebody else's settings are gone: %v", step.config)
 	}
 }
+
+// The others stay in the configuration: that is how they learn that they have no vote.
+func TestAForcedConfigurationLeavesTheVotesToTheVotersAlone(t *testing.T) {
+	config := first("s", Member{"a:1", "dc1"}, Timing{})
+	for range 2 {
+		step, err := next(config, []Member{{"a:1", "dc1"}, {"b:2", "dc1"}, {"c:3", "dc2"}}, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config = step.config
+	}
+	config, err := forced(config, []string{"c:3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := decoded(t, config)
+	if got := hosts(now); !slices.Equal(got, []string{"a:1", "b:2", "c:3"}) {
+		t.Errorf("members %v", got)
+	}
+	raw, err := bson.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var priorities struct {
+		Members []struct {
+			Votes    int     `bson:"votes"`
+			Priority float64 `bson:"priority"`
+		} `bson:"members"`
+	}
+	if err := bson.Unmarshal(raw, &priorities); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int{0, 0, 1} {
+		if m := priorities.Members[i]; m.Votes != want || m.Priority != float64(want) {
+			t.Errorf("member %d has %d votes and priority %v, want %d", i, m.Votes, m.Priority, want)
+		}
+	}
+	if value(value(value(config, "settings").(bson.D), "getLastErrorModes").(bson.D), MultiDC) == nil {
+		t.Error("the write concern of two datacenters is gone, although members of both are left")
+	}
+	if _, err := forced(config, []string{"x:9"}); err == nil {
+		t.Error("a stranger is made a voter")
+	}
+}
