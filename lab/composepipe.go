@@ -39,8 +39,8 @@ func (c *ComposeLab) client(id string) *http.Client {
 }
 
 // composeAnswer is how long a process may take to answer, the start of docker exec
-// included.
-const composeAnswer = 5 * time.Second
+// included: on a busy machine ten at once take seconds.
+const composeAnswer = 10 * time.Second
 
 // Close ends the connections to the containers.
 func (c *ComposeLab) Close() {

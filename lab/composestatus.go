@@ -87,6 +87,8 @@ func (c *ComposeLab) processStatus(ctx context.Context, container ComposeContain
 	if err != nil || status.State != stateRunning || !hasOps(container.Process) {
 		return status, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, composeAnswer)
+	defer cancel()
 	client := c.client(container.ID)
 	n.askProcess(ctx, client, container.Process, &status)
 	if container.Process != processMongoAgent {

@@ -213,6 +213,8 @@ func (n *node) processStatus(ctx context.Context, name string) ProcessStatus {
 		status.MemoryMB = float64(memory) / 1e6
 	}
 	if state.Running && !state.Stopped && hasOps(name) {
+		ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+		defer cancel()
 		n.askProcess(ctx, n.httpClient(), name, &status)
 	}
 	return status
@@ -243,8 +245,6 @@ func hasOps(name string) bool {
 }
 
 func (n *node) askProcess(ctx context.Context, client *http.Client, name string, status *ProcessStatus) {
-	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
-	defer cancel()
 	base := "http://" + n.ops(name)
 	err := getOK(ctx, client, base+"/healthz", nil)
 	healthy := err == nil
