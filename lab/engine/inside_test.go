@@ -55,6 +55,7 @@ func TestNetns(t *testing.T) {
 		"a node's loopback is out of reach of the others":            w.loopbackIsOwn,
 		"every node has every address of 127.0.0.0/8, and its extra": w.loopbackAddresses,
 		"datacenters reach each other through the router":            w.datacentersAreRouted,
+		"the lab's root is in no datacenter":                         w.rootIsOutside,
 		"a datacenter can be cut off and healed":                     w.datacenterCut,
 		"a datacenter can be cut off one way":                        w.datacenterCutOneWay,
 		"cut drops silently, heal restores":                          w.cutAndHeal,
@@ -187,6 +188,18 @@ func (w *world) loopbackAddresses(t *testing.T) {
 
 func (w *world) datacentersAreRouted(t *testing.T) {
 	reaches(t, w.a, echo(t, w.far, "198.18.2.11:0"))
+}
+
+// What the supervisor does to a node it does inside, so that it is no second router.
+func (w *world) rootIsOutside(t *testing.T) {
+	address := echo(t, w.a, "198.18.1.11:0")
+	conn, err := net.DialTimeout("tcp", address, 300*time.Millisecond)
+	if err == nil {
+		_ = conn.Close()
+	}
+	if !errors.Is(err, syscall.ENETUNREACH) {
+		t.Errorf("the root dials a node: %v, want no way there", err)
+	}
 }
 
 func (w *world) datacenterCut(t *testing.T) {

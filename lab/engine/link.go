@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -25,18 +24,15 @@ func ipNet(prefix netip.Prefix) *net.IPNet {
 	}
 }
 
-// addBridge makes a bridge that is up and answers at address.
-func addBridge(name string, address netip.Prefix) (netlink.Link, error) {
+// addBridge makes a bridge that is up and has no address.
+func addBridge(name string) (netlink.Link, error) {
 	snooping := false
 	bridge := &netlink.Bridge{
-		LinkAttrs:         netlink.LinkAttrs{Name: name, HardwareAddr: hardwareAddress(address.Addr()), TxQLen: -1},
+		LinkAttrs:         netlink.LinkAttrs{Name: name, TxQLen: -1},
 		MulticastSnooping: &snooping,
 	}
 	if err := netlink.LinkAdd(bridge); err != nil {
 		return nil, fmt.Errorf("add bridge %s: %w", name, err)
-	}
-	if err := netlink.AddrAdd(bridge, &netlink.Addr{IPNet: ipNet(address)}); err != nil {
-		return nil, fmt.Errorf("add address %s to bridge %s: %w", address, name, err)
 	}
 	if err := netlink.LinkSetUp(bridge); err != nil {
 		return nil, fmt.Errorf("bring up bridge %s: %w", name, err)
@@ -44,12 +40,12 @@ func addBridge(name string, address netip.Prefix) (netlink.Link, error) {
 	return bridge, nil
 }
 
-// addLink makes a link between the bridge and namespace: port on this side, eth0
-// with the node's address on the other. It returns the port.
-func addLink(port string, bridge netlink.Link, namespace netns.NsHandle, address netip.Addr) (netlink.Link, error) {
+// addLink makes a link between the bridge and namespace: port on this side, on the other
+// one that is named peer and has the hardware address of address. It returns the port.
+func addLink(port string, bridge netlink.Link, namespace netns.NsHandle, peer string, address netip.Addr) (netlink.Link, error) {
 	veth := &netlink.Veth{
 		LinkAttrs:        netlink.LinkAttrs{Name: port, MasterIndex: bridge.Attrs().Index, TxQLen: -1},
-		PeerName:         "eth0",
+		PeerName:         peer,
 		PeerHardwareAddr: hardwareAddress(address),
 		PeerNamespace:    netlink.NsFd(namespace),
 	}
@@ -95,10 +91,10 @@ func configureNode(namespace netns.NsHandle, spec NodeSpec, router netip.Addr) e
 	return nil
 }
 
-// introduce tells a node (or, with netns.None, the lab's root) which hardware
-// address a neighbour has, for good. With nothing left to ask for on the link, a
-// node that is cut looks to others like silence, however long they wait; without
-// this they would hear "no route to host" after three seconds.
+// introduce tells a node, or the router, which hardware address a neighbour has, for
+// good. With nothing left to ask for on the link, a node that is cut looks to others like
+// silence, however long they wait; without this they would hear "no route to host" after
+// three seconds.
 func introduce(namespace netns.NsHandle, link string, neighbours ...netip.Addr) error {
 	handle, err := netlink.NewHandleAt(namespace, unix.NETLINK_ROUTE)
 	if err != nil {
@@ -119,34 +115,6 @@ func introduce(namespace netns.NsHandle, link string, neighbours ...netip.Addr) 
 		if err := handle.NeighSet(entry); err != nil {
 			return fmt.Errorf("add neighbour %s: %w", neighbour, err)
 		}
-	}
-	return nil
-}
-
-// partition makes the router drop silently what goes to a bridge's nodes from
-// elsewhere, what they send there, both or neither. What goes in meets no route; what
-// comes out is not forwarded.
-func partition(bridge netlink.Link, router netip.Prefix, cut cuts) error {
-	forwarding := "1"
-	route := &netlink.Route{
-		Dst:       ipNet(router.Masked()),
-		LinkIndex: bridge.Attrs().Index,
-		Src:       router.Addr().AsSlice(),
-		Scope:     netlink.SCOPE_LINK,
-		Protocol:  unix.RTPROT_KERNEL,
-	}
-	if cut.out {
-		forwarding = "0"
-	}
-	if cut.in {
-		route = &netlink.Route{Dst: ipNet(router.Masked()), Type: unix.RTN_BLACKHOLE}
-	}
-	if err := netlink.RouteReplace(route); err != nil {
-		return fmt.Errorf("replace route to %s: %w", router.Masked(), err)
-	}
-	file := "/proc/sys/net/ipv4/conf/" + bridge.Attrs().Name + "/forwarding"
-	if err := os.WriteFile(file, []byte(forwarding), 0); err != nil {
-		return fmt.Errorf("set forwarding: %w", err)
 	}
 	return nil
 }

@@ -11,14 +11,14 @@ import (
 	"sync"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
-// netnsEngine makes nodes of network namespaces. The namespaces that it runs in
-// are the lab's root: the bridges live there, and it routes between them.
+// netnsEngine makes nodes of network namespaces. The namespaces that it runs in are the
+// lab's root: the bridges live there. What goes from one to another passes the router.
 type netnsEngine struct {
 	logger *slog.Logger
+	router *router
 
 	mu          sync.Mutex
 	datacenters map[string]*datacenter
@@ -28,18 +28,19 @@ type netnsEngine struct {
 	closed         bool
 }
 
-// datacenter is one bridge. Its address is the first of the subnet.
+// datacenter is one bridge, with the router's link to it, which has the first address of
+// the subnet.
 type datacenter struct {
 	name   string
 	subnet netip.Prefix
-	router netip.Addr
 	bridge netlink.Link
+	leg    leg
 	cut    cuts
 }
 
 // OpenNetns takes over the namespaces that Isolate made: it must run in PID 1 of
 // them, and refuses to touch anything else. It mounts a /proc that shows the lab's
-// processes alone, brings the loopback up and makes this namespace a router.
+// processes alone, brings the loopback up and makes the router.
 func OpenNetns(logger *slog.Logger) (Engine, error) {
 	if os.Getpid() != 1 {
 		return nil, errors.New("open netns engine: this process is not PID 1 of a lab: start it under Isolate")
@@ -54,9 +55,6 @@ func OpenNetns(logger *slog.Logger) (Engine, error) {
 	if err := disableIPv6("default"); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
-		return nil, fmt.Errorf("make the lab a router: %w", err)
-	}
 	loopback, err := netlink.LinkByName("lo")
 	if err != nil {
 		return nil, fmt.Errorf("find lo: %w", err)
@@ -64,7 +62,11 @@ func OpenNetns(logger *slog.Logger) (Engine, error) {
 	if err := netlink.LinkSetUp(loopback); err != nil {
 		return nil, fmt.Errorf("bring up lo: %w", err)
 	}
-	return &netnsEngine{logger: logger, datacenters: map[string]*datacenter{}}, nil
+	router, err := newRouter()
+	if err != nil {
+		return nil, err
+	}
+	return &netnsEngine{logger: logger, router: router, datacenters: map[string]*datacenter{}}, nil
 }
 
 // disableIPv6 keeps links made from now on in the caller's network namespace
@@ -99,13 +101,17 @@ func (e *netnsEngine) AddDatacenter(name string, subnet netip.Prefix) error {
 	if !subnet.Addr().Is4() {
 		return fmt.Errorf("add datacenter %s: subnet %s is not IPv4", name, subnet)
 	}
-	router := subnet.Masked().Addr().Next()
 	e.bridges++
-	bridge, err := addBridge(fmt.Sprintf("br%d", e.bridges), netip.PrefixFrom(router, subnet.Bits()))
+	bridgeName := fmt.Sprintf("br%d", e.bridges)
+	bridge, err := addBridge(bridgeName)
 	if err != nil {
 		return fmt.Errorf("add datacenter %s: %w", name, err)
 	}
-	e.datacenters[name] = &datacenter{name: name, subnet: subnet.Masked(), router: router, bridge: bridge}
+	leg, err := e.router.connect(bridgeName, bridge, netip.PrefixFrom(subnet.Masked().Addr().Next(), subnet.Bits()))
+	if err != nil {
+		return errors.Join(fmt.Errorf("add datacenter %s: %w", name, err), netlink.LinkDel(bridge))
+	}
+	e.datacenters[name] = &datacenter{name: name, subnet: subnet.Masked(), bridge: bridge, leg: leg}
 	return nil
 }
 
@@ -124,10 +130,21 @@ func (e *netnsEngine) RemoveDatacenter(name string) error {
 		}
 		return inside
 	})
-	if err := netlink.LinkDel(dc.bridge); err != nil {
-		return errors.Join(append(errs, fmt.Errorf("remove bridge of %s: %w", name, err))...)
+	if err := dc.close(); err != nil {
+		return errors.Join(append(errs, err)...)
 	}
 	delete(e.datacenters, name)
+	return errors.Join(errs...)
+}
+
+// close removes the bridge and the router's link to it.
+func (d *datacenter) close() error {
+	var errs []error
+	for _, link := range []netlink.Link{d.leg.port, d.bridge} {
+		if err := netlink.LinkDel(link); err != nil {
+			errs = append(errs, fmt.Errorf("remove %s of %s: %w", link.Attrs().Name, d.name, err))
+		}
+	}
 	return errors.Join(errs...)
 }
 
@@ -166,10 +183,10 @@ func (e *netnsEngine) AddNode(datacenterName string, spec NodeSpec) (Node, error
 // introduceAll makes a new node and its datacenter known to each other.
 func (e *netnsEngine) introduceAll(node *netnsNode, dc *datacenter) error {
 	own := node.spec.Address.Addr()
-	if err := introduce(netns.None(), dc.bridge.Attrs().Name, own); err != nil {
+	if err := introduce(e.router.namespace, dc.leg.name, own); err != nil {
 		return err
 	}
-	neighbours := []netip.Addr{dc.router}
+	neighbours := []netip.Addr{dc.leg.address.Addr()}
 	for _, other := range e.nodes {
 		if !dc.subnet.Contains(other.spec.Address.Addr()) {
 			continue
@@ -213,7 +230,7 @@ func (e *netnsEngine) setPartition(name string, change func(cuts) (cuts, error))
 	}
 	wanted, err := change(dc.cut)
 	if err == nil {
-		err = partition(dc.bridge, netip.PrefixFrom(dc.router, dc.subnet.Bits()), wanted)
+		err = e.router.partition(dc.leg, wanted)
 	}
 	if err != nil {
 		return fmt.Errorf("partition datacenter %s: %w", name, err)
@@ -234,9 +251,7 @@ func (e *netnsEngine) Close() error {
 		errs = append(errs, node.close())
 	}
 	for _, dc := range e.datacenters {
-		if err := netlink.LinkDel(dc.bridge); err != nil {
-			errs = append(errs, fmt.Errorf("remove bridge of %s: %w", dc.name, err))
-		}
+		errs = append(errs, dc.close())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, e.router.close())...)
 }

@@ -35,10 +35,10 @@ func newNetnsNode(logger *slog.Logger, spec NodeSpec, dc *datacenter, port strin
 	if node.thread, err = startThread(func() error { return node.enter(logger) }); err != nil {
 		return nil, errors.Join(err, node.close())
 	}
-	if node.port, err = addLink(port, dc.bridge, node.namespace, spec.Address.Addr()); err != nil {
+	if node.port, err = addLink(port, dc.bridge, node.namespace, "eth0", spec.Address.Addr()); err != nil {
 		return nil, errors.Join(err, node.close())
 	}
-	if err := configureNode(node.namespace, spec, dc.router); err != nil {
+	if err := configureNode(node.namespace, spec, dc.leg.address.Addr()); err != nil {
 		return nil, errors.Join(err, node.close())
 	}
 	return node, nil
