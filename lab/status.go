@@ -17,8 +17,9 @@ import (
 
 // Status is all that `sluice status` shows, and its JSON form.
 type Status struct {
-	State   string  `json:"state"`
-	Engine  string  `json:"engine"`
+	State  string `json:"state"`
+	Engine string `json:"engine"`
+	// Uptime is in seconds; 0 where it is not known.
 	Uptime  float64 `json:"uptime_seconds"`
 	Summary Summary `json:"summary"`
 	// Segmented is false where nodes can reach each other around the mesh.
@@ -33,7 +34,7 @@ type Status struct {
 	// Datacenters are those that run, in whose eyes the replica set may be read-only.
 	Datacenters []DatacenterStatus `json:"datacenters"`
 	// PIDNamespace says where the process IDs count: "lab" (a PID namespace of its
-	// own) or "host".
+	// own), "host", or "container": then they are not known.
 	PIDNamespace string       `json:"pid_namespace"`
 	Edges        []EdgeStatus `json:"edges"`
 	// EdgesError is why Edges is empty although there are edges.

@@ -73,8 +73,16 @@ func (a *app) repeat(ctx context.Context, show func(context.Context) error) erro
 	}
 }
 
+// uptime is empty where it is not known.
+func uptime(status lab.Status) string {
+	if status.Uptime <= 0 {
+		return ""
+	}
+	return ", up for " + (time.Duration(status.Uptime) * time.Second).String()
+}
+
 func printStatus(out io.Writer, status lab.Status) error {
-	fmt.Fprintf(out, "lab %s, engine %s, profile %s, up for %s\n", status.State, status.Engine, status.Profile, (time.Duration(status.Uptime) * time.Second).String())
+	fmt.Fprintf(out, "lab %s, engine %s, profile %s%s\n", status.State, status.Engine, status.Profile, uptime(status))
 	if !status.Segmented {
 		fmt.Fprintf(out, "NOT SEGMENTED: nodes share one loopback; around the mesh goes: %s\n", strings.Join(status.Unsegmented, ", "))
 	}
