@@ -55,6 +55,7 @@ func TestInSeparateNetworkNamespaces(t *testing.T) {
 		{"a frozen agent of a destination keeps the last known verdicts", frozenDestinationAgent},
 		{"a killed agent that comes back knows its services again", killedAgent},
 		{"a restart of the Consul server is not felt", restartedServer},
+		{"without a majority the pages say so and the blog is read", readOnlyInWords},
 		{"a killed primary hands over to another member", killedPrimary},
 	} {
 		t.Run(claim.name, func(t *testing.T) {

@@ -150,7 +150,7 @@ func (s *Site) show(c echo.Context) error {
 	fromSecondary := c.QueryParam("from") == "secondary"
 	ctx := c.Request().Context()
 	seen, _ := s.lookout.current()
-	primaryCtx, cancel := s.patience(ctx, seen.sight.primary)
+	primaryCtx, cancel := s.patience(ctx, seen.sight)
 	defer cancel()
 	view.Events, view.PrimarySince, view.SecondarySince = seen.events, seen.sight.primary.since, seen.sight.secondary.since
 
@@ -192,10 +192,11 @@ func (s *Site) readProblem(service string, err error) *Problem {
 	return p
 }
 
-// patience bounds how long a page waits for a primary that has been missing for
-// longer than anything is held: it has something to show without.
-func (s *Site) patience(ctx context.Context, primary wayState) (context.Context, context.CancelFunc) {
-	if primary.kind == kindNoInstance && s.cfg.Now().Sub(primary.since) > mesh.DefaultHold {
+// patience bounds how long a page waits for a primary that cannot be elected, or has
+// been missing for longer than anything is held: it has something to show without.
+func (s *Site) patience(ctx context.Context, seen sight) (context.Context, context.CancelFunc) {
+	lost := seen.quorum.Known() && !seen.quorum.Majority()
+	if lost || seen.primary.kind == kindNoInstance && s.cfg.Now().Sub(seen.primary.since) > mesh.DefaultHold {
 		return context.WithTimeout(ctx, nearTimeout)
 	}
 	return context.WithCancel(ctx)
