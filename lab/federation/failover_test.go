@@ -88,13 +88,14 @@ func silentCut(t *trial) {
 	say("status: dc2 read-only, no majority, 2 of 5")
 	labtest.Eventually(t, 30*time.Second, "web in dc2 reads locally and says why it cannot write", func() error {
 		_, p, err := t.page(gateway2)
-		if err == nil && (p.IsPrimary || !p.Secondary.IsSecondary || p.Problem.Reason == "") {
+		if err == nil && (p.IsPrimary || !p.Secondary.IsSecondary || p.Problem.Reason == "" || len(p.Notices) == 0 || p.Notices[0].Title != "read-only: no majority, 2 of 5") {
 			err = fmt.Errorf("%+v", p)
+		}
+		if err == nil {
+			say("the page in dc2: " + p.Notices[0].Title + ". " + p.Notices[0].Text)
 		}
 		return err
 	})
-	_, p, _ := t.page(gateway2)
-	say("the page in dc2: " + p.Problem.Reason)
 	labtest.Eventually(t, 40*time.Second, "the gateway of dc1 says that what it knows of dc2 is old", func() error { return t.stale(true) })
 	say("gateway-1: dc2 is stale, its last known instances stay")
 	<-time.After(time.Until(began.Add(cutFor)))

@@ -79,6 +79,10 @@ type page struct {
 	Problem struct {
 		Reason string `json:"reason"`
 	} `json:"problem"`
+	Notices []struct {
+		Title string `json:"title"`
+		Text  string `json:"text"`
+	} `json:"notices"`
 }
 
 // page asks a gateway for web's page.
