@@ -242,27 +242,32 @@ func (t *trial) compare(readmitted string, l *ledgers) {
 	for _, u := range told.Undone {
 		named[strings.Trim(u.ID, `"`)] = true
 	}
-	lost := t.lost(l.majority)
-	t.Logf("w:majority: %d acknowledged writes are lost; %d operations were named by id", len(lost), len(named))
-	if len(lost) == 0 {
+	count, lost := t.lost(l.majority)
+	t.Logf("w:majority: %d acknowledged writes are lost; %d operations were named by id", count, len(named))
+	if count > len(named) {
+		t.Errorf("%d acknowledged writes are lost, and only %d were named", count, len(named))
+	}
+	if count == 0 {
 		t.Error("no acknowledged write is lost: the proof has not shown what it is about")
 	}
 	if i := slices.IndexFunc(lost, func(id string) bool { return !named[id] }); i >= 0 {
 		t.Errorf("%s is lost, and nobody said so", lost[i])
 	}
-	if lost := t.lost(l.both); len(lost) > 0 {
-		t.Errorf("w:multiDC: %d acknowledged writes are lost, the first %s", len(lost), lost[0])
+	if count, lost := t.lost(l.both); count > 0 {
+		t.Errorf("w:multiDC: %d acknowledged writes are lost, the first %s", count, lost[0])
 	}
 }
 
-// lost returns the ids of the acknowledged writes of a ledger that are gone.
-func (t *trial) lost(path string) []string {
+// lost returns how many acknowledged writes of a ledger are gone, and the ids of the first
+// of them.
+func (t *trial) lost(path string) (count int, ids []string) {
 	t.Helper()
 	result := t.lab.Run("ledger", "check", path, "-o", "json")
 	var report struct {
 		Verdict      string `json:"verdict"`
 		Acknowledged int    `json:"acknowledged"`
 		Lost         struct {
+			Count     int      `json:"count"`
 			Documents []string `json:"documents"`
 		} `json:"lost"`
 	}
@@ -272,5 +277,5 @@ func (t *trial) lost(path string) []string {
 	if report.Acknowledged == 0 {
 		t.Fatalf("%s: nothing was acknowledged, so nothing is shown", path)
 	}
-	return report.Lost.Documents
+	return report.Lost.Count, report.Lost.Documents
 }
