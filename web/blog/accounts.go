@@ -27,8 +27,6 @@ const (
 
 	// DefaultPasswordCost is bcrypt's: about a quarter of a second.
 	DefaultPasswordCost = 12
-	// maxPassword is what bcrypt reads, in bytes.
-	maxPassword = 72
 )
 
 // Why a login fails.
@@ -47,6 +45,10 @@ type Session struct {
 	Key     string    `bson:"_id"`
 	User    string    `bson:"user"`
 	Expires time.Time `bson:"expires"`
+	// Generation is the account's when the session began.
+	Generation int64 `bson:"generation,omitempty"`
+	// Temporary says that the password must be changed before anything else.
+	Temporary bool `bson:"-"`
 }
 
 // Attempt is one try to log in.
@@ -64,13 +66,8 @@ func (s *Store) Login(ctx context.Context, attempt Attempt) (secret string, err 
 	if err := s.countAttempt(ctx, id, attempt); err != nil {
 		return "", err
 	}
-	var user struct {
-		Hash string `bson:"hash"`
-	}
-	err = s.do(ctx, ReadTimeout, func(ctx context.Context) error {
-		return one(ctx, s.users, bson.D{{Key: "_id", Value: attempt.Name}}, &user)
-	})
-	if errors.Is(err, ErrNotFound) {
+	known, err := s.account(ctx, attempt.Name)
+	if errors.Is(err, ErrNotFound) || err == nil && !known.Deleted.IsZero() {
 		// A name that does not exist takes as long as one that does.
 		_, _ = bcrypt.GenerateFromPassword([]byte("x"), s.passwordCost())
 		return "", ErrLogin
@@ -78,17 +75,23 @@ func (s *Store) Login(ctx context.Context, attempt Attempt) (secret string, err 
 	if err != nil {
 		return "", err
 	}
-	if len(attempt.Password) > maxPassword || bcrypt.CompareHashAndPassword([]byte(user.Hash), []byte(attempt.Password)) != nil {
+	if !matches(known.Hash, attempt.Password) || !known.active() {
 		return "", ErrLogin
 	}
+	return s.begin(ctx, Session{User: attempt.Name, Generation: known.Generation, Expires: attempt.Now.Add(SessionFor)}, id)
+}
+
+// begin stores a session, takes back the attempt that led to it, and returns its
+// secret.
+func (s *Store) begin(ctx context.Context, session Session, attempt string) (secret string, err error) {
 	secret = rand.Text() + rand.Text()
-	session := Session{Key: sessionKey(secret), User: attempt.Name, Expires: attempt.Now.Add(SessionFor)}
+	session.Key = sessionKey(secret)
 	err = s.do(ctx, WriteTimeout, func(ctx context.Context) error {
 		_, err := s.sessions.ReplaceOne(ctx, bson.D{{Key: "_id", Value: session.Key}}, session, options.Replace().SetUpsert(true))
 		if err != nil {
 			return err
 		}
-		_, err = s.attempts.DeleteOne(ctx, bson.D{{Key: "_id", Value: id}})
+		_, err = s.attempts.DeleteOne(ctx, bson.D{{Key: "_id", Value: attempt}})
 		return err
 	})
 	return secret, err
@@ -120,12 +123,25 @@ func (s *Store) countAttempt(ctx context.Context, id string, attempt Attempt) er
 	})
 }
 
-// Session returns the login whose secret this is, or ErrNotFound.
+// Session returns the login whose secret this is, or ErrNotFound. Whether it still
+// holds is read from the account each time: no login that was under way outlives a
+// change of the password, or the account.
 func (s *Store) Session(ctx context.Context, secret string, now time.Time) (Session, error) {
 	filter := bson.D{{Key: "_id", Value: sessionKey(secret)}, {Key: "expires", Value: bson.D{{Key: "$gt", Value: now}}}}
 	var session Session
 	err := s.do(ctx, ReadTimeout, func(ctx context.Context) error { return one(ctx, s.sessions, filter, &session) })
-	return session, err
+	if err != nil {
+		return Session{}, err
+	}
+	known, err := s.account(ctx, session.User)
+	if err == nil && (!known.active() || known.Generation != session.Generation) {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Session{}, err
+	}
+	session.Temporary = known.Temporary
+	return session, nil
 }
 
 // Logout ends a login.
@@ -144,22 +160,17 @@ func sessionKey(secret string) string {
 // addAdministrator makes the user, unless it exists: its password may have been
 // changed since.
 func (s *Store) addAdministrator(ctx context.Context, name, password string, now time.Time) error {
-	if len(password) > maxPassword {
-		return fmt.Errorf("make administrator %s: the password is longer than %d bytes", name, maxPassword)
+	if len(password) > MaxPassword {
+		return fmt.Errorf("make administrator %s: the password is longer than %d bytes", name, MaxPassword)
 	}
-	known := bson.D{{Key: "_id", Value: name}}
-	err := s.do(ctx, ReadTimeout, func(ctx context.Context) error {
-		var user bson.D
-		return one(ctx, s.users, known, &user)
-	})
-	if !errors.Is(err, ErrNotFound) {
+	if _, err := s.account(ctx, name); !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	hash, err := bcrypt.GenerateFromPassword([]byte(password), s.passwordCost())
+	hash, err := s.hash(password)
 	if err != nil {
 		return fmt.Errorf("make administrator %s: %w", name, err)
 	}
-	return s.setOnce(ctx, s.users, name, bson.D{{Key: "hash", Value: string(hash)}, {Key: "created", Value: now}})
+	return s.setOnce(ctx, s.users, name, bson.D{{Key: "hash", Value: hash}, {Key: "created", Value: now}})
 }
 
 func (s *Store) passwordCost() int {

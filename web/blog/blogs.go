@@ -69,22 +69,5 @@ func (s *Store) ChangeBlog(ctx context.Context, blog Blog) error {
 	set := bson.D{
 		{Key: "name", Value: blog.Name}, {Key: "tagline", Value: blog.Tagline}, {Key: "updated", Value: blog.Updated}, {Key: "edit", Value: blog.Edit},
 	}
-	return s.change(ctx, s.blogs, revised{blog.ID, blog.Revision, blog.Edit}, set)
-}
-
-// DeleteBlog hides a blog that has no entries; with entries it is ErrNotEmpty.
-func (s *Store) DeleteBlog(ctx context.Context, id string, now time.Time) error {
-	page, err := s.Entries(ctx, Query{Blog: id, Limit: 1})
-	if err != nil {
-		return err
-	}
-	if len(page.Entries) > 0 {
-		return ErrNotEmpty
-	}
-	return s.hide(ctx, s.blogs, id, now)
-}
-
-// UndeleteBlog brings a blog back, or is ErrNotFound when it is too late.
-func (s *Store) UndeleteBlog(ctx context.Context, id string, now time.Time) error {
-	return s.unhide(ctx, s.blogs, id, now)
+	return s.change(ctx, s.blogs, revised{id: blog.ID, revision: blog.Revision, edit: blog.Edit}, set)
 }

@@ -16,8 +16,8 @@ var (
 	ErrConflict = errors.New("somebody else has changed this meanwhile")
 	// ErrNotFound means that there is none, or no longer.
 	ErrNotFound = errors.New("not found")
-	// ErrNotEmpty means that a blog still has entries.
-	ErrNotEmpty = errors.New("the blog still has entries")
+	// ErrNoBlog means that the blog of an entry does not exist, or no longer.
+	ErrNoBlog = errors.New("there is no such blog, or no longer")
 )
 
 // Outcome is what became of a write.
@@ -64,7 +64,7 @@ func OutcomeOf(err error) Outcome {
 
 // refusal reports whether err is our own refusal, that repeating cannot change.
 func refusal(err error) bool {
-	for _, known := range []error{ErrTaken, ErrSlugTaken, ErrConflict, ErrNotFound, ErrNotEmpty, ErrThrottled} {
+	for _, known := range []error{ErrTaken, ErrSlugTaken, ErrConflict, ErrNotFound, ErrNoBlog, ErrThrottled, ErrLogin, ErrNameTaken, ErrOneself, ErrNotActive} {
 		if errors.Is(err, known) {
 			return true
 		}

@@ -30,6 +30,8 @@ type Blog struct {
 	Revision int64     `bson:"revision"`
 	Edit     string    `bson:"edit"`
 	Deleted  time.Time `bson:"deleted,omitempty"`
+	// Entries is how many entries were deleted with the blog.
+	Entries int64 `bson:"entries,omitempty"`
 }
 
 // Query selects entries.
@@ -97,9 +99,10 @@ func (s *Store) entry(ctx context.Context, filter bson.D) (Entry, error) {
 	return entry, err
 }
 
-// Deleted returns the entries that can still be had back at the time now.
+// Deleted returns the entries that can still be had back at the time now, but for
+// those that were deleted with their blog.
 func (s *Store) Deleted(ctx context.Context, now time.Time) ([]Entry, error) {
-	filter := bson.D{{Key: "deleted", Value: bson.D{{Key: "$gt", Value: now.Add(-UndoFor)}}}}
+	filter := bson.D{{Key: "deleted", Value: bson.D{{Key: "$gt", Value: now.Add(-UndoFor)}}}, {Key: withBlog, Value: nil}}
 	var entries []Entry
 	err := s.do(ctx, ReadTimeout, func(ctx context.Context) error {
 		return all(ctx, s.entries, filter, options.Find().SetLimit(20).SetSort(bson.D{{Key: "deleted", Value: -1}}), &entries)
@@ -107,12 +110,15 @@ func (s *Store) Deleted(ctx context.Context, now time.Time) ([]Entry, error) {
 	return entries, err
 }
 
-// AddEntry stores a new entry as its first revision. It is Add with a slug, so
-// that it can be ErrSlugTaken too.
+// AddEntry stores a new entry of a blog as its first revision. It is Add with a slug
+// and a blog, so that it can be ErrSlugTaken and ErrNoBlog, too.
 func (s *Store) AddEntry(ctx context.Context, entry Entry) error {
 	entry.Revision = 1
 	return s.do(ctx, WriteTimeout, func(ctx context.Context) error {
-		_, err := s.entries.InsertOne(ctx, entry)
+		err := s.inBlog(ctx, entry.Blog, func(ctx context.Context) error {
+			_, err := s.entries.InsertOne(ctx, entry)
+			return err
+		})
 		if !mongo.IsDuplicateKeyError(err) {
 			return err
 		}
@@ -129,7 +135,7 @@ func (s *Store) AddEntry(ctx context.Context, entry Entry) error {
 }
 
 // ChangeEntry writes entry over its revision entry.Revision and makes the next.
-// It is ErrConflict when there is a newer one, ErrSlugTaken, or ErrNotFound.
+// It is ErrConflict when there is a newer one, ErrSlugTaken, ErrNoBlog, or ErrNotFound.
 func (s *Store) ChangeEntry(ctx context.Context, entry Entry) error {
 	set := bson.D{
 		{Key: "title", Value: entry.Title},
@@ -140,7 +146,7 @@ func (s *Store) ChangeEntry(ctx context.Context, entry Entry) error {
 		{Key: "updated", Value: entry.Updated},
 		{Key: "edit", Value: entry.Edit},
 	}
-	return s.change(ctx, s.entries, revised{entry.ID, entry.Revision, entry.Edit}, set)
+	return s.change(ctx, s.entries, revised{entry.ID, entry.Revision, entry.Edit, entry.Blog}, set)
 }
 
 // revised names the revision that a change is made to, and the change.
@@ -148,19 +154,26 @@ type revised struct {
 	id       string
 	revision int64
 	edit     string
+	// blog is the one that the document is in after the change, "" for none.
+	blog string
 }
 
 // change writes to one revision of a document, once: what it finds done by the
 // same edit is done.
 func (s *Store) change(ctx context.Context, collection *mongo.Collection, of revised, set bson.D) error {
 	filter := bson.D{{Key: "_id", Value: of.id}, {Key: "revision", Value: of.revision}, notDeleted()}
-	update := bson.D{{Key: "$set", Value: set}, {Key: "$inc", Value: bson.D{{Key: "revision", Value: 1}}}}
+	update := bson.D{{Key: "$set", Value: set}, nextRevision()}
 	return s.do(ctx, WriteTimeout, func(ctx context.Context) error {
-		result, err := collection.UpdateOne(ctx, filter, update)
+		done := false
+		err := s.inBlog(ctx, of.blog, func(ctx context.Context) error {
+			result, err := collection.UpdateOne(ctx, filter, update)
+			done = err == nil && result.MatchedCount == 1
+			return err
+		})
 		if mongo.IsDuplicateKeyError(err) {
 			return ErrSlugTaken
 		}
-		if err != nil || result.MatchedCount == 1 {
+		if err != nil || done {
 			return err
 		}
 		var stored struct {
@@ -189,32 +202,9 @@ func (s *Store) change(ctx context.Context, collection *mongo.Collection, of rev
 // DeleteEntry hides an entry; UndeleteEntry within UndoFor brings it back.
 // Deleting what is deleted is no error.
 func (s *Store) DeleteEntry(ctx context.Context, id string, now time.Time) error {
-	return s.hide(ctx, s.entries, id, now)
-}
-
-// UndeleteEntry brings an entry back, or is ErrNotFound when it is too late.
-func (s *Store) UndeleteEntry(ctx context.Context, id string, now time.Time) error {
-	return s.unhide(ctx, s.entries, id, now)
-}
-
-func (s *Store) hide(ctx context.Context, collection *mongo.Collection, id string, now time.Time) error {
-	update := bson.D{{Key: "$set", Value: bson.D{{Key: "deleted", Value: now}}}, {Key: "$inc", Value: bson.D{{Key: "revision", Value: 1}}}}
+	update := bson.D{{Key: "$set", Value: bson.D{{Key: "deleted", Value: now}}}, nextRevision()}
 	return s.do(ctx, WriteTimeout, func(ctx context.Context) error {
-		_, err := collection.UpdateOne(ctx, bson.D{{Key: "_id", Value: id}, notDeleted()}, update)
-		return err
-	})
-}
-
-func (s *Store) unhide(ctx context.Context, collection *mongo.Collection, id string, now time.Time) error {
-	filter := bson.D{{Key: "_id", Value: id}, {Key: "$or", Value: bson.A{
-		bson.D{{Key: "deleted", Value: bson.D{{Key: "$gt", Value: now.Add(-UndoFor)}}}},
-		bson.D{notDeleted()}, // brought back before
-	}}}
-	return s.do(ctx, WriteTimeout, func(ctx context.Context) error {
-		result, err := collection.UpdateOne(ctx, filter, bson.D{{Key: "$unset", Value: bson.D{{Key: "deleted", Value: ""}}}})
-		if err == nil && result.MatchedCount == 0 {
-			return ErrNotFound
-		}
+		_, err := s.entries.UpdateOne(ctx, bson.D{{Key: "_id", Value: id}, notDeleted()}, update)
 		return err
 	})
 }

@@ -28,6 +28,9 @@ func (s *Store) Prepare(ctx context.Context, f Foundation) error {
 	if err := s.makeIndexes(ctx); err != nil {
 		return err
 	}
+	if err := s.setOnce(ctx, s.guards, administrators, bson.D{{Key: "guarded", Value: int64(0)}}); err != nil {
+		return err
+	}
 	err := s.setOnce(ctx, s.blogs, MainBlog, bson.D{
 		{Key: "name", Value: f.BlogName},
 		{Key: "tagline", Value: f.Tagline},

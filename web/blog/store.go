@@ -120,6 +120,7 @@ type Store struct {
 	entries                   *mongo.Collection
 	blogs                     *mongo.Collection
 	users, sessions, attempts *mongo.Collection
+	guards                    *mongo.Collection
 	indexed                   atomic.Bool
 	members                   *members
 	pool                      *pool
@@ -135,6 +136,7 @@ const (
 	usersCollection    = "users"
 	sessionsCollection = "sessions"
 	attemptsCollection = "login_attempts"
+	guardsCollection   = "guards"
 )
 
 // Open prepares a store; it does not wait for the database. Run must be called:
@@ -167,6 +169,7 @@ func Open(cfg Config) (*Store, error) {
 	return &Store{
 		cfg: cfg, client: client, members: known, pool: connections, entries: db.Collection(collection), blogs: db.Collection(blogsCollection),
 		users: db.Collection(usersCollection), sessions: db.Collection(sessionsCollection), attempts: db.Collection(attemptsCollection),
+		guards: db.Collection(guardsCollection),
 	}, nil
 }
 
@@ -337,8 +340,10 @@ func transient(err error) bool {
 	if !errors.As(err, &answer) {
 		return true // it did not get as far as an answer
 	}
-	if answer.HasErrorLabel("RetryableWriteError") || answer.HasErrorLabel("NetworkError") {
-		return true
+	for _, label := range []string{"RetryableWriteError", "NetworkError", "TransientTransactionError", "UnknownTransactionCommitResult"} {
+		if answer.HasErrorLabel(label) {
+			return true
+		}
 	}
 	// NotWritablePrimary, NotPrimaryNoSecondaryOk, NotPrimaryOrSecondary,
 	// PrimarySteppedDown, InterruptedDueToReplStateChange, ShutdownInProgress,

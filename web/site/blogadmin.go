@@ -18,12 +18,7 @@ const (
 )
 
 func (s *Site) adminBlogs(c echo.Context) error {
-	return s.printBlogs(c, http.StatusOK, nil)
-}
-
-func (s *Site) printBlogs(c echo.Context, status int, wrong map[string]string) error {
 	page := s.paper(c, "Blogs")
-	page.Wrong = wrong
 	var err error
 	if page.Blogs, err = s.cfg.Library.Blogs(c.Request().Context()); err != nil {
 		return err
@@ -31,7 +26,7 @@ func (s *Site) printBlogs(c echo.Context, status int, wrong map[string]string) e
 	if page.DeletedBlogs, err = s.cfg.Library.DeletedBlogs(c.Request().Context(), s.cfg.Now()); err != nil {
 		return err
 	}
-	return s.print(c, status, "blogs", page)
+	return s.print(c, http.StatusOK, "blogs", page)
 }
 
 func (s *Site) newBlog(c echo.Context) error {
@@ -118,11 +113,7 @@ func checkBlog(b blog.Blog) map[string]string {
 }
 
 func (s *Site) deleteBlog(c echo.Context) error {
-	err := s.cfg.Library.DeleteBlog(c.Request().Context(), c.Param("id"), s.cfg.Now())
-	if errors.Is(err, blog.ErrNotEmpty) {
-		return s.printBlogs(c, http.StatusConflict, map[string]string{"delete": "The blog still has entries: move or delete them first."})
-	}
-	if err != nil {
+	if err := s.cfg.Library.DeleteBlog(c.Request().Context(), c.Param("id"), s.cfg.Now()); err != nil {
 		return err
 	}
 	return c.Redirect(http.StatusSeeOther, s.cfg.Base+"/admin/blogs")

@@ -48,6 +48,9 @@ func (s *Site) readForm(c echo.Context) (blog.Entry, Form, error) {
 		}
 		return blog.Entry{}, Form{}, &badForm{status: http.StatusBadRequest, reason: "The form cannot be read."}
 	}
+	if wrong := ambiguous(r.PostForm, r.URL.Query()); wrong != "" {
+		return blog.Entry{}, Form{}, &badForm{status: http.StatusBadRequest, reason: wrong}
+	}
 	form := Form{
 		ID:    r.PostForm.Get("id"),
 		Title: strings.TrimSpace(r.PostForm.Get("title")),

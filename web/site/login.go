@@ -1,6 +1,7 @@
 package site
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strconv"
@@ -17,7 +18,10 @@ const (
 	csrfCookie    = "sluice_csrf"
 	userKey       = "user"
 	csrfKey       = "csrf"
+	temporaryKey  = "temporary"
+	throttled     = "Too many logins have failed. Try again in a quarter of an hour."
 	maxDraft      = "512K"
+	maxID         = 80 // characters
 )
 
 // administer adds the administration to the routes.
@@ -27,7 +31,7 @@ func (s *Site) administer(shared ...echo.MiddlewareFunc) {
 	admin.Match(read, "/login", s.askLogin)
 	admin.POST("/login", s.login)
 
-	inside := admin.Group("", s.signedIn)
+	inside := admin.Group("", s.signedIn, plainID)
 	inside.POST("/logout", s.logout)
 	inside.Match(read, "", s.adminEntries)
 	inside.Match(read, "/entries/new", s.newEntry)
@@ -36,12 +40,40 @@ func (s *Site) administer(shared ...echo.MiddlewareFunc) {
 	inside.POST("/entries/:id/delete", s.deleteEntry)
 	inside.POST("/entries/:id/undo", s.undeleteEntry)
 	inside.Match(read, "/configuration", s.showConfiguration)
+	inside.Match(read, "/password", s.askPassword)
+	inside.POST("/password", s.changePassword)
+	s.routeAdministrators(inside, read)
 	inside.Match(read, "/blogs", s.adminBlogs)
 	inside.Match(read, "/blogs/new", s.newBlog)
 	inside.Match(read, "/blogs/:id", s.editBlog)
 	inside.POST("/blogs", s.saveBlog)
 	inside.POST("/blogs/:id/delete", s.deleteBlog)
 	inside.POST("/blogs/:id/undo", s.undeleteBlog)
+}
+
+// routeAdministrators adds what administrators do to each other's accounts.
+func (s *Site) routeAdministrators(inside *echo.Group, read []string) {
+	library := s.cfg.Library
+	inside.Match(read, "/administrators", s.showAdministrators)
+	inside.POST("/administrators", s.addAdministrator)
+	inside.POST("/administrators/disable", s.alterAdministrator("disable", func(ctx context.Context, by, name string) error {
+		return library.DisableAdministrator(ctx, by, name, s.cfg.Now())
+	}))
+	inside.POST("/administrators/enable", s.alterAdministrator("enable", library.EnableAdministrator))
+	inside.POST("/administrators/delete", s.alterAdministrator("delete", func(ctx context.Context, by, name string) error {
+		return library.DeleteAdministrator(ctx, by, name, s.cfg.Now())
+	}))
+}
+
+// plainID lets no ID through that no document can have: one that is no text would
+// be another one to the database.
+func plainID(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if id := c.Param("id"); id != "" && checkText("ID", id, maxID, "") != "" {
+			return blog.ErrNotFound
+		}
+		return next(c)
+	}
 }
 
 // onlyForms refuses a change that is not sent as our own pages send it.
@@ -59,6 +91,10 @@ func onlyForms(next echo.HandlerFunc) echo.HandlerFunc {
 				}
 				return &badForm{status: http.StatusBadRequest, reason: "The form cannot be read."}
 			}
+			if wrong := ambiguous(c.Request().PostForm, c.Request().URL.Query()); wrong != "" {
+				return &badForm{status: http.StatusBadRequest, reason: wrong}
+			}
+			c.Request().Form = c.Request().PostForm // what is in the address fills no field
 		}
 		return next(c)
 	}
@@ -91,8 +127,12 @@ func (s *Site) signedIn(next echo.HandlerFunc) echo.HandlerFunc {
 			var session blog.Session
 			session, err = s.session(c, cookie.Value)
 			c.Set(userKey, session.User)
+			c.Set(temporaryKey, session.Temporary)
 		}
+		own := c.Path() == s.cfg.Base+"/admin/password"
 		switch {
+		case err == nil && c.Get(temporaryKey) == true && !own && c.Path() != s.cfg.Base+"/admin/logout":
+			return c.Redirect(http.StatusSeeOther, s.cfg.Base+"/admin/password")
 		case err == nil:
 			return next(c)
 		case !errors.Is(err, blog.ErrNotFound) && c.Request().Method == http.MethodPost:
@@ -132,14 +172,18 @@ func (s *Site) login(c echo.Context) error {
 	case errors.Is(err, blog.ErrLogin):
 		return refuse(http.StatusUnauthorized, "Name or password is wrong.")
 	case errors.Is(err, blog.ErrThrottled):
-		c.Response().Header().Set("Retry-After", strconv.Itoa(int(blog.AttemptsFor.Seconds())))
-		return refuse(http.StatusTooManyRequests, "Too many logins have failed. Try again in a quarter of an hour.")
+		s.retryLater(c)
+		return refuse(http.StatusTooManyRequests, throttled)
 	case err != nil:
 		page.Problem = s.paperProblem(err)
 		return s.print(c, page.Problem.Status, "login", page)
 	}
 	s.setSession(c, secret, int(blog.SessionFor.Seconds()))
 	return c.Redirect(http.StatusSeeOther, s.cfg.Base+"/admin")
+}
+
+func (s *Site) retryLater(c echo.Context) {
+	c.Response().Header().Set("Retry-After", strconv.Itoa(int(blog.AttemptsFor.Seconds())))
 }
 
 func (s *Site) logout(c echo.Context) error {
@@ -159,6 +203,15 @@ func (s *Site) setSession(c echo.Context, secret string, seconds int) {
 		Name: sessionCookie, Value: secret, Path: s.cfg.Base + "/admin", MaxAge: seconds,
 		HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: c.Scheme() == "https",
 	})
+}
+
+// scheme is what the browser's side speaks, as the gateway says, which alone is let
+// in. Anything but "https" is not taken over: it ends in cookies and addresses.
+func scheme(r *http.Request) string {
+	if strings.EqualFold(r.Header.Get(echo.HeaderXForwardedProto), "https") {
+		return "https"
+	}
+	return "http"
 }
 
 // clientAddress is where a request came from, as the gateway says, which alone is

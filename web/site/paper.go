@@ -50,6 +50,13 @@ type Library interface {
 	Login(ctx context.Context, attempt blog.Attempt) (secret string, err error)
 	Session(ctx context.Context, secret string, now time.Time) (blog.Session, error)
 	Logout(ctx context.Context, secret string) error
+
+	ChangePassword(ctx context.Context, change blog.PasswordChange) (secret string, err error)
+	Administrators(ctx context.Context) ([]blog.Administrator, error)
+	AddAdministrator(ctx context.Context, by, name, password string, now time.Time) error
+	DisableAdministrator(ctx context.Context, by, name string, now time.Time) error
+	EnableAdministrator(ctx context.Context, by, name string) error
+	DeleteAdministrator(ctx context.Context, by, name string, now time.Time) error
 }
 
 // paper is what a page of the blog or of its administration shows.
@@ -73,6 +80,10 @@ type paper struct {
 	Problem                       *Problem
 	Notices                       []Notice
 	Configuration                 *configuration
+	Staff                         *staff
+	// Temporary says that one's password must be changed first.
+	Temporary   bool
+	MinPassword int
 	// Service and Member served what is shown; Near says that a member nearby was
 	// asked first, CanNear that it could be.
 	Service, Member string
@@ -114,7 +125,7 @@ func newPress() (*press, error) {
 		return nil, err
 	}
 	p := &press{templates: map[string]*template.Template{}, markdown: markdown.New()}
-	for _, name := range []string{"configuration", "index", "list", "entry", "problem", "login", "admin", "editor", "blogs", "blogform"} {
+	for _, name := range []string{"configuration", "index", "list", "entry", "problem", "login", "admin", "editor", "blogs", "blogform", "administrators", "password"} {
 		page, err := layout.Clone()
 		if err == nil {
 			page, err = page.ParseFS(pageFiles, "pages/"+name+".html")
@@ -175,7 +186,8 @@ func (s *Site) print(c echo.Context, status int, name string, p paper) error {
 		return fmt.Errorf("render %s: %w", name, err)
 	}
 	c.Response().Header().Set("Cache-Control", "no-store")
-	return c.Blob(status, "text/html; charset=utf-8", body.Bytes())
+	// A form that is not valid text is shown again as far as it is.
+	return c.Blob(status, "text/html; charset=utf-8", bytes.ToValidUTF8(body.Bytes(), []byte("\uFFFD")))
 }
 
 // ofPress reports whether a path belongs to the blog or its administration.
@@ -219,6 +231,8 @@ func (s *Site) paperProblem(err error) *Problem {
 	switch {
 	case errors.Is(err, blog.ErrNotFound):
 		return &Problem{Status: http.StatusNotFound, Kind: "request", Title: "Not found", Reason: "There is no such page here, or no longer."}
+	case errors.Is(err, blog.ErrNotActive):
+		return &Problem{Status: http.StatusForbidden, Kind: "form", Title: "You may no longer do this", Reason: "Another administrator has just disabled or deleted your account. Nothing was changed."}
 	case errors.As(err, &form):
 		return &Problem{Status: form.status, Kind: "form", Title: "The form was not taken", Reason: form.reason}
 	case errors.As(err, &known) && known.Code == http.StatusForbidden:
@@ -226,6 +240,8 @@ func (s *Site) paperProblem(err error) *Problem {
 			Status: known.Code, Kind: "form", Title: "The form was not taken",
 			Reason: "The form was sent from another site, or its page is too old.", Hint: "Go back, open the page anew and send it again.",
 		}
+	case errors.As(err, &known) && known.Code == http.StatusMethodNotAllowed:
+		return methodProblem()
 	case errors.As(err, &known) && known.Code < http.StatusInternalServerError:
 		reason := "There is no such page here, or no longer."
 		if known.Code == http.StatusRequestEntityTooLarge {

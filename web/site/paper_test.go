@@ -89,6 +89,7 @@ type desk struct {
 	member  string
 	way     *upstream // to the primary
 	keys    *keyValues
+	key     string // of the members among themselves
 }
 
 func startDesk(t *testing.T) *desk {
@@ -129,7 +130,7 @@ func startDesk(t *testing.T) *desk {
 	source := &keyValues{changed: make(chan struct{})}
 	live := settings.NewLive(source, slog.New(slog.DiscardHandler), nil)
 	world.Run("settings", live.Run)
-	d := &desk{T: t, keys: source, library: &failing{Library: store}, store: store, near: &nearby{Reads: near}, member: address, way: &upstream{}}
+	d := &desk{T: t, keys: source, library: &failing{Library: store}, store: store, near: &nearby{Reads: near}, member: address, way: &upstream{}, key: set.Key(t)}
 	pages, err := site.New(site.Config{
 		Base: "/web", Node: "web-1", Datacenter: "dc1", Instance: "web-web-1", Credentials: world.Credentials("web"), Library: d.library,
 		Primary: site.Database{Store: store, Upstream: d.way}, Secondary: site.Database{Store: near, Upstream: &upstream{}}, Nearby: d.near, Settings: live,
@@ -149,7 +150,7 @@ func startDesk(t *testing.T) *desk {
 
 // at is the same desk in a part of the test.
 func (d *desk) at(t *testing.T) *desk {
-	return &desk{t, d.base, d.client, d.library, d.store, d.near, d.member, d.way, d.keys}
+	return &desk{t, d.base, d.client, d.library, d.store, d.near, d.member, d.way, d.keys, d.key}
 }
 
 func (d *desk) send(method, path, body string, header ...string) answer {
@@ -249,12 +250,14 @@ func TestBlogAndItsAdministrationOnARealMongod(t *testing.T) {
 		{"a change over a change shows both", bothShown},
 		{"what is deleted can be had back", undone},
 		{"the outcome of a failed write is told and a second form stores once", outcomes},
-		{"a blog is made and is deleted only when it is empty", blogs},
+		{"a blog is made and is deleted and had back with its entries", blogs},
 		{"bad addresses and searches lead nowhere", badAddresses},
 		{"a page tells how long it took, and a login does not", tellsItsTime},
 		{"a person works with it in a browser", inABrowser},
 		{"the topology page is live in a browser", liveInABrowser},
 		{"without a primary the blog is read, says so, and keeps what is typed", leaderless},
+		{"a new password ends every other login and a bad one is refused in words", passwords},
+		{"administrators are made, disabled and deleted, and never by themselves", administrators},
 		{"a logout ends the session for good", logouts},
 	} {
 		if !t.Run(part.name, func(t *testing.T) { part.test(d.at(t)) }) {
@@ -490,13 +493,26 @@ func blogs(d *desk) {
 	d.wants(d.send(http.MethodPost, "/admin/blogs", values.Encode()), 409, "Another blog has this address.", `value="Side notes"`)
 	values.Set("name", strings.Repeat("x", 61))
 	d.wants(d.send(http.MethodPost, "/admin/blogs", values.Encode()), 400, "longer than 60")
-	d.wants(d.send(http.MethodPost, "/admin/blogs/main/delete", values.Encode()), 409, "still has entries")
-	for _, do := range []string{"delete", "undo", "delete"} {
-		if got := d.send(http.MethodPost, "/admin/blogs/side-notes/"+do, values.Encode()); got.status != 303 {
-			d.Errorf("%s: %d", do, got.status)
-		}
+	inside := d.open("/admin/entries/new")
+	for name, value := range map[string]string{"title": "Inside", "body": "text", "blog": "side-notes"} {
+		inside.Set(name, value)
 	}
-	d.wants(d.send(http.MethodGet, "/blog/side-notes", ""), 404)
+	if got := d.send(http.MethodPost, "/admin/entries", inside.Encode()); got.status != 303 {
+		d.Fatalf("%d %s", got.status, got.body)
+	}
+	for _, step := range []struct {
+		do     string
+		status int
+	}{{"delete", 404}, {"undo", 200}, {"delete", 404}} {
+		if got := d.send(http.MethodPost, "/admin/blogs/side-notes/"+step.do, values.Encode()); got.status != 303 {
+			d.Errorf("%s: %d", step.do, got.status)
+		}
+		d.wants(d.send(http.MethodGet, "/blog/side-notes", ""), step.status)
+		d.wants(d.send(http.MethodGet, "/blog/side-notes/inside", ""), step.status)
+	}
+	d.wants(d.send(http.MethodGet, "/admin/blogs", ""), 200, "“Side notes” is deleted with 1 entry")
+	inside.Set("id", strings.Repeat("9", 32))
+	d.wants(d.send(http.MethodPost, "/admin/entries", inside.Encode()), 400, "There is no such blog, or no longer.")
 }
 
 func badAddresses(d *desk) {
@@ -510,7 +526,7 @@ func badAddresses(d *desk) {
 			d.Errorf("%s: %d, want %d", path, got.status, want)
 		}
 	}
-	d.wants(d.send(http.MethodPut, "/blog/main", "x"), 404)
+	d.wants(d.send(http.MethodPut, "/blog/main", "x"), 405)
 	d.wants(d.send(http.MethodGet, "/none", "", "Accept", "text/html"), 404, "The blog is at /web.")
 }
 

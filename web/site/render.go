@@ -130,7 +130,7 @@ func (s *Site) write(c echo.Context, view View) error {
 	header.Set("Content-Security-Policy", s.page.policy)
 	// Not "no-referrer": with it a browser sends the form with "Origin: null".
 	header.Set("Referrer-Policy", "same-origin")
-	return c.Blob(status, "text/html; charset=utf-8", body.Bytes())
+	return c.Blob(status, "text/html; charset=utf-8", bytes.ToValidUTF8(body.Bytes(), []byte("\uFFFD")))
 }
 
 // serveError answers a request that no handler has answered.
@@ -159,6 +159,8 @@ func (s *Site) serveError(err error, c echo.Context) {
 		} else {
 			view.Form.Title, view.Form.Body = form.form.Title, form.form.Body
 		}
+	case errors.As(err, &known) && known.Code == http.StatusMethodNotAllowed:
+		view.Problem = methodProblem()
 	case errors.As(err, &known) && known.Code < http.StatusInternalServerError:
 		view.Problem = &Problem{Status: known.Code, Kind: "request", Title: http.StatusText(known.Code), Reason: "There is no such page here.", Hint: "The blog is at " + s.cfg.Base + "."}
 	default:

@@ -122,15 +122,20 @@ func New(cfg Config) (*Site, error) {
 	s.echo = echo.New()
 	s.echo.HideBanner, s.echo.HidePort = true, true
 	s.echo.HTTPErrorHandler = s.serveError
-	s.echo.Use(s.observe, s.timed, s.configured)
+	s.echo.SchemeExtractor = scheme
+	known := &methods{}
+	s.echo.Use(s.observe, s.timed, s.configured, known.check)
 	for _, path := range []string{cfg.Base, cfg.Base + "/"} {
 		s.echo.Match([]string{http.MethodGet, http.MethodHead}, path, s.show)
 	}
 	s.echo.POST(cfg.Base+"/entries", s.add)
 	s.echo.GET(cfg.Base+"/events", s.stream)
 	if cfg.Library != nil {
-		return s, s.publish()
+		if err := s.publish(); err != nil {
+			return nil, err
+		}
 	}
+	known.learn(s.echo)
 	return s, nil
 }
 
