@@ -417,7 +417,7 @@ func badMarkdown(t *testing.T, i *intruder) {
 // manyEntries pages through 10,000 entries: no page shows what another shows, and
 // the last costs no more than in proportion to what is before it.
 func manyEntries(t *testing.T, i *intruder) {
-	const entries, step = 10_000, 100
+	const entries, perPage, step = 10_000, 20, 50
 	many := make([]any, entries)
 	for n := range many {
 		many[n] = blog.Entry{
@@ -436,16 +436,16 @@ func manyEntries(t *testing.T, i *intruder) {
 		got := i.raw(t, sent{http.MethodGet, fmt.Sprint("/web/blog/many?page=", number), "", nil})
 		return got, i.looked(t) - before
 	}
-	for number := 1; number <= entries/10; number += step {
+	for number := 1; number <= entries/perPage; number += step {
 		got := i.raw(t, sent{http.MethodGet, fmt.Sprint("/web/blog/many?page=", number), "", nil})
-		for n := range 10 {
-			if title := fmt.Sprintf(">Number %d.<", entries-1-10*(number-1)-n); strings.Count(got.body, title) != 1 {
+		for n := range perPage {
+			if title := fmt.Sprintf(">Number %d.<", entries-1-perPage*(number-1)-n); strings.Count(got.body, title) != 1 {
 				t.Fatalf("page %d: not once %q in %s", number, title, got.body)
 			}
 		}
 	}
-	last, looked := page(entries / 10)
-	beyond, _ := page(entries/10 + 1)
+	last, looked := page(entries / perPage)
+	beyond, _ := page(entries/perPage + 1)
 	if !strings.Contains(last.body, ">Number 0.<") || strings.Contains(last.body, "Older") || strings.Contains(beyond.body, ">Number ") || beyond.status != 200 {
 		t.Error("the last page is not the last")
 	}

@@ -1,10 +1,18 @@
 (() => {
   const live = document.getElementById('live'), state = document.getElementById('stream');
   const news = document.getElementById('news'), button = document.getElementById('pause');
-  let source, timer, told;
+  let source, timer, told, newest;
   const say = text => { if (state.textContent !== text) state.textContent = text };
-  // What a listener is told: the notices and the newest change.
-  const latest = () => [...live.querySelectorAll('.warn, #events li:first-child')].map(e => e.textContent.trim()).join(' ');
+  const texts = selector => [...live.querySelectorAll(selector)].map(e => e.textContent.trim());
+  // What a listener is told: notices that are not those of before, and every change since, the oldest first.
+  const unheard = () => {
+    const notices = texts('.warn').join(' '), changes = texts('#events li'), known = changes.indexOf(newest);
+    const words = known < 0 ? changes : changes.slice(0, known);
+    words.reverse();
+    if (notices !== told) words.unshift(notices);
+    [told, newest] = [notices, changes[0] ?? newest];
+    return words.join(' ').trim();
+  };
   const close = () => { clearTimeout(timer); source?.close(); source = null };
   const open = () => {
     source = new EventSource(live.dataset.stream);
@@ -12,14 +20,15 @@
     source.addEventListener('topology', event => {
       live.innerHTML = event.data;
       document.getElementById('node').textContent = live.querySelector('[data-node]').dataset.node; // the stream may come from another instance
-      if (latest() !== told) news.textContent = told = latest();
+      const words = unheard();
+      if (words) news.textContent = words;
     });
     source.onerror = () => {
       say('The connection is lost. What is below is the last known state; trying again.');
       if (source.readyState === 2) { close(); timer = setTimeout(open, 1000) }
     };
   };
-  told = latest();
+  unheard();
   button.hidden = false;
   button.onclick = () => {
     if (source || timer) { close(); timer = 0; say('Paused.'); button.textContent = 'Go on' }
