@@ -33,6 +33,8 @@ type sent[R any] struct {
 	// progress says how far it got, if err is not nil.
 	progress retry.Progress
 	err      error
+	// pending is the dial that the attempt may have waited for.
+	pending *pending
 }
 
 // carrier sends one request, in one codec.
@@ -104,7 +106,8 @@ type tried[R any] struct {
 	number int
 }
 
-// once sends the request to one instance. If that fails, the pick is released.
+// once sends the request to one instance. If that fails, the pick is released, or
+// left to a dial that goes on.
 func once[R any](ctx context.Context, p *Proxy, c carrier[R], pick balance.Pick, m *member) tried[R] {
 	t := tried[R]{pick: pick}
 	t.member, t.began = m, p.now()
@@ -114,7 +117,7 @@ func once[R any](ctx context.Context, p *Proxy, c carrier[R], pick balance.Pick,
 	now := p.now()
 	t.took = now.Sub(t.began)
 	pick.Report(now, t.outcome, t.took)
-	if t.err != nil {
+	if t.err != nil && !(t.outcome == balance.Canceled && p.abandon(t.sent.pending, pick, t.began)) {
 		pick.Release()
 	}
 	return t

@@ -95,7 +95,7 @@ func (p *Proxy) dial(ctx context.Context, instance mesh.Instance, m manner) (net
 // transport returns a net/http client for one instance.
 func (p *Proxy) transport(instance mesh.Instance, m manner) *http.Transport {
 	t := &http.Transport{
-		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dial(ctx, instance, m) },
+		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dialPending(ctx, instance, m) },
 		DisableCompression:     true, // bodies pass as they are
 		MaxIdleConns:           p.cfg.IdleConns,
 		MaxIdleConnsPerHost:    p.cfg.IdleConns,

@@ -65,6 +65,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	f := &follower{Proxy: p, inquiry: newInquiry(p), registered: map[Registration]int{}}
 	f.fleet = fleet{proxy: p, crews: map[string]*crew{}}
 	defer p.closeAll()
+	defer p.dials.end()
 	defer p.timeline.end()
 	defer func() { p.tellWithheld(p.now(), true) }()
 	asking, stop := context.WithCancel(ctx)

@@ -37,6 +37,7 @@ type Proxy struct {
 	failed     *history
 	ids        *ids
 	complaints *complaints
+	dials      *dials
 	mask       accesslog.Mask
 	timeline   *timeline
 	// rested counts how often a connection became idle.
@@ -46,7 +47,7 @@ type Proxy struct {
 // New returns a Proxy for cfg.
 func New(cfg Config) *Proxy {
 	cfg = cfg.withDefaults()
-	p := &Proxy{cfg: cfg, log: cfg.Logger, now: cfg.Now, metrics: newMetrics(cfg.MetricsPrefix, cfg.Registerer), mask: accesslog.NewMask(cfg.Secrets), ids: newIDs(), complaints: newComplaints(), timeline: newTimeline(time.Now())}
+	p := &Proxy{cfg: cfg, log: cfg.Logger, now: cfg.Now, metrics: newMetrics(cfg.MetricsPrefix, cfg.Registerer), mask: accesslog.NewMask(cfg.Secrets), ids: newIDs(), complaints: newComplaints(), dials: newDials(), timeline: newTimeline(time.Now())}
 	p.recent, p.failed = newHistory(historySize, p.mask), newHistory(failedSize, p.mask)
 	p.state.Store(&snapshot{table: route.New(route.Config{}), replaced: make(chan struct{})})
 	p.reverse = &httputil.ReverseProxy{

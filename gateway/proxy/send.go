@@ -72,9 +72,10 @@ func (c *ownCarrier) trySend(ctx context.Context, m *member, traceparent string)
 			return answer
 		}
 	}
-	up, err := c.connect(ctx, m)
+	dialing := &pending{}
+	up, err := c.connect(ctx, dialing, m)
 	if err != nil {
-		return sent[response]{progress: retry.Unsent, err: err}
+		return sent[response]{progress: retry.Unsent, err: err, pending: dialing}
 	}
 	return c.over(ctx, up, m, traceparent)
 }
@@ -98,12 +99,19 @@ func (c *ownCarrier) over(ctx context.Context, up *conn, m *member, traceparent 
 
 func noStop() bool { return true }
 
-// connect makes a new connection.
-func (c *ownCarrier) connect(ctx context.Context, m *member) (*conn, error) {
+// connect makes a new connection. Only an attempt that runs against another one is
+// ever given up while it is made: whether the client is there, nobody looks then.
+func (c *ownCarrier) connect(ctx context.Context, dialing *pending, m *member) (*conn, error) {
 	ctx, cancel := context.WithDeadlineCause(ctx, c.deadline, errTimeout)
 	defer cancel()
 	era := m.wire.own.current()
-	dialled, err := c.p.dial(ctx, m.target.instance, m.wire.manner)
+	var dialled net.Conn
+	var err error
+	if c.x.plan.hedge.Recent != nil {
+		dialled, err = c.p.dialApart(ctx, dialing, m.target.instance, m.wire.manner)
+	} else {
+		dialled, err = c.p.dial(ctx, m.target.instance, m.wire.manner)
+	}
 	if err != nil {
 		return nil, err
 	}

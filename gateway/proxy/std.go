@@ -213,7 +213,10 @@ func (c *stdCarrier) send(ctx context.Context, m *member) (result sent[*http.Res
 	traceparent, end := c.x.try(m)
 	defer func() { end(result.status, result.err) }()
 	var answered atomic.Bool
+	dialing := &pending{}
+	defer func() { result.pending = dialing }()
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: func() { answered.Store(true) }})
+	ctx = context.WithValue(ctx, pendingKey{}, dialing)
 	request := c.request.WithContext(ctx)
 	aim(request, c.x, m)
 	if traceparent != "" {
@@ -244,6 +247,9 @@ func (c *stdCarrier) send(ctx context.Context, m *member) (result sent[*http.Res
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
+	}
+	if dialing.underWay() {
+		return sent[*http.Response]{progress: retry.Unsent, err: &dialError{err}}
 	}
 	return sent[*http.Response]{progress: retry.Sent, err: err}
 }

@@ -59,6 +59,9 @@ func (p *Proxy) dialStream(ctx context.Context, x *exchange) (tcp.Target, error)
 		began := p.now()
 		conn, err := p.dialMember(ctx, m)
 		outcome := outcomeOf(ctx, 0, err)
+		if outcome == balance.Canceled && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+			outcome = balance.LocalFailure // the listener's patience is not the client's
+		}
 		pick.Report(p.now(), outcome, p.now().Sub(began))
 		if err == nil {
 			return p.streamTarget(x, m, &stream{Conn: conn, end: sync.OnceFunc(pick.Release)}), nil
