@@ -62,6 +62,8 @@ func TestHeadersOfBothVersionsNameTheClient(t *testing.T) {
 		{"v2 TCP4", v2(0x21, 0x11, ends4), four},
 		{"v2 TCP6", v2(0x21, 0x21, ends6), six},
 		{"v2 LOCAL", v2(0x20, 0x00, ""), ""},
+		{"v2 LOCAL of a family that is none", v2(0x20, 0xff, "xyz"), ""},
+		{"v2 LOCAL with addresses that are cut off", v2(0x20, 0x21, ends4), ""},
 		{"v2 LOCAL with addresses", v2(0x20, 0x11, ends4), ""},
 		{"v2 unspecified", v2(0x21, 0x00, ""), ""},
 		{"v2 unix", v2(0x21, 0x31, strings.Repeat("\x00", 216)), ""},

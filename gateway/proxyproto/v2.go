@@ -27,6 +27,14 @@ func parseV2(data []byte) (h Header, n, want int, err error) {
 	if n > MaxV2 {
 		return h, 0, 0, malformed("version 2: it is longer than %d bytes", MaxV2)
 	}
+	if command == 0 {
+		// LOCAL: the sender speaks for itself, and what it says of addresses is to be
+		// skipped, whatever it is (section 2.2).
+		if len(data) < n {
+			return Header{}, 0, n - len(data), nil
+		}
+		return h, n, 0, nil
+	}
 	addresses, err := addressLength(family)
 	switch {
 	case err != nil:
@@ -39,9 +47,7 @@ func parseV2(data []byte) (h Header, n, want int, err error) {
 	if err := checkItems(data[:n], prefixLen+addresses); err != nil {
 		return h, 0, 0, err
 	}
-	if command == 1 {
-		h.Client, h.Server = ends(family, data[prefixLen:n])
-	}
+	h.Client, h.Server = ends(family, data[prefixLen:n])
 	return h, n, 0, nil
 }
 
