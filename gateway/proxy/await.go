@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"runtime/debug"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -62,8 +61,7 @@ func (c *clientConn) guarded(ctx context.Context) (idle bool) {
 		if failure := recover(); failure != nil {
 			idle = false
 			_ = c.conn.Close()
-			c.own.p.metrics.panics.Inc()
-			c.own.p.cfg.Logger.Error("a request has ended in a panic", "panic", failure, "stack", string(debug.Stack()))
+			_ = c.own.p.Panicked(failure)
 		}
 	}()
 	return c.open().burst(ctx)

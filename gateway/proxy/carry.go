@@ -295,7 +295,7 @@ func outcomeOf(ctx context.Context, status int, err error) balance.Outcome {
 		return balance.Success
 	case errors.Is(err, mesh.ErrDenied), errors.Is(err, mesh.ErrWrongIdentity), errors.Is(err, mesh.ErrNotReady):
 		return balance.Policy
-	case errors.Is(err, errClientGone), clientsFault(err), ctx.Err() != nil && !errors.Is(context.Cause(ctx), errTimeout):
+	case errors.Is(err, errClientGone), errors.Is(err, errPanic), clientsFault(err), ctx.Err() != nil && !errors.Is(context.Cause(ctx), errTimeout):
 		return balance.Canceled
 	case unsent(err):
 		return balance.LocalFailure

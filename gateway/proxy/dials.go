@@ -123,7 +123,7 @@ func (p *Proxy) dialPending(ctx context.Context, instance mesh.Instance, m manne
 	defer leave()
 	w.begin()
 	defer func() { w.end(err) }()
-	return p.dial(ctx, instance, m)
+	return p.dialGuarded(ctx, instance, m)
 }
 
 // dialApart is dial for an attempt that may be given up: it returns when ctx ends,
@@ -143,7 +143,7 @@ func (p *Proxy) dialApart(ctx context.Context, w *pending, instance mesh.Instanc
 	go func() {
 		defer leave()
 		defer cancel()
-		conn, err := p.dial(dialing, instance, m)
+		conn, err := p.dialGuarded(dialing, instance, m)
 		select {
 		case ended <- result{conn, err}:
 		case <-ctx.Done():
@@ -162,6 +162,17 @@ func (p *Proxy) dialApart(ctx context.Context, w *pending, instance mesh.Instanc
 		}
 		return nil, &dialError{context.Cause(ctx)}
 	}
+}
+
+// dialGuarded is dial in a goroutine that is not the request's, and whose panic ends
+// the request alone.
+func (p *Proxy) dialGuarded(ctx context.Context, instance mesh.Instance, m manner) (conn net.Conn, err error) {
+	defer func() {
+		if failure := recover(); failure != nil {
+			conn, err = nil, &dialError{p.Panicked(failure)}
+		}
+	}()
+	return p.dial(ctx, instance, m)
 }
 
 // abandon leaves the pick of an attempt that was given up to the dial that it waited

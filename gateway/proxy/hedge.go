@@ -73,10 +73,24 @@ func (r *racing[R]) start(ctx context.Context, pick balance.Pick, m *member) {
 	r.cancels = append(r.cancels, cancel)
 	r.out++
 	go func() {
-		t := once(ctx, r.Proxy, r.c, pick, m)
+		t := r.guarded(ctx, pick, m)
 		t.cancel, t.hedge, t.number = cancel, hedged, number
 		r.results <- t
 	}()
+}
+
+// guarded is once whose panic is an attempt that failed, and says nothing about the
+// instance.
+func (r *racing[R]) guarded(ctx context.Context, pick balance.Pick, m *member) (t tried[R]) {
+	began := r.now()
+	defer func() {
+		if failure := recover(); failure != nil {
+			t = tried[R]{pick: pick, attempt: attempt{member: m, began: began, took: r.now().Sub(began), outcome: balance.Canceled}}
+			t.err = wrap(m, r.Panicked(failure))
+			pick.Release()
+		}
+	}()
+	return once(ctx, r.Proxy, r.c, pick, m)
 }
 
 // giveUp ends whatever is under way beside the winner.

@@ -53,7 +53,7 @@ func newMetrics(prefix string, registerer prometheus.Registerer) *metrics {
 		noBudget:     counter("retry_budget_exhausted_total", "Requests that were not tried again because the budget of their route was spent."),
 		rotations:    counter("leaf_rotations_total", "New leaves, after which connections with the old one were retired."),
 		unauthorized: counter("unauthorized_total", "Requests that were refused for want of right credentials."),
-		panics:       counter("panics_total", "Connections of the own codec that ended in a panic, a fault of this program."),
+		panics:       counter("panics_total", "Requests and connections that ended in a panic, a fault of this program."),
 		ignoredTags:  counter("ignored_tags_total", "Route tags that were quarantined, each once."),
 		quarantined: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: prefix + "_quarantined_tags", Help: "Route tags that are quarantined now.",

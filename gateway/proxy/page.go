@@ -60,6 +60,8 @@ func (p *Proxy) pageFor(x *exchange, err error) *page {
 		result = pageDenied(denied)
 	case errors.As(err, &wrong):
 		result = p.pageImpostor(x, wrong, instance)
+	case errors.Is(err, errPanic):
+		result = pageFault()
 	case errors.Is(err, balance.ErrOverflow):
 		result = page{
 			Status: http.StatusServiceUnavailable, Title: "All instances are busy",

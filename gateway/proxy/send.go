@@ -312,7 +312,8 @@ type upload struct {
 	done chan struct{}
 	n    int64
 	err  error
-	// failed is true if the client did not send its body, or not as it should.
+	// failed is true if the client did not send its body, or not as it should, or if we
+	// are at fault.
 	failed bool
 }
 
@@ -331,12 +332,22 @@ func (c *ownCarrier) startUpload(up *conn) *upload {
 	up.uploading, up.wrote = c.own.cfg.BodyIdle, time.Time{}
 	go func() {
 		defer close(u.done)
-		u.copy(c, up)
+		u.guarded(c, up)
 		if u.failed {
 			_ = up.Close() // the instance must not take for whole what is not, nor wait for the rest
 		}
 	}()
 	return u
+}
+
+// guarded is copy whose panic breaks off the request, and nothing else.
+func (u *upload) guarded(c *ownCarrier, up *conn) {
+	defer func() {
+		if failure := recover(); failure != nil {
+			u.failed, u.err = true, c.p.Panicked(failure)
+		}
+	}()
+	u.copy(c, up)
 }
 
 func (u *upload) copy(c *ownCarrier, up *conn) {

@@ -1,0 +1,29 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+)
+
+// errPanic is the end of a request by a fault of this program.
+var errPanic = errors.New("a fault of the gateway")
+
+// Panicked counts and logs a panic that was recovered, and says in an error what it
+// was. A panic that nobody recovers ends the process, and with it every request of
+// everybody; so whatever is started for one request or connection recovers its own.
+// Call it in the deferred function that recovers, so that the stack is that of the
+// panic. It is safe for concurrent use.
+func (p *Proxy) Panicked(failure any) error {
+	p.metrics.panics.Inc()
+	p.log.Error("a request has ended in a panic", "panic", failure, "stack", string(debug.Stack()))
+	return fmt.Errorf("%w: %v", errPanic, failure)
+}
+
+func pageFault() page {
+	return page{
+		Status: http.StatusInternalServerError, Title: "The gateway failed",
+		Reason: "A fault of the gateway has ended this request.", Hint: "Its log has the stack.",
+	}
+}

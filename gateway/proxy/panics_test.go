@@ -1,0 +1,124 @@
+package proxy_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"sluice/gateway/proxy"
+	"sluice/internal/meshtest"
+	"sluice/mesh"
+)
+
+// panics is how many panics the gateway has counted.
+func (l *lab) panics(t *testing.T) int {
+	t.Helper()
+	families, err := l.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if strings.HasSuffix(family.GetName(), "_panics_total") {
+			return int(family.GetMetric()[0].GetCounter().GetValue())
+		}
+	}
+	return 0
+}
+
+// fault is a dialer and a tracer with a fault while it is broken.
+type fault struct {
+	proxy.Dialer
+	spans
+	dialing, trying atomic.Bool
+}
+
+func (f *fault) DialInstance(ctx context.Context, instance mesh.Instance) (*mesh.Conn, error) {
+	if f.dialing.Load() {
+		panic("a fault in the dial")
+	}
+	return f.Dialer.DialInstance(ctx, instance)
+}
+
+func (f *fault) Begin(string, proxy.Traced) proxy.Span { return f }
+
+func (f *fault) Try(string, string, string) (string, func(int, error)) {
+	if f.trying.Load() {
+		panic("a fault in an attempt")
+	}
+	return "", func(int, error) {}
+}
+
+func TestAPanicOutsideTheRequestsGoroutineEndsThatRequestAlone(t *testing.T) {
+	world := meshtest.New(t)
+	world.Policy.Set(allowWeb)
+	for _, node := range []string{"web-1", "web-2"} {
+		serve(world, "web", node, echo, "urlprefix-/hedged hedge=50ms")
+	}
+	f := &fault{Dialer: world.Dialer("gateway", nil)}
+	l := with(t, world, proxy.Config{Dialer: f, Policy: world.Policy, Tracer: f})
+	for _, name := range []string{"dial", "attempt"} { // the first one while no connection is kept
+		broken := map[string]*atomic.Bool{"dial": &f.dialing, "attempt": &f.trying}[name]
+		before := l.panics(t)
+		broken.Store(true)
+		if got := l.get("/hedged"); got.status != 500 || strings.Contains(got.body, "a fault in") {
+			t.Errorf("%s: answered with %d %q, want 500 and nothing of the inside", name, got.status, got.body)
+		}
+		broken.Store(false)
+		if n := l.panics(t) - before; n < 1 {
+			t.Errorf("%s: the panic is not counted", name)
+		}
+		if got := l.get("/hedged"); got.status != 200 {
+			t.Errorf("%s: the next request got %d %q", name, got.status, got.body)
+		}
+	}
+	for _, r := range l.Routes().Routes {
+		for _, i := range r.Instances {
+			if i.Avoided {
+				t.Errorf("an instance has to bear it: %+v", i)
+			}
+		}
+	}
+}
+
+// tripping panics when the body of a request is read: behind its first bytes.
+type tripping struct {
+	net.Conn
+	reads atomic.Int64
+}
+
+func (c *tripping) Read(p []byte) (int, error) {
+	if c.reads.Add(1) > 1 {
+		panic("a fault of ours")
+	}
+	return c.Conn.Read(p)
+}
+
+func (c *tripping) CloseWrite() error { return c.Conn.(*net.TCPConn).CloseWrite() }
+
+func TestAPanicWhileABodyIsSentEndsThatRequestAlone(t *testing.T) {
+	onlyOwn(t)
+	world := meshtest.New(t)
+	world.Policy.Set(allowWeb)
+	serve(world, "web", "web-1", func(_ http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err == nil {
+			t.Error("the instance takes the body for whole")
+		}
+	}, "urlprefix-/web")
+	l := with(t, world, proxy.Config{Dialer: world.Dialer("gateway", nil), Policy: world.Policy})
+	l.impatient(t, proxy.OwnConfig{}, func(c net.Conn) net.Conn { return &tripping{Conn: c} })
+	conn := l.dial(t)
+	fmt.Fprint(conn, "POST /web HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhello")
+	got, _ := io.ReadAll(io.LimitReader(conn, 12))
+	if string(got) != "HTTP/1.1 500" {
+		t.Errorf("answered with %q, want 500", got)
+	}
+	_ = conn.Close()
+	if n := l.panics(t); n < 1 {
+		t.Error("the panic is not counted")
+	}
+}
