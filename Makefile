@@ -13,7 +13,7 @@ TEST_TIMEOUT ?= 15m
 FUZZ_TIME ?= 10s
 # The packages whose tests start a Consul, a mongod, a browser or whole labs: one at a
 # time, because each of these takes the machine.
-ALONE := ^sluice/((consul|drills|lab|ledger|mongo-agent|web|mesh/mongowire)(/|$$)|gateway$$|gateway/(bench|difference)$$|internal/(mongotest|fakemongod)$$)
+ALONE := ^sluice/((consul|drills|lab|ledger|mongo-agent|web|mesh/mongowire)(/|$$)|gateway$$|gateway/(bench|difference)$$|internal/(mongotest|fakemongod|browsertest)$$)
 
 tests = $(GO) test -race -count=1 -timeout $(TEST_TIMEOUT) $(1)
 

@@ -91,6 +91,9 @@ func (r rollbackFolder) files() ([]string, error) {
 		if err != nil {
 			return err
 		}
+		if filepath.Dir(path) == filepath.Clean(r.root) {
+			return nil // of no member: what a note was being written as, or an earlier version left
+		}
 		below, err := filepath.Rel(r.root, path)
 		files = append(files, below)
 		return err

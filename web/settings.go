@@ -17,12 +17,14 @@ type written struct {
 	watch *consul.Watch[[]consul.KVEntry]
 }
 
-// away returns why Consul cannot be asked now. An answer that refuses is an answer.
+// away returns why Consul cannot be asked now. An answer that refuses is an answer, and
+// one failure alone is not told: a change of Consul's leader is over by the next.
 func (w written) away() error {
-	if err := w.watch.State().Err; !errors.Is(err, consul.ErrForbidden) {
-		return err
+	state := w.watch.State()
+	if state.Failures < 2 || errors.Is(state.Err, consul.ErrForbidden) {
+		return nil
 	}
-	return nil
+	return state.Err
 }
 
 func (w written) Changed() <-chan struct{} { return w.watch.Changed() }

@@ -33,7 +33,7 @@ func TestFabioItselfAnswersAsTheModel(t *testing.T) {
 
 // settled is how long Fabio may take for news that arrive in parts: it may know a
 // service, and for a moment not all of its routes.
-const settled = 3 * time.Second
+const settled = 10 * time.Second
 
 // isOld reports whether the program is of version 1.5.
 func isOld(t *testing.T, path string) bool {

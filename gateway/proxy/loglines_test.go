@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"sluice/gateway/proxy"
 	"sluice/internal/meshtest"
@@ -35,11 +36,13 @@ func TestAnOutageDoesNotFillTheLog(t *testing.T) {
 	serve(world, "web", "web-1", echo, "urlprefix-/web", "urlprefix-/other")
 	var log lines
 	l := with(t, world, proxy.Config{Dialer: world.Dialer("gateway", nil), Policy: world.Policy, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	began := time.Now()
 	for range 50 {
 		l.get("/web")
 		l.get("/other")
 	}
-	if n := strings.Count(log.String(), `msg="request failed"`); n != 2 {
-		t.Errorf("%d lines of 50 requests to each of two routes, want 2:\n%s", n, log.String())
+	most := 2 * (1 + int(time.Since(began)/(10*time.Second))) // a stalled machine earns a line more
+	if n := strings.Count(log.String(), `msg="request failed"`); n < 2 || n > most {
+		t.Errorf("%d lines of 50 requests to each of two routes, want 2 to %d:\n%s", n, most, log.String())
 	}
 }

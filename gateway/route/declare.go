@@ -172,6 +172,7 @@ func (d *declarer) learn(parts []*part) {
 	}
 	for i, r := range parts[0].readings {
 		d.known[parts[0].instance.Tags[i]] = r
+		_ = d.one(r.options)
 	}
 }
 

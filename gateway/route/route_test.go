@@ -343,12 +343,10 @@ func TestWhatRulesTakeAwayIsNotGoneButNoMore(t *testing.T) {
 }
 
 func TestRoutesOfAServiceWithTheSameOptionsShareThem(t *testing.T) {
-	tb := route.New(route.Config{Services: map[string][]mesh.Instance{
-		"web": {
-			instance(t, "web", "web-1", "urlprefix-/a timeout=3s", "urlprefix-/b timeout=3s", "urlprefix-/c timeout=4s"),
-			instance(t, "web", "web-2", "urlprefix-/d timeout=3s"),
-		},
-	}})
+	one := instance(t, "web", "web-1", "urlprefix-/a timeout=3s", "urlprefix-/b timeout=3s", "urlprefix-/c timeout=4s")
+	two := instance(t, "web", "web-2", "urlprefix-/d timeout=3s")
+	tb := route.New(route.Config{Services: map[string][]mesh.Instance{"web": {one, two}}})
+	three := instance(t, "web", "web-3", "urlprefix-/e timeout=3s")
 	options := func(path string) *tag.Options {
 		r, ok := tb.Lookup("any.test", path)
 		if !ok {
@@ -356,7 +354,8 @@ func TestRoutesOfAServiceWithTheSameOptionsShareThem(t *testing.T) {
 		}
 		return r.Options
 	}
-	if a := options("/a"); a != options("/b") || a != options("/d") || a == options("/c") {
-		t.Errorf("options of /a, /b, /c, /d at %p, %p, %p, %p", a, options("/b"), options("/c"), options("/d"))
+	tb, _ = tb.Update(time.Now(), map[string][]mesh.Instance{"web": {one, two, three}})
+	if a := options("/a"); a != options("/b") || a != options("/d") || a != options("/e") || a == options("/c") {
+		t.Errorf("options of /a, /b, /c, /d, /e at %p, %p, %p, %p, %p", a, options("/b"), options("/c"), options("/d"), options("/e"))
 	}
 }

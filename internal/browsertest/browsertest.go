@@ -113,7 +113,7 @@ func (b *Tab) leads(what string, action chromedp.Action[chromedp.Void]) {
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
 	if _, err := chromedp.RunResponse(ctx, action); err != nil {
-		b.Fatalf("%s: %v; the page has: %s", what, err, b.Text())
+		b.Fatalf("%s: %v; the page has: %s", what, err, b.rest())
 	}
 }
 
@@ -151,6 +151,17 @@ func (b *Tab) Text() string {
 	return Ask[string](b, "document.body ? document.body.innerText : ''")
 }
 
+// rest is Text for the words of a failure: it does not fail itself.
+func (b *Tab) rest() string {
+	ctx, cancel := context.WithTimeout(b.ctx, time.Second)
+	defer cancel()
+	text, err := chromedp.Run(ctx, chromedp.Evaluate[string]("document.body ? document.body.innerText : ''"))
+	if err != nil {
+		return "unknown: " + err.Error()
+	}
+	return text
+}
+
 // Until waits until an expression of JavaScript is true in the page, also across a
 // change of the page; what says in words what it waits for.
 func (b *Tab) Until(what, expression string) {
@@ -168,7 +179,7 @@ func (b *Tab) Until(what, expression string) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			b.Fatalf("not within %s: %s (%v); the page has: %s", patience, what, err, b.Text())
+			b.Fatalf("not within %s: %s (%v); the page has: %s", patience, what, err, b.rest())
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 // browserReadsAndWrites uses the page as a person does, with a real browser that
 // runs no script.
 func browserReadsAndWrites(p *proof) {
-	tab := browsertest.Start(p, 90*time.Second)
+	tab := browsertest.Start(p, 5*time.Minute)
 	entry := "entry " + rand.Text()
 	url := p.lab.URL(9999, "/web")
 	tab.WithoutScripts()
@@ -58,7 +58,7 @@ func (p *proof) adminPassword() string {
 // browserWithKeysOnly logs in and writes an entry without a mouse, edits it in two
 // tabs at once, and takes its deletion back.
 func browserWithKeysOnly(p *proof) {
-	tab := browsertest.Start(p, 90*time.Second)
+	tab := browsertest.Start(p, 5*time.Minute)
 	url, headline := p.lab.URL(9999, "/web"), "keys "+rand.Text()
 	tab.Open(url + "/admin")
 	tab.Accessible("login")
@@ -113,7 +113,7 @@ func browserWithKeysOnly(p *proof) {
 // browserIsTold keeps the topology page open while the mesh and the replica set
 // change, and an editor over a change of the primary.
 func browserIsTold(p *proof) {
-	tab := browsertest.Start(p, 90*time.Second)
+	tab := browsertest.Start(p, 5*time.Minute)
 	url := p.lab.URL(9999, "/web")
 	editor := tab.Another()
 	editor.Open(url + "/admin")

@@ -338,6 +338,7 @@ func (s *Site) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		defer func() {
 			if cause := recover(); cause != nil {
 				if cause == http.ErrAbortHandler {
+					end(c.Response().Status, c.Path())
 					panic(cause)
 				}
 				s.log.Error("a handler panicked", "err", fmt.Sprint(cause), "stack", string(debug.Stack()))
