@@ -238,14 +238,17 @@ func (s *Supervisor) await(ctx context.Context, n *node, name, what string, cond
 	return nil
 }
 
-// howEnded waits until all is known of a process that has just ended: its exit
-// code and its last words come a moment after its end.
-func howEnded(p *process.Process) string {
+// howEnded says how a process that has just ended did so.
+func howEnded(p *process.Process) string { return describeExit(lastState(p)) }
+
+// lastState waits until all is known of a process that has just ended: its signal or
+// exit code and its last words come a moment after its end.
+func lastState(p *process.Process) process.State {
 	select {
 	case <-p.Done():
 	case <-time.After(2 * time.Second):
 	}
-	return describeExit(p.State())
+	return p.State()
 }
 
 func describeExit(state process.State) string {

@@ -135,7 +135,7 @@ func (d *drill) followAgain(ctx context.Context, n *node) error {
 	if follows {
 		return d.keepRolledBack(n)
 	}
-	if state := p.State(); state.Signal != abortSignal {
+	if state := lastState(p); state.Signal != abortSignal {
 		return fmt.Errorf("mongod has ended, and not because it cannot roll back: %s", describeExit(state))
 	}
 	if err := d.keepRolledBack(n); err != nil {
@@ -259,7 +259,7 @@ func (d *drill) salvage(ctx context.Context, n *node) error {
 	defer func() { _ = reader.Stop(context.WithoutCancel(ctx), stopGrace) }()
 	err = waitFor(ctx, "its log can be read", func(ctx context.Context) error {
 		if !reader.State().Running {
-			return errors.New("the mongod that reads it has ended: " + describeExit(reader.State()))
+			return errors.New("the mongod that reads it has ended: " + howEnded(reader))
 		}
 		var conn net.Conn
 		if conn, err = n.machine.DialContext(ctx, "tcp", address.String()); err == nil {

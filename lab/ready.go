@@ -73,8 +73,8 @@ func (s *Supervisor) waitAlive(ctx context.Context, what string, condition func(
 	return waitFor(ctx, what, func(ctx context.Context) error {
 		for _, n := range s.all() {
 			for _, name := range n.names() {
-				if state := n.process(name).State(); !state.Running {
-					cancel(&blame{node: n, process: name, err: fmt.Errorf("the process ended: %s", describeExit(state))})
+				if p := n.process(name); !p.State().Running {
+					cancel(&blame{node: n, process: name, err: fmt.Errorf("the process ended: %s", howEnded(p))})
 				}
 			}
 		}
