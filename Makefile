@@ -45,7 +45,7 @@ test: tools build ## Run every test: unit, race, integration on real Consul and 
 	$(call tests,-p 2 $$($(GO) list ./... | grep -vE '$(ALONE)')) || failed=1; \
 	$(call tests,-p 1 $$($(GO) list ./... | grep -E '$(ALONE)')) || failed=1; \
 	exit $$failed
-	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) -run 'TestThousandsOfConnections' ./mesh
+	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) -run '^(TestThousandsOfConnections.*|TestNothingIsAllocatedForAMessage)$$' ./mesh ./gateway/h1
 
 test-dc2: tools build ## The proofs with two datacenters: federation, failover, partition, promotion (some minutes)
 	$(GO) test -tags dc2 -race -count=1 -timeout $(TEST_TIMEOUT) -v ./lab/federation

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -15,82 +14,33 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 
+	"sluice/internal/browsertest"
 	"sluice/internal/consultest"
 )
 
 // adminToken is what changes take in these tests.
 const adminToken = "a token for tests"
 
-// browser is a real browser, as one test uses it.
-type browser struct {
-	*testing.T
-	ctx context.Context
-}
-
-// startBrowser starts one of its own; it ends with the test.
-func startBrowser(t *testing.T) *browser {
-	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		if os.Getenv("SLUICE_REQUIRE") == "1" {
-			t.Fatalf("SLUICE_REQUIRE=1, but %v; install it with: apt-get install chromium", err)
-		}
-		t.Skipf("%v; install it with: apt-get install chromium", err)
-	}
-	// A short name, because it keeps a socket there, and all of its files.
-	dir, err := os.MkdirTemp("", "sluice-browser-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bounded, stop := context.WithTimeout(context.Background(), 2*time.Minute)
-	allocator, end := chromedp.NewExecAllocator(bounded,
-		chromedp.ExecPath(path), chromedp.UserDataDir(filepath.Join(dir, "profile")), chromedp.Env("TMPDIR="+dir), chromedp.Headless, chromedp.NoSandbox,
-		chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
-	)
-	ctx, cancel := chromedp.NewContext(allocator)
-	t.Cleanup(func() {
-		_ = chromedp.Cancel(ctx)
-		cancel()
-		end()
-		stop()
-		_ = os.RemoveAll(dir)
-	})
-	return &browser{t, ctx}
-}
-
-func (b *browser) do(actions ...chromedp.Action[chromedp.Void]) {
-	b.Helper()
-	if err := chromedp.Do(b.ctx, actions...); err != nil {
-		b.Fatal(err)
-	}
-}
+// browser is a tab of a real browser, as one test uses it.
+type browser struct{ *browsertest.Tab }
 
 // value is that of an expression on the page.
 func (b *browser) value(expression string) string {
 	b.Helper()
-	text, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](expression))
-	if err != nil {
-		b.Fatalf("%s: %v", expression, err)
-	}
-	return text
+	return browsertest.Ask[string](b.Tab, expression)
 }
 
 // await waits until an element has a text.
 func (b *browser) await(id, text string) {
 	b.Helper()
-	consultest.Await(b.T, 10*time.Second, fmt.Sprintf("#%s says %q", id, text), func() error {
+	consultest.Await(b, 10*time.Second, fmt.Sprintf("#%s says %q", id, text), func() error {
 		if got := b.value("document.getElementById('" + id + "').innerText"); !strings.Contains(got, text) {
 			return errors.New(got)
 		}
@@ -98,43 +48,16 @@ func (b *browser) await(id, text string) {
 	})
 }
 
-// scripts says whether the page may run its own.
-func (b *browser) scripts(on bool) {
-	b.do(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
-		_, err := cdp.Call(ctx, t, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !on})
-		return err
-	}))
-}
-
 // picture writes one of the page, in light or dark, and returns its width.
 func (b *browser) picture(dir, scheme string, width int64) float64 {
 	b.Helper()
-	b.do(chromedp.EmulateViewport(width, 1000, chromedp.EmulateScale(1)), chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
-		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}},
-		})
-		return err
-	}))
-	wide, err := chromedp.Run(b.ctx, func(ctx context.Context, t *chromedp.Target) (float64, error) {
-		metrics, err := cdp.Call(ctx, t, page.GetLayoutMetrics, cdp.Empty{})
-		if err != nil || metrics.CSSContentSize == nil {
-			return 0, err
-		}
-		return metrics.CSSContentSize.Width, nil
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	picture, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
-	if err != nil {
-		b.Fatal(err)
-	}
+	b.On(browsertest.Screen{Width: width, Height: 1000, Scheme: scheme})
 	path := filepath.Join(dir, fmt.Sprintf("admin-%s-%d.png", scheme, width))
-	if err := os.WriteFile(path, picture, 0o644); err != nil {
+	if err := os.WriteFile(path, b.Shot(true), 0o644); err != nil {
 		b.Fatal(err)
 	}
 	b.Log(path)
-	return wide
+	return browsertest.Ask[float64](b.Tab, "document.documentElement.scrollWidth")
 }
 
 // register puts an instance into the catalog that nothing is behind.
@@ -244,9 +167,9 @@ func TestAnAdminTokenThatOthersCanReadStopsTheStart(t *testing.T) {
 
 func TestAnOperatorWorksWithTheAdminPageInABrowser(t *testing.T) {
 	agent, admin := busyGateway(t)
-	b := startBrowser(t)
+	b := browsertest.Start(t, 2*time.Minute)
 	step := func(name string, do func(b *browser)) {
-		t.Run(name, func(t *testing.T) { do(&browser{t, b.ctx}) })
+		t.Run(name, func(t *testing.T) { do(&browser{b.For(t)}) })
 	}
 	// Not the test's own folder: people look at them afterwards.
 	pictures, err := os.MkdirTemp("", "sluice-screenshots-")
@@ -255,12 +178,10 @@ func TestAnOperatorWorksWithTheAdminPageInABrowser(t *testing.T) {
 	}
 
 	step("without scripts it is a plain snapshot", func(b *browser) {
-		b.scripts(false)
-		b.do(chromedp.Navigate(admin + "/?q=host:shop&ask=" + url.QueryEscape("http://shop.example/basket")))
-		text, err := chromedp.Run(b.ctx, chromedp.Text(chromedp.CSS("body")))
-		if err != nil {
-			b.Fatal(err)
-		}
+		plain := b.Another()
+		plain.WithoutScripts()
+		plain.Open(admin + "/?q=host:shop&ask=" + url.QueryEscape("http://shop.example/basket"))
+		text := plain.Text()
 		for _, want := range []string{
 			"shop-1", "spiffe://", "2 of 5 routes fit", "10.0.0.0/33", "urlprefix-broken", "route ad typo", "www.example", "in 90 days", "How the route was found", "as of",
 		} {
@@ -268,9 +189,9 @@ func TestAnOperatorWorksWithTheAdminPageInABrowser(t *testing.T) {
 				b.Errorf("the page does not show %q:\n%s", want, text)
 			}
 		}
-		b.scripts(true)
 	})
-	b.do(chromedp.EmulateViewport(1440, 1000), chromedp.Navigate(admin+"/"))
+	b.On(browsertest.Screen{Width: 1440, Height: 1000, Scheme: "light"})
+	b.Open(admin + "/")
 	step("the policy lets its style and its script work, and it is live", func(b *browser) {
 		b.await("live", "live")
 		if got := b.value("getComputedStyle(document.querySelector('main')).display"); got != "grid" {
@@ -283,7 +204,7 @@ func TestAnOperatorWorksWithTheAdminPageInABrowser(t *testing.T) {
 		b.await("found", "fresh.example/")
 	})
 	step("search narrows as one types", func(b *browser) {
-		b.do(chromedp.SendKeys(chromedp.CSS("#q"), "service:shop"))
+		b.Do(chromedp.SendKeys(chromedp.CSS("#q"), "service:shop"))
 		b.await("found", "2 of 6 routes fit")
 		if text := b.value("document.getElementById('found').innerText"); strings.Contains(text, "fresh.example") {
 			b.Errorf("it still shows another service:\n%s", text)
@@ -295,30 +216,33 @@ func TestAnOperatorWorksWithTheAdminPageInABrowser(t *testing.T) {
 	})
 	step("an instance is drained with the token", func(b *browser) {
 		b.await("found", "legacy.example")
-		b.do(chromedp.Click(chromedp.CSS("button[data-instance=web-1]")), chromedp.SendKeys(chromedp.CSS("#secret"), "wrong\r"))
+		b.Do(chromedp.Click(chromedp.CSS("button[data-instance=web-1]")), chromedp.SendKeys(chromedp.CSS("#secret"), "wrong\r"))
 		b.await("token", "want Authorization")
-		b.do(chromedp.SendKeys(chromedp.CSS("#secret"), adminToken+"\r"))
+		b.Do(chromedp.SendKeys(chromedp.CSS("#secret"), adminToken+"\r"))
 		b.await("events", "draining: it is picked no more")
 		b.await("found", "draining")
-		b.do(chromedp.Click(chromedp.CSS("button[data-instance=web-1]")))
+		b.Do(chromedp.Click(chromedp.CSS("button[data-instance=web-1]")))
 		b.await("events", "resumed")
 		b.await("found", "web-1")
 	})
 	step("a failed request is explained try by try", func(b *browser) {
-		b.do(chromedp.Click(chromedp.CSS("#failures a[data-ask]")))
+		b.Do(chromedp.Click(chromedp.CSS("#failures a[data-ask]")))
 		b.await("answer", "Try by try")
 		b.await("answer", "connection refused")
 	})
 	step("a URL is explained", func(b *browser) {
 		b.value("document.getElementById('ask').value = ''")
-		b.do(chromedp.SendKeys(chromedp.CSS("#ask"), "http://shop.example/basket\r"))
+		b.Do(chromedp.SendKeys(chromedp.CSS("#ask"), "http://shop.example/basket\r"))
 		b.await("answer", "How the route was found")
 		b.await("answer", "shop.example/")
 	})
-	for _, scheme := range []string{"light", "dark"} {
-		b.picture(pictures, scheme, 1440)
-		if wide := b.picture(pictures, scheme, 390); wide > 390 {
-			t.Errorf("the page is %.0f pixels wide on a telephone of 390", wide)
+	step("it fits a telephone", func(b *browser) {
+		for _, scheme := range []string{"light", "dark"} {
+			b.picture(pictures, scheme, 1440)
+			// What a bar for scrolling would take of 390 pixels is left to it.
+			if wide := b.picture(pictures, scheme, 375); wide > 375 {
+				b.Errorf("the page is %.0f pixels wide on a telephone of 375", wide)
+			}
 		}
-	}
+	})
 }

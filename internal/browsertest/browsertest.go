@@ -229,8 +229,8 @@ func (b *Tab) On(screen Screen) {
 	}))
 }
 
-// Picture writes what the screen shows as a PNG, or the whole page if full.
-func (b *Tab) Picture(path string, full bool) {
+// Shot returns what the screen shows as a PNG, or the whole page if full.
+func (b *Tab) Shot(full bool) []byte {
 	b.Helper()
 	b.Do(call(page.BringToFront, cdp.Empty{}))
 	action := chromedp.CaptureScreenshot()
@@ -239,9 +239,15 @@ func (b *Tab) Picture(path string, full bool) {
 	}
 	raw, err := chromedp.Run(b.ctx, action)
 	if err != nil {
-		b.Fatalf("picture %s: %v", path, err)
+		b.Fatalf("picture of the page: %v", err)
 	}
-	picture, err := png.Decode(bytes.NewReader(raw))
+	return raw
+}
+
+// Picture writes a Shot with as few colours as do not show, which takes some time.
+func (b *Tab) Picture(path string, full bool) {
+	b.Helper()
+	picture, err := png.Decode(bytes.NewReader(b.Shot(full)))
 	if err != nil {
 		b.Fatalf("picture %s: %v", path, err)
 	}

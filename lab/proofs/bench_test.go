@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/internal/browsertest"
 	"sluice/internal/labtest"
 )
 
@@ -118,7 +119,7 @@ func (p *proof) writeEntries() {
 	for i := range listed {
 		send("/web/admin/entries", url.Values{
 			"id": {fmt.Sprintf("%032x", i)}, "edit": {fmt.Sprintf("%032x", i)}, "revision": {"0"}, "blog": {"main"}, "do": {"save"},
-			"title": {fmt.Sprintf("Entry %d of the list", i)}, "body": {essay},
+			"title": {fmt.Sprintf("Entry %d of the list", i)}, "body": {browsertest.Essay},
 		})
 	}
 	client.CloseIdleConnections()

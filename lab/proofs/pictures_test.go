@@ -134,27 +134,6 @@ func essays() [][2]string {
 		{"A hand-over nobody noticed", "The primary stepped down while this text was being saved. The write waited for its successor and then went through; the form did not even flicker."},
 		{"What a replica knows", "This page may have been read from a secondary: the foot of it says which. A reader who wants the last word can ask for the primary, and gets it."},
 		{"Least privilege, in one token", "Each process holds a token that can do what its work needs, and no more. `web` may read its own configuration; changing it takes an operator."},
-		{"Cutting a connection that is open", essay},
+		{"Cutting a connection that is open", browsertest.Essay},
 	}
 }
-
-const essay = `A deny that only stops the *next* connection is a promise. This one is kept for the connections that are **already open**.
-
-## What happens on the wire
-
-1. Somebody writes the intention.
-2. Every process that it concerns sees it within milliseconds.
-3. Connections that are no longer allowed are reset; the others do not notice.
-
-> An intention is a sentence: who may talk to whom.
-
-| edge | before | after |
-|---|---|---|
-| gateway to web | open | open |
-| web to mongo-primary | open | reset |
-
-Try it, and watch the topology page while you do:
-
-    sluice intentions deny web mongo-primary
-    sluice intentions allow web mongo-primary
-`

@@ -8,24 +8,6 @@ import (
 	"sluice/web/blog"
 )
 
-const essay = `A deny that only stops the *next* connection is a promise. This one is kept for the connections that are **already open**.
-
-## What happens on the wire
-
-1. Somebody writes the intention.
-2. Every process that it concerns sees it within milliseconds.
-3. Connections that are no longer allowed are reset; the others do not notice.
-
-> An intention is a sentence: who may talk to whom.
-
-| edge | before | after |
-|---|---|---|
-| gateway to web | open | open |
-| web to mongo-primary | open | reset |
-
-Try it with ` + "`sluice intentions deny web mongo-primary`" + ` and reload this page.
-`
-
 // inABrowser logs in, writes, edits, meets a conflict, deletes and undoes.
 func inABrowser(d *desk) {
 	b := browsertest.Start(d.T, 5*time.Minute)
@@ -49,7 +31,7 @@ func inABrowser(d *desk) {
 	b.Press("button[value=save]") // empty
 	held("editor with errors", "The headline is missing.", "The text is missing.")
 	b.Type("#title", "Cutting a connection that is open")
-	b.Fill("#body", essay)
+	b.Fill("#body", browsertest.Essay)
 	b.Press("button[value=preview]")
 	held("preview", "Preview: not saved yet", "What happens on the wire")
 	b.Press("button[value=save]")
