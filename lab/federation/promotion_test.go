@@ -14,6 +14,7 @@ import (
 
 	"sluice/internal/labtest"
 	"sluice/lab"
+	"sluice/ledger"
 )
 
 // ledgers are written from dc1, each with another write concern, at the same time.
@@ -51,6 +52,39 @@ func (l *ledgers) some(t *trial) {
 		}
 		return nil
 	})
+}
+
+// more waits until dc1 has acknowledged writes alone, for which its members may have to
+// find another source first.
+func (l *ledgers) more(t *trial) {
+	t.Helper()
+	before := acknowledged(t, l.majority)
+	labtest.Eventually(t, 15*time.Second, "writes go on to be acknowledged", func() error {
+		if now := acknowledged(t, l.majority); now < before+someLines/2 {
+			return fmt.Errorf("%d more", now-before)
+		}
+		return nil
+	})
+}
+
+// acknowledged is how many writes of a ledger are.
+func acknowledged(t *trial, path string) (count int) {
+	t.Helper()
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	book, err := ledger.Read(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, write := range book.Writes {
+		if write.Outcome == ledger.Acknowledged {
+			count++
+		}
+	}
+	return count
 }
 
 // someLines is how long a ledger is after about a second.
@@ -126,10 +160,10 @@ func (t *trial) stake(dc string) lab.MajoritySide {
 // hear, promotes dc2, starts dc1 again, ends a readmit in the middle and lets a second
 // one say what was lost.
 func deadAndPromoted(t *trial) {
-	l := t.startLedgers("dead", 12*time.Second)
+	l := t.startLedgers("dead", 20*time.Second)
 	l.some(t)
 	t.lab.Must("fault", "cut", "dc2")
-	<-time.After(2 * time.Second) // what dc1 acknowledges alone
+	l.more(t)
 	for _, n := range t.nodes("dc1") {
 		t.lab.Must("fault", "kill", n)
 	}
