@@ -34,11 +34,11 @@ type ending struct {
 func (p *Proxy) account(x *exchange, h head, end ending) {
 	now, status := end.at, end.status
 	service := ""
-	if x.plan != nil {
-		service = x.plan.route.Services[0]
-	}
-	if x.answered != nil {
+	switch {
+	case x.answered != nil:
 		service = x.answered.target.service
+	case x.plan != nil:
+		service = x.plan.route.Services[0]
 	}
 	p.metrics.request(service, status, now.Sub(x.started))
 	if x.unauthorized {

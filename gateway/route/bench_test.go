@@ -186,3 +186,32 @@ func BenchmarkOneChangeBeside10000TagsOfItsService(b *testing.B) {
 		table = next
 	}
 }
+
+// One of many routes is looked up when nothing of it is in the processor's own
+// caches, as it is after a request to another one: each iteration first walks over
+// more memory than they hold. The time is that of the lookup alone.
+func BenchmarkLookupCold(b *testing.B) {
+	for _, routes := range []int{10, 10_000} {
+		b.Run(fmt.Sprint(routes, "-routes"), func(b *testing.B) {
+			table := route.New(route.Config{Services: catalog(b, routes)})
+			hosts := requests(routes)
+			other := make([]byte, 8<<20)
+			var sum byte
+			var took time.Duration
+			for i := 0; b.Loop(); i++ {
+				for at := 0; at < len(other); at += 64 {
+					sum += other[at]
+					other[at] = sum
+				}
+				host := hosts[i*7919%len(hosts)]
+				began := time.Now()
+				_, ok := table.Lookup(host, "/path/3/item")
+				took += time.Since(began)
+				if !ok {
+					b.Fatal("no route")
+				}
+			}
+			b.ReportMetric(float64(took.Nanoseconds())/float64(b.N), "ns/lookup")
+		})
+	}
+}

@@ -2,6 +2,7 @@ package route
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -136,23 +137,16 @@ func (e *edit) finish() (*Table, []Change) {
 			return true
 		})
 	}
+	// In order, so that what is looked up together is made together, and lies so.
 	var changes []Change
-	for key := range e.touched {
+	for _, key := range slices.SortedFunc(maps.Keys(e.touched), Key.Compare) {
 		if before, after := e.rebuild(key); before != after {
 			changes = append(changes, Change{before, after})
 		}
 	}
 	e.schedule()
-	slices.SortFunc(changes, func(a, b Change) int { return a.key().Compare(b.key()) })
 	next := e.next // not a pointer into the edit, which would be kept alive
 	return &next, changes
-}
-
-func (c Change) key() Key {
-	if c.Before != nil {
-		return c.Before.Key
-	}
-	return c.After.Key
 }
 
 func (e *edit) expired(gone time.Time) bool { return e.now.Sub(gone) >= e.next.keep }

@@ -16,7 +16,7 @@ type hosts struct {
 	names *names
 	globs []*globHost // in their order of precedence
 	// ported holds what is declared for one port, by the port.
-	ported *radix[hosts]
+	ported *radix[*hosts]
 }
 
 type globHost struct {

@@ -16,7 +16,7 @@ import (
 // /shop/*/items, and that before /shop/ and /.
 type paths struct {
 	literal *radix[atPath] // exact, segment and prefix
-	folded  *radix[Route]  // iprefix, in lower case
+	folded  *radix[*Route] // iprefix, in lower case
 	globs   []*globPath    // in their order of precedence
 }
 
@@ -84,23 +84,17 @@ func (p *paths) with(key tag.Key, r *Route) *paths {
 	return &next
 }
 
-func (a *atPath) with(m tag.Match, r *Route) *atPath {
-	var next atPath
-	if a != nil {
-		next = *a
-	}
+// with returns a with another route, or none, for one kind of match.
+func (a atPath) with(m tag.Match, r *Route) atPath {
 	switch m {
 	case tag.Exact:
-		next.exact = r
+		a.exact = r
 	case tag.Segment:
-		next.segment = r
+		a.segment = r
 	default:
-		next.prefix = r
+		a.prefix = r
 	}
-	if next == (atPath{}) {
-		return nil
-	}
-	return &next
+	return a
 }
 
 func withGlob(globs []*globPath, key tag.Key, r *Route) []*globPath {
@@ -143,10 +137,8 @@ func longestLiteral(n *radix[atPath], path string) (best *Route, depth int) {
 	at := 0
 	for n != nil && strings.HasPrefix(path[at:], n.label) {
 		at += len(n.label)
-		if v := n.value; v != nil {
-			if r := v.take(path, at); r != nil {
-				best, depth = r, at
-			}
+		if r := n.value.take(path, at); r != nil {
+			best, depth = r, at
 		}
 		if at == len(path) {
 			break
@@ -158,7 +150,7 @@ func longestLiteral(n *radix[atPath], path string) (best *Route, depth int) {
 
 // take returns the first of the routes that takes path, of which at bytes are
 // the routes' own path.
-func (a *atPath) take(path string, at int) *Route {
+func (a atPath) take(path string, at int) *Route {
 	switch {
 	case at == len(path) && a.exact != nil:
 		return a.exact
@@ -168,7 +160,7 @@ func (a *atPath) take(path string, at int) *Route {
 	return a.prefix
 }
 
-func longestFolded(n *radix[Route], path string) (best *Route, depth int) {
+func longestFolded(n *radix[*Route], path string) (best *Route, depth int) {
 	at := 0
 	for n != nil && hasPrefixFolded(path[at:], n.label) {
 		at += len(n.label)

@@ -21,10 +21,10 @@ type Table struct {
 	admit              func(*mesh.Instance, *tag.Options) error
 	plain              *tag.Options // of every tag without options
 
-	rows     *radix[row] // by text, and so in order
-	services *radix[service]
-	troubled *radix[service] // those with problems
-	gone     *radix[row]
+	rows     *radix[*row] // by text, and so in order
+	services *radix[*service]
+	troubled *radix[*service] // those with problems
+	gone     *radix[*row]
 	// expires is when the first of gone is to be forgotten; zero if there is none.
 	expires time.Time
 	size    int
@@ -32,7 +32,7 @@ type Table struct {
 	web   *hosts
 	any   *paths // of no host
 	names *hosts
-	ports *radix[Route]
+	ports *radix[*Route]
 }
 
 // row is a key, whatever declares it, and what comes of that.

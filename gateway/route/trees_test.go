@@ -14,7 +14,7 @@ import (
 func TestRadixHoldsWhatAMapHoldsInAShapeOfItsKeysAlone(t *testing.T) {
 	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 3))
-		var tree *radix[int]
+		var tree *radix[*int]
 		model := map[string]*int{}
 		for range 300 {
 			key := ""
@@ -34,7 +34,7 @@ func TestRadixHoldsWhatAMapHoldsInAShapeOfItsKeysAlone(t *testing.T) {
 				t.Fatalf("seed %d: %q is %v, was %v before and is %v now", seed, key, tree.get(key), old, before.get(key))
 			}
 		}
-		var fresh *radix[int]
+		var fresh *radix[*int]
 		for key, value := range model { // in the map's order, which is any
 			fresh = fresh.with(key, value)
 		}
