@@ -14,7 +14,7 @@ type Entry struct {
 	// Overhead is the part of that time that was the gateway's own.
 	Overhead time.Duration
 	Client   netip.AddrPort
-	// TLS is true where the client came over TLS.
+	// TLS is true where the client came over TLS, if only to a trusted proxy in front.
 	TLS    bool
 	Method string
 	// Target is the request target as it came: path and query.

@@ -53,8 +53,8 @@ type Config struct {
 	// CertDir is where listeners with TLS find certificates that name none; they
 	// have it in Listener.CertDir too.
 	CertDir string
-	// TrustedProxies may say who the client is: in X-Forwarded-For, and in a PROXY
-	// header on listeners that name nobody else.
+	// TrustedProxies may say who the client is, and how it came: in X-Forwarded-For, -Proto,
+	// -Port and -Host, and in a PROXY header on listeners that name nobody else.
 	TrustedProxies acl.Networks
 	Codec          Codec
 

@@ -56,7 +56,7 @@ func listenSettings() []setting {
 		port("port", "plain HTTP on this port of the node's loopback, or none; 9999 where there is no -listen", func(c *Config) *int { return &c.port }),
 		text("cert-dir", "DIR", "folder of certificates for listeners with TLS that name none", func(c *Config) *string { return &c.CertDir }, anything),
 		{
-			name: "trusted-proxies", value: "CIDR,CIDR", usage: "load balancers in front, which are believed in X-Forwarded-For, and in PROXY headers where a listener asks for them",
+			name: "trusted-proxies", value: "CIDR,CIDR", usage: "load balancers in front, which are believed in X-Forwarded-For, -Proto, -Port and -Host, and in PROXY headers where a listener asks for them",
 			set: func(c *Config, text string) (err error) { c.TrustedProxies, err = acl.ParseNetworks(text); return err },
 			get: one(func(c *Config) string { return strings.ReplaceAll(c.TrustedProxies.String(), " ", "") }),
 		},

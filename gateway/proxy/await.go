@@ -76,11 +76,10 @@ func (c *clientConn) open() *session {
 		s.peer = peer.Addr().Unmap()
 		s.peerText = s.peer.String()
 	}
-	port := "80"
+	s.port = "80"
 	if local, err := netip.ParseAddrPort(c.conn.LocalAddr().String()); err == nil {
-		port = strconv.Itoa(int(local.Port()))
+		s.port = strconv.Itoa(int(local.Port()))
 	}
-	s.forwarded = "X-Forwarded-Proto: " + (&exchange{ask: ask{tls: c.tls}}).proto() + "\r\nX-Forwarded-Port: " + port + "\r\n"
 	return s
 }
 

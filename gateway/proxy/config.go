@@ -115,7 +115,7 @@ type Config struct {
 	// AllowPlain lets tags and overrides name instances that are called without
 	// Connect: nobody proves who they are, and no intention is asked.
 	AllowPlain bool
-	// Trusted are the proxies whose X-Forwarded-For is believed.
+	// Trusted are the proxies whose X-Forwarded-For, -Proto, -Port and -Host are believed.
 	Trusted acl.Networks
 	// Auth checks credentials for routes with auth=; nil lets nobody in there.
 	Auth *auth.Guard

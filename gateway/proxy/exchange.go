@@ -24,10 +24,12 @@ type ask struct {
 	// peer is who has connected, client who has asked: another one behind a trusted
 	// proxy. The zero Addr is somebody unknown.
 	peer, client netip.Addr
-	tls          bool
-	// frontTLS is true if the client speaks TLS with a trusted proxy, which says so.
-	frontTLS bool
-	hasBody  bool
+	// tls is true if the client speaks TLS: with the gateway, or with a trusted proxy,
+	// which says so.
+	tls bool
+	// front is what that proxy says.
+	front   front
+	hasBody bool
 }
 
 // exchange is one request on its way through the proxy.
@@ -174,12 +176,6 @@ func (p *Proxy) clientOf(peer netip.Addr, forwarded []string) netip.Addr {
 		return peer
 	}
 	return acl.Client(p.cfg.Trusted, peer, forwarded)
-}
-
-// frontedByTLS reports whether the client speaks TLS with the proxy in front, which
-// is believed if it is trusted.
-func (p *Proxy) frontedByTLS(peer netip.Addr, proto string) bool {
-	return proto == "https" && p.cfg.Trusted.Contains(peer)
 }
 
 // target works out the path and query that an instance gets: the route's strip is

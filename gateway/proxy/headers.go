@@ -33,14 +33,7 @@ func (c *ownCarrier) writeHead(w *h1.Writer, m *member, traceparent string) {
 	if traceparent != "" {
 		w.Field("Traceparent", []byte(traceparent))
 	}
-	w.String(c.forwarded)
-	w.String("X-Forwarded-For: ")
-	w.String(x.forwardedFor())
-	w.String("\r\nX-Forwarded-Host: ")
-	w.String(x.host)
-	w.String("\r\nX-Request-Id: ")
-	w.String(x.id)
-	w.String("\r\n")
+	c.writeForwarded(w)
 	if o.Strip != "" {
 		w.String("X-Forwarded-Prefix: ")
 		w.String(o.Strip)
@@ -54,6 +47,21 @@ func (c *ownCarrier) writeHead(w *h1.Writer, m *member, traceparent string) {
 	}
 	w.Framing(c.request.Body)
 	w.EndHead()
+}
+
+// writeForwarded writes who has asked, and how.
+func (c *ownCarrier) writeForwarded(w *h1.Writer) {
+	w.String("X-Forwarded-Proto: ")
+	w.String(c.x.proto())
+	w.String("\r\nX-Forwarded-Port: ")
+	w.String(c.x.forwardedPort(c.port))
+	w.String("\r\nX-Forwarded-For: ")
+	w.String(c.x.forwardedFor())
+	w.String("\r\nX-Forwarded-Host: ")
+	w.String(c.x.forwardedHost())
+	w.String("\r\nX-Request-Id: ")
+	w.String(c.x.id)
+	w.String("\r\n")
 }
 
 // notForwarded reports whether a field of a client is replaced, or is about the

@@ -65,9 +65,9 @@ type session struct {
 	request  h1.Request
 	peer     netip.Addr
 	peerText string
-	// forwarded are the fields that are the same for each request.
-	forwarded string
-	lines     []string
+	// port is where the client has connected to.
+	port  string
+	lines []string
 	// ids are IDs for the next requests, one behind the other.
 	ids string
 
@@ -105,14 +105,14 @@ func (s *session) begin() {
 	} else {
 		s.lines = s.lines[:0]
 		for i := range r.Fields {
-			switch {
-			case is(r.Fields[i].Name, "X-Forwarded-For"):
+			if is(r.Fields[i].Name, "X-Forwarded-For") {
 				s.lines = append(s.lines, string(r.Fields[i].Value))
-			case is(r.Fields[i].Name, "X-Forwarded-Proto"):
-				x.frontTLS = s.p.frontedByTLS(s.peer, string(r.Fields[i].Value))
 			}
 		}
 		x.client = s.p.clientOf(s.peer, s.lines)
+		if s.p.cfg.Trusted.Contains(s.peer) {
+			x.hear(s.only)
+		}
 	}
 	s.closing = !r.KeepAlive
 	if s.p.cfg.Tracer != nil {
@@ -125,7 +125,7 @@ func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // serve answers one request. passed means that the connection is another's now.
 func (s *session) serve(ctx context.Context) (passed bool) {
-	answer := s.p.admit(ctx, s.x, s.authorization())
+	answer := s.p.admit(ctx, s.x, s.only("Authorization"))
 	if answer == nil && s.needsStd() {
 		if s.own.cfg.Fallback != nil {
 			s.passOn()
@@ -163,11 +163,11 @@ func (s *session) needsStd() bool {
 	return false
 }
 
-// authorization returns the value of the only Authorization field.
-func (s *session) authorization() string {
+// only returns the value of the only field with a name, "" if there is none or more.
+func (s *session) only(name string) string {
 	value, n := "", 0
 	for i := range s.request.Fields {
-		if is(s.request.Fields[i].Name, "Authorization") {
+		if is(s.request.Fields[i].Name, name) {
 			value, n = string(s.request.Fields[i].Value), n+1
 		}
 	}

@@ -90,9 +90,9 @@ func rewrite(pr *httputil.ProxyRequest) {
 		}
 	}
 	out.Header.Set("X-Forwarded-For", x.forwardedFor())
-	out.Header.Set("X-Forwarded-Host", pr.In.Host)
+	out.Header.Set("X-Forwarded-Host", x.forwardedHost())
 	out.Header.Set("X-Forwarded-Proto", x.proto())
-	out.Header.Set("X-Forwarded-Port", localPort(pr.In))
+	out.Header.Set("X-Forwarded-Port", x.forwardedPort(localPort(pr.In)))
 	if strip := x.plan.options.Strip; strip != "" {
 		out.Header.Set("X-Forwarded-Prefix", strip)
 	}
@@ -112,13 +112,6 @@ func (x *exchange) forwardedFor() string {
 		x.clientText = "unknown"
 	}
 	return x.clientText
-}
-
-func (x *exchange) proto() string {
-	if x.tls {
-		return "https"
-	}
-	return "http"
 }
 
 // stampResponse sets what the client learns about the instance.

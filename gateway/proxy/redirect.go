@@ -37,7 +37,7 @@ func (p *Proxy) redirected(x *exchange) *page {
 func (x *exchange) loops(location string) bool {
 	for range maxHops {
 		next, err := url.Parse(location)
-		if err != nil || next.Scheme != "" && next.Scheme != x.scheme() || next.Host != "" && !sameHost(next.Host, x.host) {
+		if err != nil || next.Scheme != "" && next.Scheme != x.proto() || next.Host != "" && !sameHost(next.Host, x.host) {
 			return false
 		}
 		path := next.Path
@@ -57,14 +57,6 @@ func (x *exchange) loops(location string) bool {
 		})
 	}
 	return true
-}
-
-// scheme is what the client speaks, with the gateway or with a trusted proxy.
-func (x *exchange) scheme() string {
-	if x.tls || x.frontTLS {
-		return "https"
-	}
-	return "http"
 }
 
 // sameHost compares hosts without the ports that may be left out.

@@ -148,8 +148,8 @@ func (p *Proxy) askOf(r *http.Request) ask {
 		a.peer = peer.Addr().Unmap()
 	}
 	a.client = p.clientOf(a.peer, r.Header["X-Forwarded-For"])
-	for _, proto := range r.Header["X-Forwarded-Proto"] {
-		a.frontTLS = p.frontedByTLS(a.peer, proto)
+	if p.cfg.Trusted.Contains(a.peer) {
+		a.hear(func(name string) string { return single(r.Header[name]) })
 	}
 	return a
 }
