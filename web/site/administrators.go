@@ -34,7 +34,7 @@ func (s *Site) printAdministrators(c echo.Context, status int, shown staff, wron
 		page.Wrong = map[string]string{"name": wrong}
 	}
 	var err error
-	if shown.All, err = s.cfg.Library.Administrators(c.Request().Context()); err != nil && shown.Password == "" {
+	if shown.All, err = s.desk(c).Administrators(c.Request().Context()); err != nil && shown.Password == "" {
 		return err
 	}
 	page.Staff = &shown

@@ -20,10 +20,10 @@ const (
 func (s *Site) adminBlogs(c echo.Context) error {
 	page := s.paper(c, "Blogs")
 	var err error
-	if page.Blogs, err = s.cfg.Library.Blogs(c.Request().Context()); err != nil {
+	if page.Blogs, err = s.desk(c).Blogs(c.Request().Context()); err != nil {
 		return err
 	}
-	if page.DeletedBlogs, err = s.cfg.Library.DeletedBlogs(c.Request().Context(), s.cfg.Now()); err != nil {
+	if page.DeletedBlogs, err = s.desk(c).DeletedBlogs(c.Request().Context(), s.cfg.Now()); err != nil {
 		return err
 	}
 	return s.print(c, http.StatusOK, "blogs", page)
@@ -36,7 +36,7 @@ func (s *Site) newBlog(c echo.Context) error {
 }
 
 func (s *Site) editBlog(c echo.Context) error {
-	b, err := s.cfg.Library.Blog(c.Request().Context(), c.Param("id"))
+	b, err := s.desk(c).Blog(c.Request().Context(), c.Param("id"))
 	if err != nil {
 		return err
 	}

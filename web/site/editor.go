@@ -29,7 +29,7 @@ func (s *Site) adminEntries(c echo.Context) error {
 	if err := s.fill(c, &page, ""); err != nil {
 		return err
 	}
-	deleted, err := s.cfg.Library.Deleted(c.Request().Context(), s.cfg.Now())
+	deleted, err := s.desk(c).Deleted(c.Request().Context(), s.cfg.Now())
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func (s *Site) newEntry(c echo.Context) error {
 }
 
 func (s *Site) editEntry(c echo.Context) error {
-	entry, err := s.cfg.Library.Entry(c.Request().Context(), c.Param("id"))
+	entry, err := s.desk(c).Entry(c.Request().Context(), c.Param("id"))
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func (s *Site) editEntry(c echo.Context) error {
 // printEditor answers with the form. Without the database it shows the draft all
 // the same.
 func (s *Site) printEditor(c echo.Context, status int, page paper) error {
-	blogs, err := s.cfg.Library.Blogs(c.Request().Context())
+	blogs, err := s.desk(c).Blogs(c.Request().Context())
 	if err != nil && page.Problem == nil {
 		page.Problem = s.paperProblem(err)
 	}

@@ -1,25 +1,10 @@
 package site
 
 import (
-	"errors"
-	"net/http"
-
 	"github.com/labstack/echo/v4"
 
-	"sluice/mesh"
 	"sluice/web/blog"
 )
-
-// session returns the login of a request. One that brings a form waits as long as a
-// write does for a primary that is missing: the form is worth it.
-func (s *Site) session(c echo.Context, secret string) (blog.Session, error) {
-	ctx := c.Request().Context()
-	session, err := s.cfg.Library.Session(ctx, secret, s.cfg.Now())
-	if c.Request().Method == http.MethodPost && errors.Is(err, mesh.ErrNoInstance) {
-		session, err = s.cfg.Library.Session(ctx, secret, s.cfg.Now())
-	}
-	return session, err
-}
 
 // keepForm answers a form whose sender cannot be known now, because the database
 // cannot be asked: with the same form, filled in. It shows nothing but what was sent.

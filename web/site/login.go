@@ -123,9 +123,11 @@ func (s *Site) csrf(next echo.HandlerFunc) echo.HandlerFunc {
 func (s *Site) signedIn(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		err := blog.ErrNotFound
+		limited, cancel := context.WithTimeout(blog.Traced(c.Request().Context()), deskTimeout)
+		defer cancel()
 		if cookie, missing := c.Cookie(sessionCookie); missing == nil && len(cookie.Value) < 100 {
 			var session blog.Session
-			session, err = s.session(c, cookie.Value)
+			session, err = s.session(limited, c, cookie.Value)
 			c.Set(userKey, session.User)
 			c.Set(temporaryKey, session.Temporary)
 		}
@@ -133,6 +135,8 @@ func (s *Site) signedIn(next echo.HandlerFunc) echo.HandlerFunc {
 		switch {
 		case err == nil && c.Get(temporaryKey) == true && !own && c.Path() != s.cfg.Base+"/admin/logout":
 			return c.Redirect(http.StatusSeeOther, s.cfg.Base+"/admin/password")
+		case err == nil && readOnly(c):
+			return without(c, next)
 		case err == nil:
 			return next(c)
 		case !errors.Is(err, blog.ErrNotFound) && c.Request().Method == http.MethodPost:

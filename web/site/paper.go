@@ -33,26 +33,21 @@ const (
 
 // Library is what the blog and its administration keep. *blog.Store is one.
 type Library interface {
-	Reads
-	Entry(ctx context.Context, id string) (blog.Entry, error)
-	Deleted(ctx context.Context, now time.Time) ([]blog.Entry, error)
+	Desk
 	AddEntry(ctx context.Context, entry blog.Entry) error
 	ChangeEntry(ctx context.Context, entry blog.Entry) error
 	DeleteEntry(ctx context.Context, id string, now time.Time) error
 	UndeleteEntry(ctx context.Context, id string, now time.Time) error
 
-	DeletedBlogs(ctx context.Context, now time.Time) ([]blog.Blog, error)
 	AddBlog(ctx context.Context, b blog.Blog) error
 	ChangeBlog(ctx context.Context, b blog.Blog) error
 	DeleteBlog(ctx context.Context, id string, now time.Time) error
 	UndeleteBlog(ctx context.Context, id string, now time.Time) error
 
 	Login(ctx context.Context, attempt blog.Attempt) (secret string, err error)
-	Session(ctx context.Context, secret string, now time.Time) (blog.Session, error)
 	Logout(ctx context.Context, secret string) error
 
 	ChangePassword(ctx context.Context, change blog.PasswordChange) (secret string, err error)
-	Administrators(ctx context.Context) ([]blog.Administrator, error)
 	AddAdministrator(ctx context.Context, by, name, password string, now time.Time) error
 	DisableAdministrator(ctx context.Context, by, name string, now time.Time) error
 	EnableAdministrator(ctx context.Context, by, name string) error
@@ -88,6 +83,8 @@ type paper struct {
 	// asked first, CanNear that it could be.
 	Service, Member string
 	Near, CanNear   bool
+	// ReadOnly says that the primary has no part in the page.
+	ReadOnly bool
 }
 
 // item is an entry with what is made of it.
@@ -180,6 +177,9 @@ func (s *Site) print(c echo.Context, status int, name string, p paper) error {
 	if r, ok := c.Get(readKey).(*reading); ok {
 		p.Service, p.Member, p.Near, p.CanNear = r.service, r.member, r.near != nil, s.cfg.Nearby != nil
 	}
+	if p.ReadOnly = readOnly(c); p.ReadOnly {
+		p.Service, p.Member = "mongo-secondary", s.cfg.Nearby.Member(c.Request().Context())
+	}
 	p.Notices = s.notices()
 	var body bytes.Buffer
 	if err := s.press.templates[name].Execute(&body, p); err != nil {
@@ -205,6 +205,7 @@ func (s *Site) printError(c echo.Context, err error) {
 	page := s.paper(c, "")
 	page.Problem = s.paperProblem(err)
 	s.detail(c, page.Problem, err)
+	askAgain(c, err)
 	page.Title = page.Problem.Title
 	c.Response().Header().Set("Vary", "Accept")
 	if wantsJSON(c.Request()) {
@@ -225,10 +226,18 @@ type refusal struct {
 func (s *Site) paperProblem(err error) *Problem {
 	var known *echo.HTTPError
 	var form *badForm
+	var unchecked *uncheckedError
+	var read *secondaryError
 	if p := configurationProblem(err); p != nil {
 		return p
 	}
 	switch {
+	case errors.As(err, &unchecked) && !errors.Is(err, mesh.ErrDenied):
+		s.log.Warn("cannot check a login", "destination", "mongo-primary", "err", err)
+		return unchecked.problem()
+	case errors.As(err, &read):
+		s.log.Warn("cannot use the blog", "destination", "mongo-secondary", "err", err)
+		return problem("mongo-secondary", read.error)
 	case errors.Is(err, blog.ErrNotFound):
 		return &Problem{Status: http.StatusNotFound, Kind: "request", Title: "Not found", Reason: "There is no such page here, or no longer."}
 	case errors.Is(err, blog.ErrNotActive):

@@ -49,6 +49,10 @@ func (f *failing) Session(ctx context.Context, secret string, now time.Time) (bl
 	f.mu.Lock()
 	err := f.unknown
 	f.mu.Unlock()
+	if errors.Is(err, errHung) {
+		<-ctx.Done()
+		return blog.Session{}, ctx.Err()
+	}
 	if err != nil {
 		return blog.Session{}, err
 	}
@@ -130,7 +134,7 @@ func startDesk(t *testing.T) *desk {
 	source := &keyValues{changed: make(chan struct{})}
 	live := settings.NewLive(source, slog.New(slog.DiscardHandler), nil)
 	world.Run("settings", live.Run)
-	d := &desk{T: t, keys: source, library: &failing{Library: store}, store: store, near: &nearby{Reads: near}, member: address, way: &upstream{}, key: set.Key(t)}
+	d := &desk{T: t, keys: source, library: &failing{Library: store}, store: store, near: &nearby{Desk: near}, member: address, way: &upstream{}, key: set.Key(t)}
 	pages, err := site.New(site.Config{
 		Base: "/web", Node: "web-1", Datacenter: "dc1", Instance: "web-web-1", Credentials: world.Credentials("web"), Library: d.library,
 		Primary: site.Database{Store: store, Upstream: d.way}, Secondary: site.Database{Store: near, Upstream: &upstream{}}, Nearby: d.near, Settings: live,
@@ -256,6 +260,9 @@ func TestBlogAndItsAdministrationOnARealMongod(t *testing.T) {
 		{"a person works with it in a browser", inABrowser},
 		{"the topology page is live in a browser", liveInABrowser},
 		{"without a primary the blog is read, says so, and keeps what is typed", leaderless},
+		{"without a primary the administration is read from a secondary, at once", readOnlyDesk},
+		{"a login that has ended changes nothing, whatever a secondary says", staleLogins},
+		{"a login that cannot be read anywhere is not ended", uncheckedLogins},
 		{"a new password ends every other login and a bad one is refused in words", passwords},
 		{"administrators are made, disabled and deleted, and never by themselves", administrators},
 		{"a logout ends the session for good", logouts},
@@ -279,8 +286,9 @@ func leaderless(d *desk) {
 	for path, form := range map[string]url.Values{"/admin/entries": entry, "/admin/blogs": named} {
 		d.wants(d.send(http.MethodPost, path, form.Encode()), 503, "Nothing was saved. What you typed is below", " in vain?", form.Get("edit"), "no primary right now")
 	}
-	d.wants(d.send(http.MethodGet, "/admin", ""), 503, "no primary right now")
-	d.wants(d.send(http.MethodGet, "/admin", "", "Accept", "application/json"), 503, `"kind":"no_primary"`, `"problem":{"status":503`)
+	d.near.fail(gone)
+	defer d.near.fail(nil)
+	d.wants(d.send(http.MethodGet, "/admin", "", "Accept", "application/json"), 503, `"kind":"no_primary"`, `"problem":{"status":503`, `"kind":"session"`)
 }
 
 func strangers(d *desk) {

@@ -79,7 +79,7 @@ func (s *Site) readingOf(c echo.Context) *reading {
 	if r, ok := c.Get(readKey).(*reading); ok {
 		return r
 	}
-	return &reading{far: s.cfg.Library}
+	return &reading{far: s.desk(c)}
 }
 
 // ask reads from nearby. What is not found there may not have arrived yet, and what

@@ -17,9 +17,10 @@ import (
 
 // nearby is a member nearby that a test can make fail.
 type nearby struct {
-	site.Reads
-	mu  sync.Mutex
-	err error
+	site.Desk
+	mu      sync.Mutex
+	err     error
+	session *blog.Session // whom it holds for logged in; nil is what it has
 }
 
 func (n *nearby) fail(err error) {
@@ -28,13 +29,32 @@ func (n *nearby) fail(err error) {
 	n.err = err
 }
 
+func (n *nearby) remember(session *blog.Session) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.session = session
+}
+
+func (n *nearby) Session(ctx context.Context, secret string, now time.Time) (blog.Session, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.err != nil:
+		return blog.Session{}, n.err
+	case n.session != nil:
+		return *n.session, nil
+	default:
+		return n.Desk.Session(ctx, secret, now)
+	}
+}
+
 func (n *nearby) Blog(ctx context.Context, id string) (blog.Blog, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.err != nil {
 		return blog.Blog{}, n.err
 	}
-	return n.Reads.Blog(ctx, id)
+	return n.Desk.Blog(ctx, id)
 }
 
 func readsMarked(d *desk) {

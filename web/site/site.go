@@ -71,8 +71,9 @@ type Config struct {
 	// Library is the blog and who may write it; nil serves neither.
 	Library Library
 	// Nearby reads from a member nearby, usually a secondary; nil reads everything
-	// from the primary.
-	Nearby Reads
+	// from the primary. The administration reads from it while the primary cannot be
+	// used.
+	Nearby Desk
 	// Settings are what can be changed while it runs; nil is the defaults.
 	Settings *settings.Live
 	// Consul returns why Consul cannot be asked now, nil while it can; a nil function
