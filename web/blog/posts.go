@@ -40,15 +40,13 @@ type Query struct {
 	Blog string
 	// Headline is part of the headline, in any case; "" is every headline.
 	Headline string
-	// Skip and Limit select a page, newest first.
+	// Limit is how many entries a page has at most. They are the newest ones, but for
+	// the Skip newest, all of which the database looks at.
 	Skip, Limit int64
-}
-
-// Page is some of the entries that a query selects.
-type Page struct {
-	Entries []Entry
-	// More says that there are older ones.
-	More bool
+	// Before selects the newest of those that are older than a mark, After the oldest
+	// of those that are newer: wherever the mark is, at the cost of the newest page.
+	// Nil selects from the newest; After is not for use with Skip or Before.
+	Before, After *Mark
 }
 
 func notDeleted() bson.E { return bson.E{Key: "deleted", Value: nil} }
@@ -62,22 +60,13 @@ func (q Query) filter() bson.D {
 		pattern := bson.Regex{Pattern: regexp.QuoteMeta(q.Headline), Options: "i"}
 		filter = append(filter, bson.E{Key: "title", Value: pattern})
 	}
-	return filter
-}
-
-// Entries returns the page that q selects.
-func (s *Store) Entries(ctx context.Context, q Query) (Page, error) {
-	order := bson.D{{Key: "created", Value: -1}, {Key: "_id", Value: -1}}
-	find := options.Find().SetSort(order).SetSkip(q.Skip).SetLimit(q.Limit + 1)
-	var page Page
-	err := s.do(ctx, ReadTimeout, func(ctx context.Context) error {
-		page = Page{}
-		return all(ctx, s.entries, q.filter(), find, &page.Entries)
-	})
-	if int64(len(page.Entries)) > q.Limit {
-		page.Entries, page.More = page.Entries[:q.Limit], true
+	if q.Before != nil {
+		filter = append(filter, q.Before.beyond("$lt"))
 	}
-	return page, err
+	if q.After != nil {
+		filter = append(filter, q.After.beyond("$gt"))
+	}
+	return filter
 }
 
 // EntryBySlug returns one entry of a blog, or ErrNotFound.

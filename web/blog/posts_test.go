@@ -62,6 +62,7 @@ func TestBlogAgainstARealMongod(t *testing.T) {
 		"a new password ends every other session":                      newPassword,
 		"an account that is deleted is not made again":                 deletedAccount,
 		"a search takes signs as signs and pages do not overlap":       search,
+		"a page far back costs the database as much as the newest":     deepPages,
 		"a login needs the right password and its session ends":        logins,
 		"failed logins are counted even when they come at once":        throttle,
 	} {

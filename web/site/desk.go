@@ -95,7 +95,8 @@ func readOnly(c echo.Context) bool { return c.Get(deskKey) != nil }
 func without(c echo.Context, next echo.HandlerFunc) error {
 	err := next(c)
 	var known *echo.HTTPError
-	if err == nil || errors.As(err, &known) || errors.Is(err, blog.ErrNotFound) {
+	var page *badPage
+	if err == nil || errors.As(err, &page) || errors.As(err, &known) || errors.Is(err, blog.ErrNotFound) {
 		return err
 	}
 	return &secondaryError{err}

@@ -228,6 +228,7 @@ func (s *Site) paperProblem(err error) *Problem {
 	var form *badForm
 	var unchecked *uncheckedError
 	var read *secondaryError
+	var page *badPage
 	if p := configurationProblem(err); p != nil {
 		return p
 	}
@@ -235,6 +236,8 @@ func (s *Site) paperProblem(err error) *Problem {
 	case errors.As(err, &unchecked) && !errors.Is(err, mesh.ErrDenied):
 		s.log.Warn("cannot check a login", "destination", "mongo-primary", "err", err)
 		return unchecked.problem()
+	case errors.As(err, &page):
+		return page.problem()
 	case errors.As(err, &read):
 		s.log.Warn("cannot use the blog", "destination", "mongo-secondary", "err", err)
 		return problem("mongo-secondary", read.error)

@@ -191,6 +191,15 @@ func (d *desk) open(path string) url.Values {
 	return fields(got.body)
 }
 
+// link is where the link leads that is for rel, "" if there is none.
+func link(page, rel string) string {
+	found := regexp.MustCompile(`<a rel="` + rel + `" href="([^"]*)"`).FindStringSubmatch(page)
+	if found == nil {
+		return ""
+	}
+	return html.UnescapeString(found[1])
+}
+
 func fields(page string) url.Values {
 	values := url.Values{}
 	for _, field := range regexp.MustCompile(`<input[^>]* name="(\w+)"[^>]*?value="([^"]*)"`).FindAllStringSubmatch(page, -1) {
@@ -362,9 +371,12 @@ func written(d *desk) {
 	for i := range 22 {
 		d.write(fmt.Sprintf("Paged %02d", i), "text")
 	}
-	d.wants(d.send(http.MethodGet, "/blog/main?q=paged", ""), 200, "Paged 21", "Paged 02", "/web/blog/main?page=2&amp;q=paged")
+	d.wants(d.send(http.MethodGet, "/blog/main?q=paged", ""), 200, "Paged 21", "Paged 02", `rel="next" href="/web/blog/main?before=`)
 	second := d.send(http.MethodGet, "/blog/main?q=paged&page=2", "")
-	d.wants(second, 200, "Paged 01", "Paged 00", `href="/web/blog/main?q=paged"`)
+	d.wants(second, 200, "Paged 01", "Paged 00", `rel="prev" href="/web/blog/main?after=`)
+	if back := link(second.body, "prev"); back != "" {
+		d.wants(d.send(http.MethodGet, strings.TrimPrefix(back, "/web"), ""), 200, "Paged 21", "Paged 02")
+	}
 	if strings.Contains(second.body, "Paged 02") || strings.Contains(second.body, "Older") {
 		d.Error("the second page shows more than the rest")
 	}
@@ -527,7 +539,7 @@ func badAddresses(d *desk) {
 	for path, want := range map[string]int{
 		"/blog/none": 404, "/blog/main/none": 404, "/blog/..%2f..%2fetc/passwd": 404, "/blog/main/%7B%22$gt%22:%22%22%7D": 404,
 		"/blog/main/%ff": 404, "/blog/MAIN": 404, "/blog/main/a%00b": 404, "/admin/entries/%7B%22$gt%22:1%7D": 404, "/admin/none": 404,
-		"/blog/main?page=-1": 200, "/blog/main?page=99999999999999999999": 200, "/blog/main?page=100000": 200, "/blog/main?q=%ff%00": 200,
+		"/blog/main?page=-1": 200, "/blog/main?page=99999999999999999999": 200, "/blog/main?page=100000": 404, "/blog/main?page=51": 404, "/blog/main?page=50": 200, "/blog/main?before=x": 200, "/blog/main?before=1.%ff": 200, "/blog/main?after=99999999999999999999.a": 200, "/blog/main?before=-99999999999999.%7B%22$gt%22:1%7D": 200, "/blog/main?q=%ff%00": 200,
 		"/blog/main?q[$gt]=": 200, "/blog/main?q=(a*)*%5B": 200, "/blog/main/feed.atom?q=%ff": 200,
 	} {
 		if got := d.send(http.MethodGet, path, ""); got.status != want {

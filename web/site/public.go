@@ -7,7 +7,6 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -19,8 +18,9 @@ import (
 
 const (
 	feedEntries = 20
-	// maxPage keeps a request from making the database count without an end.
-	maxPage = 100_000
+	// maxPage keeps a request from making the database count without an end: it looks
+	// at all that comes before a page that is counted.
+	maxPage = 50
 )
 
 // listBlogs shows all blogs, or leads to the only one.
@@ -62,26 +62,33 @@ func (s *Site) listEntries(c echo.Context) error {
 }
 
 // fill reads the entries that the request asks for: "q" is searched for in
-// headlines, "page" counts from 1. blogID "" is every blog.
+// headlines, "before" and "after" are marks. blogID "" is every blog.
 func (s *Site) fill(c echo.Context, page *paper, blogID string) error {
 	page.SearchAt = c.Request().URL.Path
 	page.Search = searchText(c.QueryParam("q"))
-	number, err := strconv.ParseInt(c.QueryParam("page"), 10, 64)
-	if err != nil || number < 1 || number > maxPage {
-		number = 1
+	query := blog.Query{Blog: blogID, Headline: page.Search, Limit: perPage}
+	newest := query
+	if err := place(c, &query); err != nil {
+		return err
 	}
-	entries, err := s.entries(c, blog.Query{Blog: blogID, Headline: page.Search, Skip: (number - 1) * perPage, Limit: perPage})
+	entries, err := s.entries(c, query)
+	if err == nil && query.After != nil && !entries.Newer {
+		entries, err = s.entries(c, newest) // the newest page is full
+	}
 	if err != nil {
 		return err
 	}
 	for _, entry := range entries.Entries {
 		page.Items = append(page.Items, item{Entry: entry, URL: s.address(entry), Excerpt: s.press.markdown.Excerpt(entry.Body, excerptChars)})
 	}
-	if number > 1 {
-		page.Newer = pageAddress(page.SearchAt, page.Search, number-1)
+	if n := len(entries.Entries); n > 0 && entries.More {
+		page.Older = pageAddress(page.SearchAt, page.Search, "before", entries.Entries[n-1].Mark())
 	}
-	if entries.More {
-		page.Older = pageAddress(page.SearchAt, page.Search, number+1)
+	switch {
+	case len(entries.Entries) > 0 && entries.Newer:
+		page.Newer = pageAddress(page.SearchAt, page.Search, "after", entries.Entries[0].Mark())
+	case entries.Newer:
+		page.Newer = pageAddress(page.SearchAt, page.Search, "", blog.Mark{})
 	}
 	return nil
 }
@@ -98,20 +105,6 @@ func searchText(q string) string {
 		q = string([]rune(q)[:MaxTitle])
 	}
 	return q
-}
-
-func pageAddress(path, search string, number int64) string {
-	values := url.Values{}
-	if search != "" {
-		values.Set("q", search)
-	}
-	if number > 1 {
-		values.Set("page", strconv.FormatInt(number, 10))
-	}
-	if len(values) == 0 {
-		return path
-	}
-	return path + "?" + values.Encode()
 }
 
 // address is where an entry is shown; "" for one that is in no blog.
