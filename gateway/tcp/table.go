@@ -211,13 +211,15 @@ func (c *connection) named(name string) {
 // reset and the reason returned.
 func (c *connection) join(upstream net.Conn) error {
 	c.table.mu.Lock()
-	defer c.table.mu.Unlock()
-	if err := context.Cause(c.ctx); err != nil {
-		reset(upstream)
-		return err
+	err := context.Cause(c.ctx)
+	if err == nil {
+		c.upstream = upstream
 	}
-	c.upstream = upstream
-	return nil
+	c.table.mu.Unlock()
+	if err != nil {
+		reset(upstream) // without the lock: it may take its time
+	}
+	return err
 }
 
 // cut resets both sides and reports whether the connection was still alive.
