@@ -30,6 +30,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sort"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -42,6 +43,8 @@ const (
 	// coldest is the part of its share with which slow start begins: none at all
 	// would leave an endpoint cold until the time is over.
 	coldest = 0.05
+	// leastShare is the least that a share counts for beside the greatest one.
+	leastShare = 0x1p-60
 	// golden is 2^64 / the golden ratio: its multiples, modulo 2^64, are spread as
 	// evenly as a sequence can be.
 	golden = 0x9E3779B97F4A7C15
@@ -87,9 +90,32 @@ type Config struct {
 	Random func() uint64
 }
 
-// Turn is a position in a round. The zero Turn is the beginning. It is safe for
-// concurrent use and must not be copied.
-type Turn struct{ n atomic.Uint64 }
+// Turn is a position in a round, and in the rounds of those that have the same
+// share. The zero Turn is the beginning. It is safe for concurrent use and must not
+// be copied.
+type Turn struct {
+	n  atomic.Uint64
+	mu sync.Mutex
+	// within has one for each class, by tier and rank. They outlive the classes: with
+	// a round that begins anew at each change, the first would get everything while
+	// changes come faster than requests.
+	within [][]*atomic.Uint64
+}
+
+// of returns the position within a class; begin is where it begins.
+func (t *Turn) of(tier, rank int, begin uint64) *atomic.Uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for len(t.within) <= tier {
+		t.within = append(t.within, nil)
+	}
+	for len(t.within[tier]) <= rank {
+		position := &atomic.Uint64{}
+		position.Store(begin)
+		t.within[tier] = append(t.within[tier], position)
+	}
+	return t.within[tier][rank]
+}
 
 // Picker picks endpoints. It is immutable and safe for concurrent use.
 type Picker struct {
@@ -122,7 +148,7 @@ type class struct {
 	from, to int
 	// upTo is the last of the 2^64 points of the tier that fall to it.
 	upTo uint64
-	turn *Turn
+	turn *atomic.Uint64
 }
 
 // NewPicker returns a picker for members, which may be none.
@@ -150,6 +176,7 @@ func NewPicker(cfg Config) *Picker {
 	}
 	for i := range p.tiers {
 		p.tiers[i].classify()
+		p.takeTurns(i)
 	}
 	return p
 }
@@ -179,14 +206,29 @@ func (p *Picker) tierOf(e *Endpoint) int {
 	return slices.Index(p.names, e.datacenter)
 }
 
-// classify orders the members and makes the classes.
+// takeTurns gives the classes of a tier their positions, where there are rounds.
+func (p *Picker) takeTurns(at int) {
+	if p.strategy != tag.RoundRobin {
+		return
+	}
+	for i := range p.tiers[at].classes {
+		p.tiers[at].classes[i].turn = p.turn.of(at, i, p.turn.n.Load())
+	}
+}
+
+// classify orders the members and makes the classes. Shares become parts of the
+// greatest, so that no sum of them overflows and no product comes to nothing.
 func (t *tier) classify() {
 	slices.SortStableFunc(t.members, func(a, b member) int { return cmp.Compare(b.share, a.share) })
 	total := 0.0
-	for i := range t.members {
+	for i, greatest := 0, 0.0; i < len(t.members); i++ {
+		if i == 0 {
+			greatest = t.members[0].share
+		}
+		t.members[i].share = max(t.members[i].share/greatest, leastShare)
 		total += t.members[i].share
 		if i == 0 || !alike(t.members[t.classes[len(t.classes)-1].from].share, t.members[i].share) {
-			t.classes = append(t.classes, class{from: i, turn: &Turn{}})
+			t.classes = append(t.classes, class{from: i})
 		}
 		t.members[i].class = len(t.classes) - 1
 		t.classes[len(t.classes)-1].to = i + 1
@@ -220,7 +262,7 @@ func (p *Picker) draw(t *tier) *member {
 			return &t.members[n%uint64(len(t.members))]
 		}
 		c := t.at(n * golden)
-		return &t.members[c.from+int(c.turn.n.Add(1)%uint64(c.to-c.from))]
+		return &t.members[c.from+int(c.turn.Add(1)%uint64(c.to-c.from))]
 	}
 	c := &t.classes[0]
 	if len(t.classes) > 1 {

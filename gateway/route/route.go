@@ -131,9 +131,9 @@ func share(targets []Target) {
 			fixed++
 		}
 	}
-	rest, scale := 0.0, 1.0
+	rest, whole := 0.0, 1.0
 	if sum > 1 || fixed == len(targets) {
-		scale = 1 / sum
+		whole = sum
 	}
 	if fixed < len(targets) {
 		rest = max(0, 1-sum) / float64(len(targets)-fixed)
@@ -141,7 +141,7 @@ func share(targets []Target) {
 	for i := range targets {
 		targets[i].Share = rest
 		if targets[i].Weight > 0 {
-			targets[i].Share = targets[i].Weight * scale
+			targets[i].Share = targets[i].Weight / whole // not * (1/whole), which overflows
 		}
 	}
 }
