@@ -126,4 +126,7 @@ func TestAnInstanceWithoutAShareIsShownWithTheReason(t *testing.T) {
 			t.Errorf("%+v, want the one without a share, and why", last)
 		}
 	}
+	if found := l.Search("", 10); found.Routes[0].Omitted != 0 {
+		t.Errorf("%d instances are said to be omitted, and all are listed", found.Routes[0].Omitted)
+	}
 }

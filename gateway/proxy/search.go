@@ -45,7 +45,8 @@ func (p *Proxy) Search(query string, most int) Found {
 		found.Matches++
 		if found.Matches <= most {
 			row := p.routeState(state, r, mostInstances)
-			found.Routes = append(found.Routes, FoundRoute{row, len(planOf(r).members) - len(row.Instances)})
+			all := len(planOf(r).members) + len(p.withoutShare(planOf(r)))
+			found.Routes = append(found.Routes, FoundRoute{row, all - len(row.Instances)})
 		}
 	}
 	return found
