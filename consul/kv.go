@@ -60,11 +60,14 @@ type KVEntry struct {
 // their names. None is an empty value. Consul leaves out what the token may not
 // read, without a word: where it did, the round fails with ErrForbidden, and the
 // last value that was whole stays.
+//
+// A round takes at most 5 s, so that an agent that hangs is told by ErrHung within
+// about 10 s.
 func (c *Client) KVTreeWatch(key string) *Watch[[]KVEntry] { return c.watchTree(key, nil) }
 
 func (c *Client) watchTree(key string, kick chan<- struct{}) *Watch[[]KVEntry] {
 	return newWatch(watchConfig[[]KVEntry]{
-		name: "keys of " + key, equal: sameEntries, kick: kick, logger: c.log,
+		name: "keys of " + key, equal: sameEntries, kick: kick, logger: c.log, wait: firstWait,
 		query: func(ctx context.Context, options *api.QueryOptions) ([]KVEntry, *api.QueryMeta, error) {
 			pairs, meta, err := c.long.KV().List(key, options)
 			if err != nil {

@@ -25,7 +25,9 @@ const (
 	watchGrace = 5 * time.Second
 )
 
-var errHung = errors.New("the agent does not answer")
+// ErrHung means that an agent has not answered for seconds longer than it was asked to
+// wait.
+var ErrHung = errors.New("the agent does not answer")
 
 // State is what a Watch knows at one moment. It is immutable.
 type State[T any] struct {
@@ -154,13 +156,13 @@ func (w *Watch[T]) ask(ctx context.Context, index uint64) (T, *api.QueryMeta, er
 		wait = probeWait
 	}
 	// Consul adds up to a sixteenth to the wait it was asked for.
-	ctx, cancel := context.WithTimeoutCause(ctx, wait+wait/16+watchGrace, errHung)
+	ctx, cancel := context.WithTimeoutCause(ctx, wait+wait/16+watchGrace, ErrHung)
 	defer cancel()
 	options := &api.QueryOptions{WaitIndex: index, WaitTime: wait}
 	value, meta, err := w.cfg.query(ctx, options.WithContext(ctx))
 	switch {
-	case err != nil && errors.Is(context.Cause(ctx), errHung):
-		return value, nil, fmt.Errorf("watch %s: %w", w.cfg.name, errHung)
+	case err != nil && errors.Is(context.Cause(ctx), ErrHung):
+		return value, nil, fmt.Errorf("watch %s: %w", w.cfg.name, ErrHung)
 	case err != nil:
 		return value, nil, fmt.Errorf("watch %s: %w", w.cfg.name, err)
 	case meta == nil:

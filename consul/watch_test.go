@@ -181,8 +181,8 @@ func TestAHungAgentIsNoticed(t *testing.T) {
 		}
 		s = &script{answers: []answer{{"a", 5, nil, 0}, {takes: hang}}}
 		w, _ = play(t, s, watchWait+watchWait/16+watchGrace+time.Second)
-		if !errors.Is(w.State().Err, errHung) {
-			t.Errorf("after the deadline: %v, want errHung", w.State().Err)
+		if !errors.Is(w.State().Err, ErrHung) {
+			t.Errorf("after the deadline: %v, want ErrHung", w.State().Err)
 		}
 	})
 }

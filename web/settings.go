@@ -18,10 +18,11 @@ type written struct {
 }
 
 // away returns why Consul cannot be asked now. An answer that refuses is an answer, and
-// one failure alone is not told: a change of Consul's leader is over by the next.
+// one failure alone is not told: a change of Consul's leader is over by the next. An
+// agent that hangs has been silent for seconds by then.
 func (w written) away() error {
 	state := w.watch.State()
-	if state.Failures < 2 || errors.Is(state.Err, consul.ErrForbidden) {
+	if state.Err == nil || errors.Is(state.Err, consul.ErrForbidden) || state.Failures < 2 && !errors.Is(state.Err, consul.ErrHung) {
 		return nil
 	}
 	return state.Err

@@ -54,6 +54,7 @@ func TestInSeparateNetworkNamespaces(t *testing.T) {
 		{"a frozen agent of a source stops nothing that goes on", frozenSourceAgent},
 		{"a frozen agent of a destination keeps the last known verdicts", frozenDestinationAgent},
 		{"a killed agent that comes back knows its services again", killedAgent},
+		{"a page says that Consul is away, hung or dead, and goes on", consulAway},
 		{"a restart of the Consul server is not felt", restartedServer},
 		{"without a majority the pages say so and the blog is read", readOnlyInWords},
 		{"a killed primary hands over to another member", killedPrimary},

@@ -44,6 +44,8 @@ type order struct {
 	Document *documentQuestion `json:"document,omitempty"`
 	// Sessions are connections with one TLS session cache.
 	Sessions *sessions `json:"sessions,omitempty"`
+	// Page is a page to wait for.
+	Page *pageQuestion `json:"page,omitempty"`
 	// Load are requests for one page, as many and as fast as they can be answered.
 	Load *load `json:"load,omitempty"`
 }
@@ -163,6 +165,8 @@ func (p *probe) run(ctx context.Context) error {
 		return p.document(ctx)
 	case p.Sessions != nil:
 		return p.sessions(ctx)
+	case p.Page != nil:
+		return p.page(ctx)
 	case p.Load != nil:
 		return p.load(ctx)
 	}
