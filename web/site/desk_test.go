@@ -1,6 +1,7 @@
 package site_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"sluice/internal/mongotest"
 	"sluice/mesh"
 	"sluice/web/blog"
 )
@@ -98,4 +100,48 @@ func uncheckedLogins(d *desk) {
 	}
 	back()
 	d.wants(d.send(http.MethodGet, "/admin", ""), 200, "New entry")
+}
+
+// feedInTrouble: without a primary the feed is the same, from a secondary; when
+// nobody can be read it is 503, and never something that ends a subscription.
+func feedInTrouble(d *desk) {
+	whole := d.send(http.MethodGet, "/blog/main/feed.atom", "")
+	back := d.lose(errGone, errGone)
+	if got := d.send(http.MethodGet, "/blog/main/feed.atom", ""); got.status != 200 || got.body != whole.body {
+		d.Errorf("without a primary: %d %s", got.status, got.body)
+	}
+	later := func(name string, texts ...string) {
+		d.Helper()
+		got := d.send(http.MethodGet, "/blog/main/feed.atom", "", "Accept", "application/atom+xml, text/html")
+		d.wants(got, 503, texts...)
+		if again := got.header.Get("Retry-After"); again != "30" || !strings.HasPrefix(got.header.Get("Content-Type"), "text/plain") {
+			d.Errorf("%s: Retry-After %q, Content-Type %q", name, again, got.header.Get("Content-Type"))
+		}
+	}
+	for name, err := range map[string]error{"gone": errGone, "no answer in time": mesh.ErrTimeout, "not there yet, it says": blog.ErrNotFound, "no usable answer": errors.New("x")} {
+		far := err
+		if errors.Is(err, blog.ErrNotFound) {
+			far = errGone
+		}
+		d.near.fail(err)
+		d.library.lose(far)
+		later(name, "no primary right now")
+		d.library.lose(nil)
+		d.near.fail(nil)
+	}
+	back()
+	inForce := func(status int) {
+		mongotest.Wait(d.T, 5*time.Second, "the setting is in force", func(context.Context) error {
+			if got := d.send(http.MethodGet, "/blog/main", ""); got.status != status {
+				return fmt.Errorf("status %d", got.status)
+			}
+			return nil
+		})
+	}
+	d.keys.set("maintenance", "true")
+	inForce(503)
+	later("maintenance", "Under maintenance")
+	d.keys.set()
+	inForce(200)
+	d.wants(d.send(http.MethodGet, "/blog/none/feed.atom", ""), 404)
 }

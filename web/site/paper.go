@@ -19,6 +19,7 @@ import (
 	"sluice/mesh"
 	"sluice/web/blog"
 	"sluice/web/markdown"
+	"sluice/web/settings"
 )
 
 //go:embed pages
@@ -206,6 +207,10 @@ func (s *Site) printError(c echo.Context, err error) {
 	page.Problem = s.paperProblem(err)
 	s.detail(c, page.Problem, err)
 	askAgain(c, err)
+	if s.appOf(c.Request().URL.Path) == settings.Feed && page.Problem.Status >= http.StatusInternalServerError && page.Problem.Kind != "internal" {
+		s.feedLater(c, page.Problem)
+		return
+	}
 	page.Title = page.Problem.Title
 	c.Response().Header().Set("Vary", "Accept")
 	if wantsJSON(c.Request()) {

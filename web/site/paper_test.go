@@ -43,6 +43,23 @@ type failing struct {
 	mu            sync.Mutex
 	before, after error
 	unknown       error // who is logged in
+	unread        error // blogs
+}
+
+func (f *failing) lose(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.unread = err
+}
+
+func (f *failing) Blog(ctx context.Context, id string) (blog.Blog, error) {
+	f.mu.Lock()
+	err := f.unread
+	f.mu.Unlock()
+	if err != nil {
+		return blog.Blog{}, err
+	}
+	return f.Library.Blog(ctx, id)
 }
 
 func (f *failing) Session(ctx context.Context, secret string, now time.Time) (blog.Session, error) {
@@ -270,6 +287,7 @@ func TestBlogAndItsAdministrationOnARealMongod(t *testing.T) {
 		{"the topology page is live in a browser", liveInABrowser},
 		{"without a primary the blog is read, says so, and keeps what is typed", leaderless},
 		{"without a primary the administration is read from a secondary, at once", readOnlyDesk},
+		{"a feed says nothing of a failure but when to come back", feedInTrouble},
 		{"a login that has ended changes nothing, whatever a secondary says", staleLogins},
 		{"a login that cannot be read anywhere is not ended", uncheckedLogins},
 		{"a new password ends every other login and a bad one is refused in words", passwords},

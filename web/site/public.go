@@ -2,13 +2,11 @@ package site
 
 import (
 	"context"
-	"encoding/xml"
 	"fmt"
 	"html/template"
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"
@@ -17,7 +15,6 @@ import (
 )
 
 const (
-	feedEntries = 20
 	// maxPage keeps a request from making the database count without an end: it looks
 	// at all that comes before a page that is counted.
 	maxPage = 50
@@ -146,79 +143,3 @@ func (s *Site) render(body string) (template.HTML, error) {
 	}
 	return html, nil
 }
-
-// The Atom feed: RFC 4287.
-type atomFeed struct {
-	XMLName  xml.Name    `xml:"http://www.w3.org/2005/Atom feed"`
-	Title    string      `xml:"title"`
-	Subtitle string      `xml:"subtitle,omitempty"`
-	ID       string      `xml:"id"`
-	Updated  string      `xml:"updated"`
-	Links    []atomLink  `xml:"link"`
-	Entries  []atomEntry `xml:"entry"`
-}
-
-type atomLink struct {
-	Rel  string `xml:"rel,attr"`
-	Type string `xml:"type,attr"`
-	Href string `xml:"href,attr"`
-}
-
-type atomEntry struct {
-	Title     string   `xml:"title"`
-	ID        string   `xml:"id"`
-	Published string   `xml:"published"`
-	Updated   string   `xml:"updated"`
-	Author    string   `xml:"author>name"`
-	Link      atomLink `xml:"link"`
-	Content   atomText `xml:"content"`
-}
-
-type atomText struct {
-	Type string `xml:"type,attr"`
-	Text string `xml:",chardata"`
-}
-
-// feed answers with the newest entries as Atom.
-func (s *Site) feed(c echo.Context) error {
-	b, err := s.ofBlog(c)
-	if err != nil {
-		return err
-	}
-	entries, err := s.entries(c, blog.Query{Blog: b.ID, Limit: feedEntries})
-	if err != nil {
-		return err
-	}
-	root := c.Scheme() + "://" + c.Request().Host
-	updated := b.Updated
-	feed := atomFeed{
-		Title: b.Name, Subtitle: b.Tagline, ID: root + s.cfg.Base + "/blog/" + b.ID,
-		Links: []atomLink{
-			{Rel: "self", Type: "application/atom+xml", Href: root + c.Request().URL.EscapedPath()},
-			{Rel: "alternate", Type: "text/html", Href: root + s.cfg.Base + "/blog/" + b.ID},
-		},
-	}
-	for _, entry := range entries.Entries {
-		html, err := s.render(entry.Body)
-		if err != nil {
-			return err
-		}
-		feed.Entries = append(feed.Entries, atomEntry{
-			Title: entry.Title, ID: root + s.cfg.Base + "/blog/" + b.ID + "#" + entry.ID, Author: or(entry.Author, "anonymous"),
-			Published: rfc3339(entry.Created), Updated: rfc3339(entry.Updated),
-			Link: atomLink{Rel: "alternate", Type: "text/html", Href: root + s.address(entry)}, Content: atomText{Type: "html", Text: string(html)},
-		})
-		if entry.Updated.After(updated) {
-			updated = entry.Updated
-		}
-	}
-	feed.Updated = rfc3339(updated)
-	body, err := xml.MarshalIndent(feed, "", " ")
-	if err != nil {
-		return fmt.Errorf("%w: %w", errRender, err)
-	}
-	c.Response().Header().Set("Cache-Control", "no-cache")
-	return c.Blob(http.StatusOK, "application/atom+xml; charset=utf-8", append([]byte(xml.Header), body...))
-}
-
-func rfc3339(t time.Time) string { return t.UTC().Format(time.RFC3339) }
