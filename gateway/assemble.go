@@ -258,7 +258,7 @@ func (g *gateway) openListeners() error {
 		var server *listen.Server
 		cfg := listen.Config{
 			Listener: l, Std: std, TCP: tcp.Config{Route: g.proxy.RouteStream, Table: g.streams, Ended: g.streamEnded},
-			Header: g.cfg.HeaderTimeout, Idle: g.cfg.IdleTimeout, MaxHeader: int(g.cfg.MaxHeaderBytes), Drain: g.cfg.Drain, Logger: g.log,
+			Header: g.cfg.HeaderTimeout, Idle: g.cfg.IdleTimeout, MaxHeader: int(g.cfg.MaxHeaderBytes), Drain: g.cfg.Drain, Logger: g.log, Panicked: g.proxy.Panicked,
 			Reloaded: func(which listen.Files, change tlsfiles.Change) { g.reloaded(l.Address.String(), which, change) },
 		}
 		if g.cfg.Codec == config.CodecOwn {

@@ -50,21 +50,40 @@ func (s *Server) admit(p phases, inner net.Conn) {
 	c := s.gate.hold(inner)
 	s.arriving.add(1)
 	go func() {
-		client, own := s.arrive(p.arrive, c)
-		switch {
-		case client == nil:
-			_ = c.Close()
-		case own:
-			s.served.add(1)
-			defer s.served.add(-1)
-		default:
-			s.handoff.Give(client)
+		client := s.bring(p.arrive, c)
+		if client == nil {
+			return
 		}
-		s.arriving.add(-1)
-		if own {
-			s.cfg.Own(p.serve, client, c.info)
-		}
+		defer s.served.add(-1)
+		defer s.rescue(c)
+		s.cfg.Own(p.serve, client, c.info)
 	}()
+}
+
+// bring leads a connection to what serves it. It returns what is for Own, and has
+// counted it as served.
+func (s *Server) bring(ctx context.Context, c *conn) net.Conn {
+	defer s.arriving.add(-1)
+	defer s.rescue(c)
+	client, own := s.arrive(ctx, c)
+	switch {
+	case client == nil:
+		_ = c.Close()
+	case own:
+		s.served.add(1)
+		return client
+	default:
+		s.handoff.Give(client)
+	}
+	return nil
+}
+
+// rescue is deferred: a panic costs its connection and nothing else.
+func (s *Server) rescue(c *conn) {
+	if failure := recover(); failure != nil {
+		_ = c.Close()
+		_ = s.cfg.Panicked(failure)
+	}
 }
 
 // arrive finds out what a connection speaks, and whether Own serves it. It returns

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -61,6 +62,9 @@ type Config struct {
 	// Reloaded is called after each change of what files hold, and each new problem
 	// with them; nil is not.
 	Reloaded func(Files, tlsfiles.Change)
+	// Panicked counts and logs a panic of one connection, which is over with it, and
+	// says in an error what it was; nil logs alone.
+	Panicked func(failure any) error
 	Logger   *slog.Logger
 }
 
@@ -144,6 +148,12 @@ func withDefaults(cfg Config) Config {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Panicked == nil {
+		cfg.Panicked = func(failure any) error {
+			cfg.Logger.Error("a connection has ended in a panic", "panic", failure, "stack", string(debug.Stack()))
+			return fmt.Errorf("a fault of the gateway: %v", failure)
+		}
+	}
 	if l.MaxConn <= 0 {
 		l.MaxConn = DefaultMaxConn
 	}
@@ -182,6 +192,9 @@ func (s *Server) streamConfig() tcp.Config {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = s.cfg.Logger
+	}
+	if cfg.Panicked == nil {
+		cfg.Panicked = s.cfg.Panicked
 	}
 	ended := cfg.Ended
 	cfg.Ended = func(info tcp.Info, err error) {

@@ -80,7 +80,7 @@ func (s *Server) listener() net.Listener {
 	l := s.cfg.Listener
 	inner := s.bound
 	if l.PROXY {
-		headers := proxyproto.Listen(&s.filter, proxyproto.Config{Trusted: l.PROXYFrom.Contains, Logger: s.cfg.Logger})
+		headers := proxyproto.Listen(&s.filter, proxyproto.Config{Trusted: l.PROXYFrom.Contains, Panicked: s.cfg.Panicked, Logger: s.cfg.Logger})
 		s.headers.Store(headers)
 		inner = headers
 	}

@@ -21,6 +21,24 @@ func (p *Proxy) Panicked(failure any) error {
 	return fmt.Errorf("%w: %v", errPanic, failure)
 }
 
+// rescue is deferred by a handler of net/http: a panic is answered with 500, or
+// breaks off the answer that has begun.
+func (p *Proxy) rescue(w *statusRecorder, r *http.Request) {
+	failure := recover()
+	if failure == nil {
+		return
+	}
+	if failure != http.ErrAbortHandler {
+		w.x.err = p.Panicked(failure)
+		if w.status < 200 {
+			answer := pageFault()
+			p.writeStd(&answer, w, r)
+			return
+		}
+	}
+	panic(http.ErrAbortHandler)
+}
+
 func pageFault() page {
 	return page{
 		Status: http.StatusInternalServerError, Title: "The gateway failed",

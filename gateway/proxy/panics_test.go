@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -120,5 +121,48 @@ func TestAPanicWhileABodyIsSentEndsThatRequestAlone(t *testing.T) {
 	_ = conn.Close()
 	if n := l.panics(t); n < 1 {
 		t.Error("the panic is not counted")
+	}
+}
+
+// faultyBody panics when it is read.
+type faultyBody struct{}
+
+func (faultyBody) Read([]byte) (int, error) { panic("a fault in a body") }
+func (faultyBody) Close() error             { return nil }
+
+func TestAPanicUnderNetHTTPEndsThatRequestAlone(t *testing.T) {
+	world := meshtest.New(t)
+	world.Policy.Set(allowWeb)
+	serve(world, "web", "web-1", func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }, "urlprefix-/web")
+	f := &fault{Dialer: world.Dialer("gateway", nil)}
+	l := with(t, world, proxy.Config{Dialer: f, Policy: world.Policy, Tracer: f})
+	var body atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if body.Load() {
+			r.Body = faultyBody{}
+		}
+		l.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	for _, where := range []string{"body", "handler"} {
+		before := l.panics(t)
+		for _, test := range []struct {
+			broken string
+			want   int
+		}{{where, 500}, {"", 200}} {
+			body.Store(test.broken == "body")
+			f.trying.Store(test.broken == "handler")
+			response, err := http.Post(server.URL+"/web", "text/plain", strings.NewReader("hello"))
+			if err != nil {
+				t.Fatalf("fault in %q: %v", test.broken, err)
+			}
+			_ = response.Body.Close()
+			if response.StatusCode != test.want {
+				t.Errorf("fault in %q: answered with %d, want %d", test.broken, response.StatusCode, test.want)
+			}
+		}
+		if n := l.panics(t) - before; n != 1 {
+			t.Errorf("fault in %q: %d panics are counted", where, n)
+		}
 	}
 }

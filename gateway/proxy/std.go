@@ -56,6 +56,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		p.account(x, stdHead{r}, ending{recorder.status, counted(r.Body), recorder.written, p.now()})
 	}()
+	defer p.rescue(recorder, r)
 	body := countBody(r.Body, http.NewResponseController(w))
 	r.Body = body
 
@@ -183,7 +184,7 @@ type roundTripper struct{ p *Proxy }
 // RoundTrip implements http.RoundTripper.
 func (rt roundTripper) RoundTrip(request *http.Request) (*http.Response, error) {
 	x := exchangeOf(request.Context())
-	c := &stdCarrier{x: x, request: request, body: holdBody(request, x.stopUpload)}
+	c := &stdCarrier{x: x, request: request, body: holdBody(request, x.stopUpload, rt.p.Panicked)}
 	done, err := carry[*http.Response](request.Context(), rt.p, x, c)
 	if err != nil {
 		return nil, err
@@ -275,26 +276,33 @@ func aim(request *http.Request, x *exchange, m *member) {
 type heldBody struct {
 	reader io.Reader
 	// stop ends a Read that waits for the client.
-	stop  func()
-	empty bool
-	used  atomic.Bool
+	stop func()
+	// panicked is told of a panic in Read, which a goroutine of net/http calls.
+	panicked func(failure any) error
+	empty    bool
+	used     atomic.Bool
 }
 
 // holdBody replaces the request's body, so that it can be sent again while
 // nothing of it has been read.
-func holdBody(request *http.Request, stop func()) *heldBody {
+func holdBody(request *http.Request, stop func(), panicked func(any) error) *heldBody {
 	if request.Body == nil || request.Body == http.NoBody {
 		return &heldBody{empty: true}
 	}
-	body := &heldBody{reader: request.Body, stop: stop}
+	body := &heldBody{reader: request.Body, stop: stop, panicked: panicked}
 	request.Body = body
 	request.GetBody = nil // net/http must not send it again by itself
 	return body
 }
 
-func (b *heldBody) Read(p []byte) (int, error) {
+func (b *heldBody) Read(p []byte) (n int, err error) {
 	b.used.Store(true)
-	n, err := b.reader.Read(p)
+	defer func() {
+		if failure := recover(); failure != nil {
+			n, err = 0, b.panicked(failure)
+		}
+	}()
+	n, err = b.reader.Read(p)
 	if err != nil && err != io.EOF {
 		err = clientBody(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,9 @@ type Config struct {
 	// Pending bounds the connections whose header has not come; beyond it new ones
 	// are closed. 0 is DefaultPending.
 	Pending int
+	// Panicked counts and logs a panic of one connection, which is over with it; nil
+	// logs alone.
+	Panicked func(failure any) error
 	// Logger gets a line, at level debug, per connection refused; nil is silent.
 	Logger *slog.Logger
 }
@@ -73,6 +77,12 @@ func Listen(inner net.Listener, cfg Config) *Listener {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Panicked == nil {
+		cfg.Panicked = func(failure any) error {
+			cfg.Logger.Error("a connection has ended in a panic", "panic", failure, "stack", string(debug.Stack()))
+			return fmt.Errorf("a fault of the gateway: %v", failure)
+		}
 	}
 	l := &Listener{inner: inner, cfg: cfg, ready: make(chan net.Conn), pending: make(chan struct{}, cfg.Pending)}
 	l.done, l.stop = context.WithCancelCause(context.Background())
@@ -142,6 +152,7 @@ func (l *Listener) admit(conn net.Conn) {
 	}
 	l.work.Go(func() {
 		defer func() { <-l.pending }()
+		defer l.rescue(conn)
 		client, err := l.read(conn)
 		if err != nil {
 			l.count.refused.Add(1)
@@ -155,6 +166,15 @@ func (l *Listener) admit(conn net.Conn) {
 			_ = client.Close()
 		}
 	})
+}
+
+// rescue is deferred: a panic costs its connection and nothing else.
+func (l *Listener) rescue(conn net.Conn) {
+	if failure := recover(); failure != nil {
+		l.count.refused.Add(1)
+		_ = conn.Close()
+		_ = l.cfg.Panicked(failure)
+	}
 }
 
 // read takes the header off conn, if there has to be one.

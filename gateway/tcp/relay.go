@@ -33,6 +33,8 @@ type relay struct {
 	up, down *atomic.Uint64
 	idle     time.Duration // 0 is without end
 	buffers  *buffers
+	// rescue is deferred by each direction, and told what to do about a panic.
+	rescue func(end func(error))
 
 	begin  time.Time
 	active atomic.Int64 // nanoseconds after begin
@@ -79,6 +81,7 @@ func (r *relay) fail(err error) {
 // Neither the large buffer nor the kernel's pipe is held while nothing moves.
 func (r *relay) pump(dst, src net.Conn, count *atomic.Uint64) {
 	to, from, sockets := socketsOf(dst, src)
+	defer r.rescue(r.fail)
 	held := r.buffers.small.Get().(*[smallBuffer]byte)
 	defer r.buffers.small.Put(held)
 	clock := deadline{relay: r, conn: src}

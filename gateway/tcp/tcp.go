@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,8 +91,11 @@ type Config struct {
 	Table *Table
 	// Ended, if not nil, is told of each connection that has ended, with nil or what
 	// ended it. It must not block.
-	Ended  func(Info, error)
-	Logger *slog.Logger
+	Ended func(Info, error)
+	// Panicked counts and logs a panic of one connection, which is over with it, and
+	// says in an error what it was; nil logs alone.
+	Panicked func(failure any) error
+	Logger   *slog.Logger
 }
 
 // Server carries the connections of one listener.
@@ -121,6 +125,12 @@ func New(cfg Config) *Server {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Panicked == nil {
+		cfg.Panicked = func(failure any) error {
+			cfg.Logger.Error("a connection has ended in a panic", "panic", failure, "stack", string(debug.Stack()))
+			return fmt.Errorf("a fault of the gateway: %v", failure)
+		}
+	}
 	return &Server{cfg: cfg, buffers: newBuffers()}
 }
 
@@ -141,6 +151,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	err := s.accept(ctx, listener, func(conn net.Conn) {
 		conns.Go(func() {
 			defer s.live.Add(-1)
+			defer s.rescue(func(error) { reset(conn) })
 			s.carry(life, conn)
 		})
 	})
@@ -197,9 +208,10 @@ func (s *Server) carry(ctx context.Context, client net.Conn) {
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(c.ctx, func() {
 		defer close(interrupted)
+		defer s.rescue(func(error) {})
 		c.reset()
 	})
-	err := s.work(c)
+	err := s.guarded(c)
 	if !stop() {
 		<-interrupted
 		err = context.Cause(c.ctx)
@@ -219,6 +231,20 @@ func (s *Server) carry(ctx context.Context, client net.Conn) {
 	}
 	s.cfg.Logger.Debug("connection ended", "remote", info.Client.String(), "service", info.Service, "instance", info.Instance, "err", err)
 	s.cfg.Ended(info, err)
+}
+
+// guarded is work whose panic ends the connection, both sides of it, and nothing else.
+func (s *Server) guarded(c *connection) (err error) {
+	defer s.rescue(func(fault error) { err = fault; c.reset() })
+	return s.work(c)
+}
+
+// rescue is deferred by each goroutine of a connection: a panic becomes an error,
+// for end.
+func (s *Server) rescue(end func(error)) {
+	if failure := recover(); failure != nil {
+		end(s.cfg.Panicked(failure))
+	}
 }
 
 // errPassedOn says that the fallback has the connection.
@@ -282,7 +308,7 @@ func (s *Server) join(c *connection, upstream net.Conn, target Target, hello []b
 		}
 		c.in.Add(uint64(len(hello)))
 	}
-	r := relay{client: c.client, upstream: upstream, up: &c.in, down: &c.out, idle: s.cfg.Idle, buffers: s.buffers}
+	r := relay{client: c.client, upstream: upstream, up: &c.in, down: &c.out, idle: s.cfg.Idle, buffers: s.buffers, rescue: s.rescue}
 	return r.run()
 }
 
