@@ -40,6 +40,9 @@ type relay struct {
 	active atomic.Int64 // nanoseconds after begin
 	once   sync.Once
 	err    error
+	// ended counts the directions that have, and both is closed when both have.
+	ended atomic.Int32
+	both  chan struct{}
 }
 
 // buffers are shared by all connections of a Server.
@@ -56,10 +59,10 @@ func newBuffers() *buffers {
 // the first failure. The end of one direction is passed on and the other goes on;
 // a failure of one side resets the other.
 func (r *relay) run() error {
-	r.begin = time.Now()
+	r.begin, r.both = time.Now(), make(chan struct{})
 	var back sync.WaitGroup
-	back.Go(func() { r.pump(r.client, r.upstream, r.down) })
-	r.pump(r.upstream, r.client, r.up)
+	back.Go(func() { r.direction(r.client, r.upstream, r.down) })
+	r.direction(r.upstream, r.client, r.up)
 	back.Wait()
 	_ = r.client.Close()
 	_ = r.upstream.Close()

@@ -67,6 +67,8 @@ const (
 	DefaultHelloTimeout = 5 * time.Second
 	DefaultDialTimeout  = 10 * time.Second
 	DefaultMaxConns     = 10000
+	// DefaultHalfClosed is for what Config.Idle leaves without an end.
+	DefaultHalfClosed = 5 * time.Minute
 )
 
 // Config is what a Server is made of.
@@ -81,7 +83,8 @@ type Config struct {
 	// is the default.
 	HelloTimeout, DialTimeout time.Duration
 	// Idle ends a connection on which nothing moved in either direction, at most a
-	// quarter later; 0 is never.
+	// quarter later; 0 is never. Once one direction has ended, the other has as long
+	// between two bytes that its peer takes, and with 0 DefaultHalfClosed.
 	Idle time.Duration
 	// Drain is how long live connections may go on after the end of Serve's context.
 	Drain time.Duration
