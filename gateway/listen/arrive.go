@@ -81,8 +81,8 @@ func (s *Server) bring(ctx context.Context, c *conn) net.Conn {
 // rescue is deferred: a panic costs its connection and nothing else.
 func (s *Server) rescue(c *conn) {
 	if failure := recover(); failure != nil {
-		_ = c.Close()
 		_ = s.cfg.Panicked(failure)
+		_ = c.Close()
 	}
 }
 

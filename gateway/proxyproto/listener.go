@@ -172,8 +172,8 @@ func (l *Listener) admit(conn net.Conn) {
 func (l *Listener) rescue(conn net.Conn) {
 	if failure := recover(); failure != nil {
 		l.count.refused.Add(1)
-		_ = conn.Close()
 		_ = l.cfg.Panicked(failure)
+		_ = conn.Close()
 	}
 }
 
