@@ -1,7 +1,7 @@
 package mesh
 
 // DialCounts count the dials to one service since the Dialer was made. They never
-// decrease.
+// decrease, but for Forget.
 type DialCounts struct {
 	// Dialled connections: established and confirmed.
 	Dialled uint64 `json:"dialled"`
@@ -16,6 +16,14 @@ func (d *Dialer) Dials(service string) DialCounts {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.dials[service]
+}
+
+// Forget drops the counts of a service that is there no more. A dial that is still
+// under way, or a new one, begins them anew.
+func (d *Dialer) Forget(service string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.dials, service)
 }
 
 // count adds one dial, to the service and to the Table.

@@ -32,4 +32,8 @@ func TestDialsAreCountedByService(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", service, got, want)
 		}
 	}
+	dialer.Forget("mongo-primary")
+	if got, other := dialer.Dials("mongo-primary"), dialer.Dials("billing"); got != (mesh.DialCounts{}) || other.Denied != 1 {
+		t.Errorf("forgotten: %+v, and another service %+v", got, other)
+	}
 }

@@ -70,6 +70,10 @@ type Dialer interface {
 	DialInstance(ctx context.Context, instance mesh.Instance) (*mesh.Conn, error)
 }
 
+// forgetter is what a Dialer may also be: it drops what it has counted of a service
+// that has no instance any more.
+type forgetter interface{ Forget(service string) }
+
 // Overrides are the operator's changes to what the catalog declares.
 type Overrides interface {
 	// Rules returns the newest; nil is none. They are compared by ==.

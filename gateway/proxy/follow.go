@@ -251,6 +251,9 @@ func (f *follower) publish(now time.Time, table *route.Table, changes []route.Ch
 	f.cutStreams(next)
 	for _, name := range services {
 		gone = append(gone, f.fleet.leave(now, name)...)
+		if counts, ok := f.cfg.Dialer.(forgetter); ok && f.fleet.crews[name] == nil {
+			counts.Forget(name)
+		}
 	}
 	for _, t := range gone {
 		for _, w := range t.wires {
