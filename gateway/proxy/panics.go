@@ -39,6 +39,15 @@ func (p *Proxy) rescue(w *statusRecorder, r *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
+// fault is the error of an upload that a panic has broken off, nil of any other. An
+// instance may answer half a request before its connection is closed.
+func (u *upload) fault() error {
+	if u != nil && u.panicked.Load() {
+		return errPanic
+	}
+	return nil
+}
+
 func pageFault() page {
 	return page{
 		Status: http.StatusInternalServerError, Title: "The gateway failed",

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice/gateway/h1"
@@ -240,7 +241,7 @@ func (c *ownCarrier) awaitHead(ctx context.Context, up *conn, sending *upload) e
 			return err
 		}
 		if up.response.Status >= 200 {
-			return nil
+			return sending.fault()
 		}
 		if err := c.interim(up); err != nil {
 			return err
@@ -314,7 +315,8 @@ type upload struct {
 	err  error
 	// failed is true if the client did not send its body, or not as it should, or if we
 	// are at fault.
-	failed bool
+	failed   bool
+	panicked atomic.Bool
 }
 
 // startUpload sends head and body. What has come already goes at once.
@@ -344,6 +346,7 @@ func (c *ownCarrier) startUpload(up *conn) *upload {
 func (u *upload) guarded(c *ownCarrier, up *conn) {
 	defer func() {
 		if failure := recover(); failure != nil {
+			u.panicked.Store(true)
 			u.failed, u.err = true, c.p.Panicked(failure)
 		}
 	}()
