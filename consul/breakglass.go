@@ -73,8 +73,6 @@ func (c *Client) Lift(ctx context.Context, d intentions.Denial) (bool, error) {
 	if _, there, err := c.KVGet(ctx, key); err != nil || !there {
 		return false, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	_, err = c.brief.KV().Delete(key, write(ctx))
-	return err == nil, explain("delete key "+key, keyRule(key, "write"), err)
+	err = c.KVDelete(ctx, key)
+	return err == nil, err
 }

@@ -33,6 +33,34 @@ func (c *Client) KVPut(ctx context.Context, key string, value []byte) error {
 	return explain("write key "+key, keyRule(key, "write"), err)
 }
 
+// KVDelete takes key away; one that does not exist is no error.
+func (c *Client) KVDelete(ctx context.Context, key string) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	_, err := c.brief.KV().Delete(key, write(ctx))
+	return explain("delete key "+key, keyRule(key, "write"), err)
+}
+
+// KVTree returns what is below prefix, in the order of names, and Consul's index of
+// the answer. Keys that the token may not read are a failure, not left out.
+func (c *Client) KVTree(ctx context.Context, prefix string) ([]KVEntry, uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	pairs, meta, err := c.brief.KV().List(prefix, query(ctx))
+	if err == nil && meta.ResultsFilteredByACLs {
+		err = api.StatusError{Code: http.StatusForbidden, Body: "some keys are left out"}
+	}
+	if err != nil {
+		return nil, 0, explain("read keys of "+prefix, fmt.Sprintf("key_prefix %q { policy = \"read\" }", prefix), err)
+	}
+	entries := make([]KVEntry, len(pairs))
+	for i, pair := range pairs {
+		entries[i] = KVEntry{Key: pair.Key, Value: pair.Value}
+	}
+	slices.SortFunc(entries, func(a, b KVEntry) int { return strings.Compare(a.Key, b.Key) })
+	return entries, meta.LastIndex, nil
+}
+
 // KVWatch follows the value of key. A key that does not exist is a nil value.
 func (c *Client) KVWatch(key string) *Watch[[]byte] {
 	return newWatch(watchConfig[[]byte]{

@@ -62,3 +62,40 @@ func TestKeysThatAreHiddenLaterLeaveTheLastOnes(t *testing.T) {
 		return nil
 	})
 }
+
+func TestATreeIsReadWholeWithTheIndexOfItsNewestChange(t *testing.T) {
+	t.Parallel()
+	agent := consultest.Start(t, consultest.Config{})
+	client := open(t, agent, agent.PolicyFile(`key_prefix "conf/" { policy = "write" }`))
+	put := func(key string) {
+		t.Helper()
+		if err := client.KVPut(t.Context(), key, []byte("text")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tree := func(want int) uint64 {
+		t.Helper()
+		entries, index, err := client.KVTree(t.Context(), "conf/")
+		if err != nil || len(entries) != want {
+			t.Fatalf("the tree: %v, %v; want %d keys", entries, err, want)
+		}
+		return index
+	}
+	put("conf/b")
+	first := tree(1)
+	put("conf/a")
+	second := tree(2)
+	if err := client.KVDelete(t.Context(), "conf/a"); err != nil {
+		t.Fatal(err)
+	}
+	if third := tree(1); second <= first || third <= second {
+		t.Errorf("the index went %d, %d, %d", first, second, third)
+	}
+	if err := client.KVDelete(t.Context(), "conf/never"); err != nil {
+		t.Errorf("a key that is not there: %v", err)
+	}
+	blind := open(t, agent, agent.PolicyFile(`key_prefix "conf/" { policy = "read" } key "conf/b" { policy = "deny" }`))
+	if entries, _, err := blind.KVTree(t.Context(), "conf/"); !errors.Is(err, ErrForbidden) {
+		t.Errorf("keys that may not be read: %v, %v", entries, err)
+	}
+}

@@ -117,6 +117,13 @@ func (c *Client) AwaitEnforced(ctx context.Context, request EnforcedRequest) (En
 	return call[EnforcedResult](ctx, c, opEnforce, request, nil)
 }
 
+// AwaitSetting waits until every web of a datacenter says that it runs with a value.
+// Those that do not, because they are too slow or a fault keeps them from it, are the
+// result's Pending; that is no error.
+func (c *Client) AwaitSetting(ctx context.Context, request SettingRequest) (SettingResult, error) {
+	return call[SettingResult](ctx, c, opSetting, request, nil)
+}
+
 // Processes lists the lab's processes and their logs.
 func (c *Client) Processes(ctx context.Context) ([]ProcessRef, error) {
 	return call[[]ProcessRef](ctx, c, opProcess, nil, nil)
@@ -226,6 +233,11 @@ func (c *Client) Purgeable() error { return c.layout.owned() }
 // Consul opens Consul as the operator, through the host's port.
 func (c *Client) Consul() (*consul.Client, error) {
 	return c.open("", operatorToken)
+}
+
+// ConsulOf opens the Consul of a datacenter as the operator.
+func (c *Client) ConsulOf(datacenter string) (*consul.Client, error) {
+	return c.open(datacenter, operatorToken)
 }
 
 // BreakGlass opens the Consul of a datacenter as the one who may deny there by himself,

@@ -168,21 +168,10 @@ func (s *Supervisor) whoEnforces(ctx context.Context, request EnforcedRequest) E
 // deafness says which fault keeps news from the processes of the node; empty is
 // none. News of the node's own datacenter is local.
 func (s *Supervisor) deafness(n *node, local bool) string {
-	agent := n.process(processConsul)
-	switch {
-	case !local && !n.datacenter.Primary && s.partedFromPrimary(n.datacenter.Name):
+	if !local && !n.datacenter.Primary && s.partedFromPrimary(n.datacenter.Name) {
 		return n.datacenter.Name + " is parted from the primary datacenter, whose intentions it copies; `sluice intentions deny --local " + n.datacenter.Name + "` denies there all the same"
-	case n.machine.IsCut() != engine.NoDirection:
-		return "its node is cut off"
-	case agent == nil:
-		return ""
-	case agent.State().Stopped:
-		return "its agent is stopped"
-	case !agent.State().Running:
-		return "its agent has ended"
-	default:
-		return ""
 	}
+	return n.deafToAgent()
 }
 
 // partedFromPrimary reports whether a datacenter hears nothing of the primary one.

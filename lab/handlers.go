@@ -28,6 +28,7 @@ const (
 	opProcess = "processes"
 	opCapture = "capture"
 	opMongo   = "mongo"
+	opSetting = "setting"
 )
 
 func (s *Supervisor) handlers() map[string]control.Handler {
@@ -43,6 +44,7 @@ func (s *Supervisor) handlers() map[string]control.Handler {
 		opProcess: s.handleProcesses,
 		opCapture: s.handleCapture,
 		opMongo:   s.handleMongo,
+		opSetting: s.handleSetting,
 	}
 }
 

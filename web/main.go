@@ -123,8 +123,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	ops.Health("identity", func(context.Context) error { return edge.identity.Ready() })
 	ops.Health("listener", check(&serving))
 	ops.Ready(primary, pages.Ready)
-	ops.Handle("GET /mesh", edge.report().Handler())
-	ops.Registry().MustRegister(edgeMetrics{edge}, with.requests, with.waits)
+	with.show(ops, edge)
 
 	group.Add("mesh listener", listener.Run)
 	group.Add("requests", func(ctx context.Context) error {
@@ -150,6 +149,13 @@ type opening struct {
 	waits    waitMetrics
 	// tracer is nil where nobody asks for traces.
 	tracer *trace.Tracer
+}
+
+// show lets the operations endpoint tell of the process.
+func (with opening) show(ops *service.Ops, edge *edge) {
+	ops.Handle("GET /mesh", edge.report().Handler())
+	ops.Handle("GET /settings", with.settings.Handler())
+	ops.Registry().MustRegister(edgeMetrics{edge}, with.requests, with.waits)
 }
 
 // opening reads the secrets.

@@ -120,6 +120,14 @@ func TestAWrongCommandLineIsExitCode2WithAHint(t *testing.T) {
 		{"mongo status -w -o json", "more than one document", "try: sluice mongo status --help"},
 		{"mongo freeze", "accepts 1 arg(s)", "try: sluice mongo freeze --help"},
 		{"mongo resync mongo-3", "say --yes", "try: sluice mongo resync --help"},
+		{"web config bogus", `unknown command "bogus" for "sluice web config"`, "try: sluice web config --help"},
+		{"web config set web/debug", "accepts 2 arg(s)", "try: sluice web config set --help"},
+		{"web config set web/debug maybe", `web/debug: "maybe": want true or false`, "try: sluice web config set --help"},
+		{"web config set debug maybe", `web/debug: "maybe": want true or false`, "try: sluice web config set --help"},
+		{"web config set web/installed_apps blog,shop", "it takes some of blog, admin, topology, feed", "try: sluice web config set --help"},
+		{"web config set web/shop true", "there are web/debug, web/allowed_hosts", "try: sluice web config set --help"},
+		{"web config get web/shop", "there are web/debug, web/allowed_hosts", "try: sluice web config get --help"},
+		{"web config unset web/", "there are web/debug, web/allowed_hosts", "try: sluice web config unset --help"},
 		{"certs bogus", `unknown command "bogus" for "sluice certs"`, "try: sluice certs --help"},
 	}
 	for _, c := range cases {
@@ -149,6 +157,7 @@ func needALab() []string {
 		"fault term web-1", "fault cut web-1 --direction in", "fault disk mongo-1 full",
 		"mongo status", "mongo status -o json", "mongo stepdown", "mongo freeze mongo-1", "mongo resync mongo-1 --yes", "mongo rolling-restart",
 		"fault heal web-1", "fault heal --all", "certs show", "certs rotate",
+		"web config list", "web config get web/debug", "web config set debug true", "web config unset web/debug", "web config set web/debug on --dry-run",
 	}
 }
 
@@ -303,6 +312,34 @@ func TestCompletionKnowsTheServices(t *testing.T) {
 	result := sluice(t, "__complete", "intentions", "deny", "web", "mongo")
 	if result.code != exitOK || !strings.Contains(result.out, "mongo-primary") {
 		t.Errorf("complete: %s", result)
+	}
+}
+
+func TestCompletionKnowsTheSettingsAndTheirWords(t *testing.T) {
+	for line, want := range map[string][]string{
+		"get web/":                      {"web/debug\terror pages", "web/tagline", "web/maintenance"},
+		"get web/debug ":                nil,
+		"unset web/r":                   {"web/read_preference"},
+		"set web/debug ":                {"true", "false"},
+		"set debug t":                   {"true"},
+		"set web/read_preference ":      {"nearest", "primary"},
+		"set web/installed_apps blog,t": {"blog,topology"},
+		"set web/tagline ":              nil,
+	} {
+		words := strings.Split("__complete web config "+line, " ")
+		result := sluice(t, words...)
+		completed := strings.Split(strings.TrimSuffix(result.out, "\n"), "\n")
+		for _, word := range want {
+			if !slices.ContainsFunc(completed, func(got string) bool { return strings.HasPrefix(got, word) }) {
+				t.Errorf("%q: %q is not offered: %s", line, word, result)
+			}
+		}
+		if want == nil && len(completed) != 1 || !strings.HasPrefix(completed[len(completed)-1], ":4") {
+			t.Errorf("%q: want no files, and nothing that does not fit: %s", line, result)
+		}
+	}
+	if again := sluice(t, "__complete", "web", "config", "set", "web/installed_apps", "blog,"); strings.Contains(again.out, "blog,blog") || !strings.Contains(again.out, "blog,feed") {
+		t.Error("what is there already is offered again")
 	}
 }
 

@@ -82,6 +82,33 @@ func (a *app) composeStatus(command *cobra.Command, _ []string) error {
 	return show(command.Context())
 }
 
+// forwarding is a command as the operator's container is told it.
+func forwarding(command *cobra.Command, args []string) []string {
+	forwarded := strings.Fields(command.CommandPath())[1:]
+	command.Flags().Visit(func(flag *pflag.Flag) {
+		if flag.Name != "engine" && flag.Name != "state" {
+			forwarded = append(forwarded, "--"+flag.Name+"="+flag.Value.String())
+		}
+	})
+	return append(append(forwarded, "--"), args...)
+}
+
+// composeForwarded runs the same command in the operator's container.
+func (a *app) composeForwarded(command *cobra.Command, args []string) error {
+	ctx, cancel := a.bounded(command.Context(), composeTimeout)
+	defer cancel()
+	opened, err := a.composeLab(ctx)
+	if err != nil {
+		return err
+	}
+	defer opened.Close()
+	code, err := opened.Sluice(ctx, [3]*os.File{a.std.in, a.std.out, a.std.err}, forwarding(command, args)...)
+	if err != nil || code == exitOK {
+		return err
+	}
+	return &codeError{code: code}
+}
+
 // composeIntentions runs the same command in the operator's container. After one that
 // writes, it waits until every process enforces what was written.
 func (a *app) composeIntentions(command *cobra.Command, args []string) error {
@@ -92,16 +119,12 @@ func (a *app) composeIntentions(command *cobra.Command, args []string) error {
 		return err
 	}
 	defer opened.Close()
-	forwarded := strings.Fields(command.CommandPath())[1:]
+	forwarded := forwarding(command, args)
 	dry, local := false, false
 	command.Flags().Visit(func(flag *pflag.Flag) {
 		dry = dry || flag.Name == "dry-run" && flag.Value.String() == "true"
 		local = local || flag.Name == "local"
-		if flag.Name != "engine" && flag.Name != "state" {
-			forwarded = append(forwarded, "--"+flag.Name+"="+flag.Value.String())
-		}
 	})
-	forwarded = append(forwarded, args...)
 	action := intentions.Action(command.Name())
 	if toggles := action == intentions.Allow || action == intentions.Deny; toggles && !dry && !local {
 		return a.composeToggle(ctx, opened, intentions.Rule{Source: args[0], Destination: args[1], Action: action}, forwarded)
@@ -128,7 +151,7 @@ func (a *app) composeToggle(ctx context.Context, opened *lab.ComposeLab, rule in
 	defer said.Close()
 	began := time.Now()
 	if !a.json() {
-		forwarded = append(forwarded, "--output=json")
+		forwarded = append([]string{"--output=json"}, forwarded...)
 	}
 	code, err := opened.Sluice(ctx, [3]*os.File{a.std.in, write, a.std.err}, forwarded...)
 	if err := errors.Join(err, write.Close()); err != nil {

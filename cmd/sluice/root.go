@@ -136,7 +136,7 @@ func newRoot(a *app) *cobra.Command {
 	root.AddCommand(
 		newUp(a), newDown(a), a.inContainers(newStatus(a), a.composeStatus), newExec(a), newLogs(a),
 		a.inContainers(newIntentions(a), a.composeIntentions), a.inContainers(newFault(a), a.composeFault), newCerts(a), newDoctor(a), newMongo(a),
-		newLedger(a), newCompose(a),
+		newLedger(a), a.inContainers(newWeb(a), a.composeForwarded), newCompose(a),
 	)
 	return root
 }

@@ -238,12 +238,15 @@ func (s *session) await(ctx context.Context, set intentions.Set, edges [][2]stri
 
 // inconclusive says that the rule is written, and who has not confirmed it; nil
 // when everybody has.
-func (e enforcement) inconclusive(cause error) error {
+func (e enforcement) inconclusive(cause error) error { return e.unheard("enforced by", cause) }
+
+// unheard is inconclusive with other words for what those who have heard of it do.
+func (e enforcement) unheard(done string, cause error) error {
 	if len(e.pending) == 0 && cause == nil {
 		return nil
 	}
 	failure := &control.Error{
-		Message: "written to Consul; enforced by " + list(e.by), Code: exitInconclusive, Hint: "sluice status",
+		Message: "written to Consul; " + done + " " + list(e.by), Code: exitInconclusive, Hint: "sluice status",
 	}
 	var late, faulty []string
 	for _, p := range e.pending {

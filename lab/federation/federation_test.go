@@ -37,6 +37,7 @@ func TestTwoDatacenters(t *testing.T) {
 		hold func(*trial)
 	}{
 		{"intentions of dc1 hold in both", intentionsHold},
+		{"each datacenter has its own configuration of web", webIsConfigured},
 		{"each datacenter signs for itself, and the other believes it", leavesAreBelieved},
 		{"web stopped in dc1: dc2 answers, and no request fails", stoppedWebs},
 		{"web killed in dc1: dc2 answers, and only what was under way fails", killedWebs},

@@ -44,6 +44,7 @@ func TestInSeparateNetworkNamespaces(t *testing.T) {
 		{"a token of one service reads no other service's leaf", tokensReadTheirOwnLeafOnly},
 		{"replication is on the wire as TLS only", replicationIsTLS},
 		{"the command line denies and allows in words, at once", togglesInWords},
+		{"the command line configures web, at once and in words", configuresWeb},
 		{"plan shows drift and apply removes it", planAndApply},
 		{"apply never overwrites a concurrent change", applyComparesAndSets},
 		{"check and why say who decides", checkAndWhy},

@@ -1,0 +1,89 @@
+package proofs_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// settingDone is what `sluice web config set -o json` and unset print.
+type settingDone struct {
+	Before      *string  `json:"before"`
+	InForce     string   `json:"in_force"`
+	Index       uint64   `json:"index"`
+	RunningWith []string `json:"running_with"`
+	Seconds     float64  `json:"seconds"`
+}
+
+// configuresWeb changes the configuration by the command line: each time the very next
+// requests meet it, and a value that web would refuse is never written.
+func configuresWeb(p *proof) {
+	first := p.configure("set", "web/tagline", "Proven here.")
+	for range 4 { // both instances are asked
+		p.pageSays("text/html", http.StatusOK, "Proven here.")
+	}
+	refused := p.lab.Run("web", "config", "set", "web/maintenance", "soon")
+	if refused.Code != 2 || !strings.Contains(refused.Stderr, "want true or false") {
+		p.Errorf("a bad value: %s", refused)
+	}
+	if dry := p.lab.Must("web", "config", "set", "web/maintenance", "true", "--dry-run"); !strings.Contains(dry.Stderr, "would be, in dc1: web/maintenance is true; now -") {
+		p.Errorf("a dry run: %s", dry)
+	}
+	p.pageSays("text/html", http.StatusOK, "Proven here.")
+	if got := p.lab.Must("web", "config", "get", "tagline"); got.Stdout != "Proven here.\n" {
+		p.Errorf("get: %s", got)
+	}
+	p.listsSettings()
+
+	p.lab.Must("fault", "stop", "web-2/web")
+	late := p.lab.Run("web", "config", "set", "web/tagline", "Told to one.")
+	if late.Code != 3 || !strings.Contains(late.Stderr, "taken over by web-1/web; not yet by web-2/web (stopped)") || !strings.Contains(late.Stderr, "fault heal web-2") {
+		p.Errorf("while one is frozen: %s", late)
+	}
+	p.lab.Must("fault", "heal", "web-2")
+
+	last := p.configure("unset", "web/tagline")
+	if last.Index <= first.Index || last.Before == nil || *last.Before != "Told to one." || last.InForce != "" {
+		p.Errorf("unset: %+v", last)
+	}
+	for range 4 {
+		if _, body, _ := p.page("text/html"); strings.Contains(body, "Told to one.") || strings.Contains(body, "Proven here.") {
+			p.Errorf("the value is on the page still: %s", excerpt(body))
+		}
+	}
+	p.configure("unset", "web/tagline") // twice is no error
+}
+
+// configure changes one key and wants both instances to run with it.
+func (p *proof) configure(args ...string) settingDone {
+	p.Helper()
+	began := time.Now()
+	result := p.lab.Must(append([]string{"web", "config", "-o", "json"}, args...)...)
+	var done settingDone
+	if err := json.Unmarshal([]byte(result.Stdout), &done); err != nil {
+		p.Fatalf("%v: %s", err, result)
+	}
+	if strings.Join(done.RunningWith, " ") != "web-1/web web-2/web" || done.Seconds <= 0 || done.Seconds > time.Since(began).Seconds() {
+		p.Errorf("%s: %s", args, result)
+	}
+	p.Logf("%s: %s", args, strings.TrimSpace(result.Stderr))
+	return done
+}
+
+// listsSettings puts a value into Consul that web refuses, past the command line.
+func (p *proof) listsSettings() {
+	if err := p.consul.KVPut(p.bounded(5*time.Second), "web/debug", []byte("perhaps")); err != nil {
+		p.Fatal(err)
+	}
+	table := p.lab.Must("web", "config", "list").Stdout
+	for _, words := range []string{"web/debug perhaps no: want true or false false", "web/tagline Proven here. yes empty", "web/read_preference - - nearest"} {
+		if !strings.Contains(strings.Join(strings.Fields(table), " "), words) {
+			p.Errorf("list does not say %q:\n%s", words, table)
+		}
+	}
+	if got := p.lab.Run("web", "config", "get", "web/debug"); got.Code != 1 || got.Stdout != "perhaps\n" || !strings.Contains(got.Stderr, "it takes true or false") {
+		p.Errorf("get of a value that is not valid: %s", got)
+	}
+	p.lab.Must("web", "config", "unset", "web/debug")
+}
