@@ -85,7 +85,7 @@ func carry[R any](ctx context.Context, p *Proxy, x *exchange, c carrier[R]) (car
 		}
 		x.answered = t.member
 		if t.err == nil {
-			if x.plan.hedge.Recent != nil {
+			if x.plan.options.Hedge > 0 {
 				x.plan.recent.Observe(t.took)
 			}
 			return carried[R]{t.sent.answer, t.pick, t.member, t.cancel}, nil

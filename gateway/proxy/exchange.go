@@ -141,7 +141,7 @@ func (x *exchange) ambiguous(matched *route.Route) bool {
 func (p *Proxy) authenticate(ctx context.Context, x *exchange, authorization string) *page {
 	for _, scheme := range x.plan.schemes {
 		if p.cfg.Auth == nil {
-			return p.discreet(pageClosed(&plan{name: x.plan.name, closed: "no scheme of authentication is configured"}))
+			return p.discreet(pageClosed(&plan{name: x.plan.name, terms: &terms{closed: "no scheme of authentication is configured"}}))
 		}
 		verdict := p.cfg.Auth.Check(ctx, scheme, authorization)
 		if !verdict.Allowed() {

@@ -230,12 +230,12 @@ func (f *follower) publish(now time.Time, table *route.Table, changes []route.Ch
 	}
 	next := &snapshot{table: table, names: old.names, rules: f.rules, replaced: make(chan struct{})}
 	streams := false
-	made := staffs{}
+	shared := newMade()
 	for _, c := range changes {
 		streams = streams || c.Before != nil && c.Before.Kind != tag.HTTP
 		if c.After != nil {
 			streams = streams || c.After.Kind != tag.HTTP
-			c.After.Use = f.planAfter(c, made)
+			c.After.Use = f.planAfter(c, shared)
 		}
 	}
 	for _, c := range f.fleet.crews {

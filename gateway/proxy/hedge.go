@@ -11,10 +11,10 @@ import (
 // hedgeDelay is how long the first attempt waits before a second instance is
 // asked as well; 0 is never.
 func (x *exchange) hedgeDelay() time.Duration {
-	if x.plan.hedge.Recent == nil || len(x.attempts) > 0 || len(x.plan.members) < 2 {
+	if x.plan.options.Hedge <= 0 || len(x.attempts) > 0 || len(x.plan.members) < 2 {
 		return 0
 	}
-	delay, _ := x.plan.hedge.Delay(hedge.Request{Method: x.method, Body: x.hasBody})
+	delay, _ := x.plan.hedge().Delay(hedge.Request{Method: x.method, Body: x.hasBody})
 	return delay
 }
 

@@ -15,24 +15,37 @@ import (
 	"sluice/gateway/tag"
 )
 
-// plan is how a route is served, worked out once per change. It is immutable.
+// plan is how a route is served, worked out once per change. It is immutable. There
+// may be tens of thousands, most of them alike: what they have in common they share.
 type plan struct {
 	route *route.Route
 	// name is the route's key in words, for logs and pages.
-	name    string
+	name string
+	*terms
+	*staff
+	*memory
+}
+
+// terms are what holds for requests of a route, whoever serves them.
+type terms struct {
 	options *tag.Options
 	// closed says why nobody may use the route; "" if it is open.
 	closed string
 	lists  []acl.List
 	// schemes are the names under which credentials are checked, all of them.
 	schemes []string
-	*staff
-	*memory
 	timeout time.Duration
 	// attempts is the limit for attempts at one request.
 	attempts int
-	hedge    hedge.Route
 	cookie   string
+}
+
+// hedge is when a request of the route is sent to a second instance.
+func (pl *plan) hedge() hedge.Route {
+	if pl.options.Hedge <= 0 {
+		return hedge.Route{}
+	}
+	return hedge.Route{After: pl.options.Hedge, Recent: pl.recent}
 }
 
 // member is an instance as one route uses it.
@@ -63,8 +76,16 @@ type staffKey struct {
 	options *tag.Options
 }
 
-// staffs are those that were made for one table.
-type staffs map[staffKey][]*staff
+// made is what routes share that are made ready together.
+type made struct {
+	staffs map[staffKey][]*staff
+	// terms are those of routes that anybody may use and that no cookie ties.
+	terms map[*tag.Options]*terms
+}
+
+func newMade() made {
+	return made{staffs: map[staffKey][]*staff{}, terms: map[*tag.Options]*terms{}}
+}
 
 // memory is what a route keeps from one plan to the next.
 type memory struct {
@@ -87,9 +108,9 @@ func (x *exchange) budget(p *Proxy) *budget.Budget {
 // planOf returns the plan of a route in a table that was published.
 func planOf(r *route.Route) *plan { return r.Use.(*plan) }
 
-// planAfter returns the plan of a route that is new or has changed. made is
+// planAfter returns the plan of a route that is new or has changed. shared is
 // added to.
-func (f *follower) planAfter(c route.Change, made staffs) *plan {
+func (f *follower) planAfter(c route.Change, shared made) *plan {
 	kept := &memory{}
 	if c.Before != nil {
 		before := planOf(c.Before)
@@ -100,52 +121,64 @@ func (f *follower) planAfter(c route.Change, made staffs) *plan {
 		}
 		kept = before.memory
 	}
-	return f.plan(c.After, &f.fleet, kept, made)
+	return f.plan(c.After, &f.fleet, kept, shared)
 }
 
 // plan works out how a route is served.
-func (p *Proxy) plan(r *route.Route, f *fleet, kept *memory, made staffs) *plan {
-	pl := &plan{route: r, name: r.String(), options: r.Options, closed: r.Closed, memory: kept}
-	if pl.options == nil {
-		pl.options = &tag.Options{Proto: tag.ProtoHTTP}
+func (p *Proxy) plan(r *route.Route, f *fleet, kept *memory, shared made) *plan {
+	pl := &plan{route: r, name: r.String(), memory: kept}
+	pl.terms = p.terms(pl, shared)
+	if pl.options.Hedge > 0 && kept.recent == nil {
+		kept.recent = hedge.NewQuantile(hedge.Percentile)
 	}
-	pl.guard()
-	o := pl.options
-	pl.timeout = cmp.Or(o.Timeout, p.cfg.Timeout)
-	pl.attempts = 1 + p.cfg.Retries
-	if o.RetriesSet {
-		pl.attempts = 1 + o.Retries
-	}
-	if o.Hedge > 0 {
-		if kept.recent == nil {
-			kept.recent = hedge.NewQuantile(hedge.Percentile)
-		}
-		pl.hedge = hedge.Route{After: o.Hedge, Recent: kept.recent}
-	}
-	if o.Sticky == tag.StickyCookie {
-		pl.cookie = fmt.Sprintf("sluice-%08x", uint32(balance.Hash(pl.name)))
-	}
-	pl.staff = p.staff(pl, f, made)
+	pl.staff = p.staff(pl, f, shared)
 	return pl
 }
 
+// terms returns those of a route: as they were made for another one, if that has
+// the same.
+func (p *Proxy) terms(pl *plan, shared made) *terms {
+	o := pl.route.Options
+	alike := len(pl.route.Guards) == 0 && pl.route.Closed == "" && (o == nil || o.Sticky != tag.StickyCookie)
+	if known := shared.terms[o]; alike && known != nil {
+		return known
+	}
+	t := &terms{options: o, closed: pl.route.Closed}
+	if o == nil {
+		t.options = &tag.Options{Proto: tag.ProtoHTTP}
+	}
+	t.guard(pl.route.Guards)
+	t.timeout = cmp.Or(t.options.Timeout, p.cfg.Timeout)
+	t.attempts = 1 + p.cfg.Retries
+	if t.options.RetriesSet {
+		t.attempts = 1 + t.options.Retries
+	}
+	if t.options.Sticky == tag.StickyCookie {
+		t.cookie = fmt.Sprintf("sluice-%08x", uint32(balance.Hash(pl.name)))
+	}
+	if alike {
+		shared.terms[o] = t
+	}
+	return t
+}
+
 // guard works out who may use the route. What cannot be understood closes it.
-func (pl *plan) guard() {
-	for _, g := range pl.route.Guards {
+func (t *terms) guard(guards []*tag.Options) {
+	for _, g := range guards {
 		list, err := acl.NewList(g.Allow, g.Deny)
-		if err != nil && pl.closed == "" {
-			pl.closed = err.Error()
+		if err != nil && t.closed == "" {
+			t.closed = err.Error()
 		}
-		pl.lists = append(pl.lists, list)
-		if g.Auth != "" && !slices.Contains(pl.schemes, g.Auth) {
-			pl.schemes = append(pl.schemes, g.Auth)
+		t.lists = append(t.lists, list)
+		if g.Auth != "" && !slices.Contains(t.schemes, g.Auth) {
+			t.schemes = append(t.schemes, g.Auth)
 		}
 	}
 }
 
 // staff returns who serves the route: as it was made for another route, if one
 // needs the same.
-func (p *Proxy) staff(pl *plan, f *fleet, made staffs) *staff {
+func (p *Proxy) staff(pl *plan, f *fleet, shared made) *staff {
 	next := &staff{}
 	for i := range pl.route.Targets {
 		t := &pl.route.Targets[i]
@@ -165,7 +198,7 @@ func (p *Proxy) staff(pl *plan, f *fleet, made staffs) *staff {
 		key.first = next.members[0].target
 	}
 	if strategy != tag.RoundRobin { // whose turn it is differs from route to route
-		for _, known := range made[key] {
+		for _, known := range shared.staffs[key] {
 			if slices.Equal(known.members, next.members) && slices.Equal(known.wanted, next.wanted) {
 				return known
 			}
@@ -178,7 +211,7 @@ func (p *Proxy) staff(pl *plan, f *fleet, made staffs) *staff {
 	next.picker = balance.NewPicker(balance.Config{
 		Strategy: strategy, Members: next.wanted, Datacenters: tiers, SlowStart: p.cfg.SlowStart, Turn: &pl.turn,
 	})
-	made[key] = append(made[key], next)
+	shared.staffs[key] = append(shared.staffs[key], next)
 	return next
 }
 

@@ -84,7 +84,7 @@ func (c *ownCarrier) trySend(ctx context.Context, m *member, traceparent string)
 // over sends the request over a connection.
 func (c *ownCarrier) over(ctx context.Context, up *conn, m *member, traceparent string) sent[response] {
 	stop := noStop
-	if c.x.plan.hedge.Recent != nil {
+	if c.x.plan.options.Hedge > 0 {
 		stop = context.AfterFunc(ctx, func() { _ = up.SetDeadline(time.Unix(1, 0)) })
 	}
 	answer, progress, err := c.exchange(ctx, up, m, traceparent)
@@ -108,7 +108,7 @@ func (c *ownCarrier) connect(ctx context.Context, dialing *pending, m *member) (
 	era := m.wire.own.current()
 	var dialled net.Conn
 	var err error
-	if c.x.plan.hedge.Recent != nil {
+	if c.x.plan.options.Hedge > 0 {
 		dialled, err = c.p.dialApart(ctx, dialing, m.target.instance, m.wire.manner)
 	} else {
 		dialled, err = c.p.dial(ctx, m.target.instance, m.wire.manner)

@@ -73,10 +73,10 @@ type tagReader struct {
 // reading is a tag that was read. One that closes its route has a key and a
 // refusal.
 type reading struct {
-	isRoute bool
 	key     Key
 	options *tag.Options
 	refused string
+	isRoute bool
 	closes  bool
 }
 

@@ -122,7 +122,7 @@ func (e *edit) rules(rules Rules) {
 		}
 	}
 	e.next.rows.each(func(r *row) bool {
-		e.touch(r.key)
+		e.touch(r.key())
 		return true
 	})
 }
@@ -132,7 +132,7 @@ func (e *edit) finish() (*Table, []Change) {
 	if !e.next.expires.IsZero() && !e.now.Before(e.next.expires) {
 		e.next.gone.each(func(r *row) bool {
 			if e.expired(r.route.Gone) {
-				e.touch(r.key)
+				e.touch(r.key())
 			}
 			return true
 		})
@@ -171,11 +171,11 @@ func (e *edit) schedule() {
 func (e *edit) rebuild(key Key) (before, after *Route) {
 	name := text(key)
 	old := e.next.rows.get(name)
-	next := &row{key: key, declared: e.declared(old, key)}
+	next := &row{declared: e.declared(old, key)}
 	if old != nil {
 		before = old.route
 	}
-	next.route = e.route(next, old)
+	next.route = e.route(key, next, old)
 	if next.route.same(before) {
 		next.route = before
 	}
@@ -210,8 +210,8 @@ func (e *edit) declared(old *row, key Key) []*declaration {
 	return slices.Clip(all)
 }
 
-// route builds the route of a row; nil means that there is none.
-func (e *edit) route(next, old *row) *Route {
+// route builds the route of a key; nil means that there is none.
+func (e *edit) route(key Key, next, old *row) *Route {
 	var targets []Target
 	closed := ""
 	for _, d := range next.declared {
@@ -228,14 +228,14 @@ func (e *edit) route(next, old *row) *Route {
 	}
 	discovered := len(targets) > 0
 	if e.next.rules != nil {
-		targets = e.next.rules.Apply(next.key, targets)
+		targets = e.next.rules.Apply(key, targets)
 	}
 	if closed != "" && len(targets) > 0 && !guarded(targets) {
 		targets, discovered = nil, false
 	}
 	switch {
 	case len(targets) > 0:
-		r := newRoute(next.key, targets)
+		r := newRoute(key, targets)
 		var whole *service
 		var first *part
 		if len(next.declared) > 0 {
@@ -245,7 +245,7 @@ func (e *edit) route(next, old *row) *Route {
 		r.setInstances(whole, first)
 		return r
 	case closed != "" && !discovered:
-		return &Route{Key: next.key, Services: servicesOf(next.declared), Closed: closed}
+		return &Route{Key: key, Services: servicesOf(next.declared), Closed: closed}
 	case len(next.declared) > 0 || old == nil || old.route == nil:
 		return nil
 	}
@@ -257,7 +257,7 @@ func (e *edit) route(next, old *row) *Route {
 	if len(old.declared) == 0 && old.route.Gone.IsZero() || e.expired(gone) {
 		return nil
 	}
-	return &Route{Key: next.key, Services: old.route.Services, Gone: gone}
+	return &Route{Key: key, Services: old.route.Services, Gone: gone}
 }
 
 func guarded(targets []Target) bool {

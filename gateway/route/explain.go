@@ -56,17 +56,17 @@ func (t *Table) Explain(host, path string) Explanation {
 	}
 	found := map[string]*candidate{}
 	t.rows.each(func(r *row) bool {
-		if r.key.Kind != tag.HTTP {
+		if r.key().Kind != tag.HTTP {
 			return true
 		}
-		c := found[r.key.Host]
+		c := found[r.key().Host]
 		if c == nil {
-			rank, reason := hostRank(r.key.Host, name, port)
+			rank, reason := hostRank(r.key().Host, name, port)
 			if reason == "" {
 				return true
 			}
-			c = &candidate{step: HostStep{Host: r.key.Host, Reason: reason}, rank: rank}
-			found[r.key.Host] = c
+			c = &candidate{step: HostStep{Host: r.key().Host, Reason: reason}, rank: rank}
+			found[r.key().Host] = c
 		}
 		c.rows = append(c.rows, r)
 		return true
@@ -90,16 +90,16 @@ func (t *Table) Explain(host, path string) Explanation {
 
 // walk lists the paths up to the one that takes the request's, and returns it.
 func (s *HostStep) walk(rows []*row, path string) *Route {
-	slices.SortFunc(rows, func(a, b *row) int { return compareRank(a.key, b.key) })
+	slices.SortFunc(rows, func(a, b *row) int { return compareRank(a.key(), b.key()) })
 	for _, r := range rows {
-		taken, reason := takes(r.key, path)
+		taken, reason := takes(r.key(), path)
 		if taken && r.route == nil {
 			taken, reason = false, "it would take the path, but an override removed all its targets"
 		} else if !taken && len(s.Paths) >= maxSteps {
 			s.Omitted++
 			continue
 		}
-		s.Paths = append(s.Paths, PathStep{Key: r.key, Taken: taken, Reason: reason})
+		s.Paths = append(s.Paths, PathStep{Key: r.key(), Taken: taken, Reason: reason})
 		if taken {
 			return r.route
 		}

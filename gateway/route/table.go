@@ -35,12 +35,18 @@ type Table struct {
 	ports *radix[*Route]
 }
 
-// row is a key, whatever declares it, and what comes of that.
+// row is what declares a key, and what comes of that; there is at least one of both.
 type row struct {
-	key      Key
 	declared []*declaration
 	// route is nil if rules removed every target.
 	route *Route
+}
+
+func (r *row) key() Key {
+	if r.route != nil {
+		return r.route.Key
+	}
+	return r.declared[0].key
 }
 
 // text orders rows by host, path, match and kind.

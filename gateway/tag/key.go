@@ -73,13 +73,13 @@ func (m Match) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
 
 // Key is what a route takes. Two declarations with equal keys are one route.
 type Key struct {
-	Kind Kind `json:"kind,omitempty"`
 	// Host is lower case: "" for every host, "example.com", "example.com:8443",
 	// "*.example.com" or a Pattern. A Port route has ":3306" or "10.0.0.1:3306".
 	Host string `json:"host,omitempty"`
 	// Path starts with "/" in an HTTP route and is "" in others.
 	Path  string `json:"path"`
 	Match Match  `json:"match,omitempty"`
+	Kind  Kind   `json:"kind,omitempty"`
 }
 
 // String returns the shortest tag without its prefix that declares the key.
