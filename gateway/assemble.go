@@ -152,7 +152,7 @@ func (g *gateway) openFiles() (err error) {
 		}
 	}
 	if g.cfg.ErrorPages != "" {
-		if g.pages, err = errorpages.Open(errorpages.Config{Dir: g.cfg.ErrorPages, Logger: g.log}); err != nil {
+		if g.pages, err = errorpages.Open(errorpages.Config{Dir: g.cfg.ErrorPages, Changed: g.pagesChanged, Logger: g.log}); err != nil {
 			return fmt.Errorf("-error-pages: %w", err)
 		}
 	}

@@ -69,6 +69,7 @@ func TestErrorPagesAreFollowedAndAFaultInThemIsSeen(t *testing.T) {
 	} {
 		consultest.Await(t, 20*time.Second, c.what, c.check)
 	}
+	last := newest(t, admin)
 	theme(t, dir, "new: {{.Secret}}")
 	consultest.Await(t, 10*time.Second, "the metric tells the fault", refused("1"))
 	if err := asBrowser(page, "ours: 404")(); err != nil {
@@ -77,8 +78,12 @@ func TestErrorPagesAreFollowedAndAFaultInThemIsSeen(t *testing.T) {
 	if err := asBrowser(admin+"/", "newer error pages are not used: ")(); err != nil {
 		t.Errorf("the operations page: %v", err)
 	}
+	if e := tells(t, admin, last, "errorpage", dir+" refused, those before stay: "); !strings.Contains(e.Text, "Secret") {
+		t.Errorf("the timeline has %+v, want the fault", e)
+	}
 	theme(t, dir, "mended: {{.Status}}")
 	consultest.Await(t, 10*time.Second, "it is mended", asBrowser(page, "mended: 404"))
+	tells(t, admin, last, "errorpage", dir+" changed: error.html")
 	if err := refused("0")(); err != nil {
 		t.Error(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"sluice/gateway/errorpages"
 	"sluice/gateway/listen"
 	"sluice/gateway/proxy"
 	"sluice/gateway/tlsfiles"
@@ -16,19 +17,49 @@ func (g *gateway) reloaded(listener string, which listen.Files, change tlsfiles.
 	})
 }
 
+// pagesChanged puts a change of the folder of error pages into the timeline.
+func (g *gateway) pagesChanged(change errorpages.Change) {
+	g.proxy.Record(proxy.Event{
+		At: time.Now(), Kind: "errorpage", Subject: g.cfg.ErrorPages, Text: pagesText(change), Effect: change.Took,
+	})
+}
+
 func reloadText(change tlsfiles.Change) string {
 	if change.Problem != nil {
-		return "refused, those before stay: " + change.Problem.Error()
+		return refusedText(change.Problem)
 	}
-	var parts []string
-	if len(change.Added) > 0 {
-		parts = append(parts, "+ "+strings.Join(change.Added, ", "))
-	}
-	if len(change.Removed) > 0 {
-		parts = append(parts, "- "+strings.Join(change.Removed, ", "))
-	}
-	if len(parts) == 0 {
+	text := joined(named{"+ ", change.Added}, named{"- ", change.Removed})
+	if text == "" {
 		return "read again: they have the same names and serial numbers"
+	}
+	return text
+}
+
+func pagesText(change errorpages.Change) string {
+	if change.Problem != nil {
+		return refusedText(change.Problem)
+	}
+	text := joined(named{"+ ", change.Added}, named{"- ", change.Removed}, named{"changed: ", change.Altered})
+	if text == "" {
+		return "read again: the folder holds what is in use"
+	}
+	return text
+}
+
+func refusedText(problem error) string { return "refused, those before stay: " + problem.Error() }
+
+// named is a list of names with what is to be said of them.
+type named struct {
+	what  string
+	names []string
+}
+
+func joined(lists ...named) string {
+	var parts []string
+	for _, list := range lists {
+		if len(list.names) > 0 {
+			parts = append(parts, list.what+strings.Join(list.names, ", "))
+		}
 	}
 	return strings.Join(parts, "; ")
 }

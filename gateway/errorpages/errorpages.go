@@ -8,10 +8,8 @@
 package errorpages
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"html/template"
 	"log/slog"
@@ -24,9 +22,6 @@ import (
 
 // DefaultInterval is how often the folder is looked at.
 const DefaultInterval = 2 * time.Second
-
-// maxPage bounds a page that is made, in bytes.
-const maxPage = 256 << 10
 
 // Page is what a template is given: what the gateway's own page would tell the same
 // client.
@@ -51,6 +46,9 @@ type Config struct {
 	Dir string
 	// Interval is how often Run looks at the folder; 0 is DefaultInterval.
 	Interval time.Duration
+	// Changed is called after each change of the folder, and each new problem with it; may
+	// be nil. It is called by one goroutine at a time, and not for Open.
+	Changed func(Change)
 	// Logger gets a line per change and per problem; nil is silent.
 	Logger *slog.Logger
 }
@@ -102,28 +100,43 @@ func (p *Pages) Run(ctx context.Context) error {
 // Reload looks at the folder once. If it has changed, its pages are used from now
 // on, or the error says why not and those before stay.
 func (p *Pages) Reload() error {
+	change, err := p.reload()
+	if change != nil && p.cfg.Changed != nil {
+		p.cfg.Changed(*change)
+	}
+	return err
+}
+
+// reload returns what there is to tell of a change after the first look.
+func (p *Pages) reload() (*Change, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	began := time.Now()
 	sources, err := read(p.cfg.Dir)
 	sum := sumOf(sources, err)
 	if sum == p.looked {
-		return p.problem
+		return nil, p.problem
 	}
 	p.looked, p.problem = sum, nil
+	before := p.live.Load()
 	var next *theme
 	if err == nil {
-		next, err = parse(sources)
+		next, err = themeOf(sources)
 	}
 	if err != nil {
 		p.problem = fmt.Errorf("error pages in %s: %w", p.cfg.Dir, err)
-		if p.live.Load() != nil {
-			p.cfg.Logger.Error("error pages refused; those before stay", "dir", p.cfg.Dir, "err", err)
+		if before == nil {
+			return nil, p.problem
 		}
-		return p.problem
+		p.cfg.Logger.Error("error pages refused; those before stay", "dir", p.cfg.Dir, "err", err)
+		return &Change{Problem: err, Took: time.Since(began)}, p.problem
 	}
 	p.live.Store(next)
 	p.cfg.Logger.Info("error pages loaded", "dir", p.cfg.Dir, "pages", next.names)
-	return nil
+	if before == nil {
+		return nil, nil
+	}
+	return changeOf(before.sources, next.sources, time.Since(began)), nil
 }
 
 // State returns what the folder has come to.
@@ -155,22 +168,9 @@ func (p *Pages) Render(content Page) ([]byte, bool) {
 
 // execute makes a page in memory: half of one would be seen otherwise.
 func execute(t *template.Template, content Page) ([]byte, error) {
-	var body bounded
+	var body output
 	if err := t.Execute(&body, content); err != nil {
 		return nil, err
 	}
 	return body.Bytes(), nil
-}
-
-var errTooLarge = errors.New("the page is too large")
-
-// bounded is a buffer that takes no more than a page may have.
-type bounded struct{ bytes.Buffer }
-
-// Write implements io.Writer.
-func (b *bounded) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > maxPage {
-		return 0, errTooLarge
-	}
-	return b.Buffer.Write(p)
 }

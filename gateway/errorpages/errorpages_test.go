@@ -3,6 +3,8 @@ package errorpages_test
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -10,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"sluice/gateway/errorpages"
 )
@@ -68,6 +71,9 @@ func TestAStatusHasItsOwnPageOrThatOfAllOthers(t *testing.T) {
 	if got, want := pages.State().Pages, []string{"403.html", "503.html", "error.html"}; !slices.Equal(got, want) {
 		t.Errorf("the pages are %v, want %v", got, want)
 	}
+	bounded, _ := open(t, folder(t, map[string]string{"503.html": `{{range 40}}{{range 40}}{{range 2}}.{{end}}{{end}}{{end}}`, "_head.html": `{{if .Facts}}{{range .Facts}}{{.Name}}{{else}}{{end}}{{end}}`, "404.html": `{{template "_head.html" .}}{{printf "%04d" .Status}} {{.Reason | print | html}} {{js .Reason}}<a title="{{.Reason}}" id={{if .Hint}}a{{else}}b{{end}}><style>a { color: red }</style>`}))
+	shows(t, bounded, 503, strings.Repeat(".", 3200))
+	shows(t, bounded, 404, `0404 &lt;b&gt;no&lt;/b&gt; \u003Cb\u003Eno\u003C/b\u003E<a title="&lt;b&gt;no&lt;/b&gt;" id=b><style>a { color: red }</style>`)
 	alone, _ := open(t, folder(t, map[string]string{"403.html": "no"}))
 	shows(t, alone, 403, "no")
 	shows(t, alone, 503, "")
@@ -85,6 +91,14 @@ func TestAFolderWithAFaultIsRefusedAsAWhole(t *testing.T) {
 		"an ambiguous place":               {"503.html", `<a href={{.Reason}}{{if .Hint}}"{{end}}>`, "503.html"},
 		"a page without end":               {"503.html", `{{define "a"}}a{{template "a"}}{{end}}{{template "a"}}`, "for status 503"},
 		"a page that is too large":         {"503.html", `{{range 300000}}x{{end}}`, "too large"},
+		"a loop that prints nothing":       {"503.html", `x{{range 1000000000}}{{end}}`, "503.html for status 503: the page takes too many steps"},
+		"one that does something":          {"503.html", `x{{$a := 0}}{{range 1000000000}}{{$a = 1}}{{end}}`, "too many steps"},
+		"one in a shared part":             {"503.html", `{{define "a"}}{{range 1000000000}}{{continue}}{{end}}{{end}}x{{template "a"}}`, "too many steps"},
+		"loops in each other":              {"503.html", `x{{range 9999}}{{if true}}{{range 9999}}{{end}}{{end}}{{end}}`, "too many steps"},
+		"more than a page has":             {"503.html", strings.Repeat("{{range .Facts}}", 40) + strings.Repeat("{{end}}", 40), "40 ranges in each other"},
+		"parts that ask for more of them":  {"503.html", `{{define "a"}}{{if .}}{{template "a" (slice . 1)}}{{template "a" (slice . 1)}}{{end}}{{end}}x{{template "a" "` + strings.Repeat("x", 64) + `"}}`, "too many steps"},
+		"a text that grows unseen":         {"503.html", `x{{$a := "x"}}{{range 40}}{{$a = print $a $a}}{{end}}`, "too large"},
+		"one that grows by escapes":        {"503.html", `x{{$a := "<"}}{{range 40}}{{$a = js $a}}{{end}}`, "too large"},
 		"a blank page":                     {"503.html", ` {{if .Facts}}x{{end}} `, "blank"},
 		"a script":                         {"503.html", `<SCRIPT>alert(1)</SCRIPT>`, "script"},
 		"a status that is no error":        {"200.html", "x", "200.html is no name"},
@@ -166,6 +180,44 @@ func TestAFaultLaterKeepsThePagesBeforeUntilItIsMended(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestEachChangeOfTheFolderIsToldOnce(t *testing.T) {
+	dir := folder(t, map[string]string{"503.html": "first", "404.html": "lost", "_head.html": "head"})
+	var told []errorpages.Change
+	pages, err := errorpages.Open(errorpages.Config{Dir: dir, Changed: func(c errorpages.Change) {
+		if c.Took <= 0 || c.Took > time.Minute {
+			t.Errorf("it took %v", c.Took)
+		}
+		c.Took = 0
+		told = append(told, c)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func(want ...errorpages.Change) {
+		t.Helper()
+		for range 2 {
+			_ = pages.Reload()
+		}
+		if fmt.Sprint(told) != fmt.Sprint(want) {
+			t.Errorf("%v is told, want %v", told, want)
+		}
+		told = nil
+	}
+	look()
+	write(t, dir, "_head.html", "other head")
+	write(t, dir, "500.html", "new")
+	if err := os.Remove(filepath.Join(dir, "404.html")); err != nil {
+		t.Fatal(err)
+	}
+	look(errorpages.Change{Added: []string{"500.html"}, Removed: []string{"404.html"}, Altered: []string{"_head.html"}})
+	write(t, dir, "style.css", "a {}")
+	look(errorpages.Change{Problem: errors.New("style.css is no name of a page; want error.html, 400.html to 599.html, or _NAME.html for what pages share")})
+	if err := os.Remove(filepath.Join(dir, "style.css")); err != nil {
+		t.Fatal(err)
+	}
+	look(errorpages.Change{})
 }
 
 func TestAPageThatFailsMakesWayForTheGatewaysOwn(t *testing.T) {

@@ -34,6 +34,8 @@ type theme struct {
 	byStatus map[int]*template.Template
 	fallback *template.Template
 	names    []string
+	// sources are the files, for comparison with those that come.
+	sources []source
 }
 
 // of returns the template of a status, or nil.
@@ -85,9 +87,9 @@ func sumOf(sources []source, err error) [sha256.Size]byte {
 	return sha256.Sum256(all.Bytes())
 }
 
-// parse makes a theme of files, and tries each of its pages.
-func parse(sources []source) (*theme, error) {
-	shared := template.New("")
+// themeOf makes a theme of files, and tries each of its pages.
+func themeOf(sources []source) (*theme, error) {
+	shared := template.New("").Funcs(functions())
 	var pages []source
 	for _, s := range sources {
 		switch {
@@ -104,7 +106,7 @@ func parse(sources []source) (*theme, error) {
 	if len(pages) == 0 {
 		return nil, errors.New("there is no page in it; want error.html, or one named as a status, as in 503.html")
 	}
-	t := &theme{byStatus: map[int]*template.Template{}}
+	t := &theme{byStatus: map[int]*template.Template{}, sources: sources}
 	for _, s := range pages {
 		statuses, err := statusesOf(s.name)
 		if err != nil {
@@ -116,6 +118,9 @@ func parse(sources []source) (*theme, error) {
 		}
 		page, err := own.New(s.name).Parse(s.text)
 		if err != nil {
+			return nil, err
+		}
+		if err := count(page); err != nil {
 			return nil, err
 		}
 		if err := try(page, statuses); err != nil {
@@ -162,7 +167,7 @@ func try(page *template.Template, statuses []int) error {
 		} {
 			body, err := execute(page, sample)
 			if err != nil {
-				return fmt.Errorf("for status %d: %w", status, err)
+				return fmt.Errorf("%s for status %d: %w", page.Name(), status, err)
 			}
 			switch {
 			case len(bytes.TrimSpace(body)) == 0:
