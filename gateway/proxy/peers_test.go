@@ -367,9 +367,10 @@ func TestAThousandClientsLeaveNothingBehind(t *testing.T) {
 		})
 	}
 	clients.Wait()
-	// Connections to the instance stay, for the next: at most as many as there were clients at a time.
+	// Connections to the instance stay, for the next: as many as there were requests at
+	// a time, which is more than clients, because some leave before theirs has ended.
 	meshtest.Wait(t, "goroutines and files are back", func() bool {
-		return runtime.NumGoroutine() <= before+6*20 && openFiles(t) <= files+2*20
+		return runtime.NumGoroutine() <= before+6*50 && openFiles(t) <= files+2*50
 	})
 }
 
