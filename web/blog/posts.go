@@ -123,7 +123,8 @@ func (s *Store) AddEntry(ctx context.Context, entry Entry) error {
 	})
 }
 
-// ChangeEntry writes entry over its revision entry.Revision and makes the next.
+// ChangeEntry writes entry over its revision entry.Revision and makes the next. Who
+// has written it first stays its author.
 // It is ErrConflict when there is a newer one, ErrSlugTaken, ErrNoBlog, or ErrNotFound.
 func (s *Store) ChangeEntry(ctx context.Context, entry Entry) error {
 	set := bson.D{
@@ -131,7 +132,7 @@ func (s *Store) ChangeEntry(ctx context.Context, entry Entry) error {
 		{Key: "body", Value: entry.Body},
 		{Key: "slug", Value: entry.Slug},
 		{Key: "blog", Value: entry.Blog},
-		{Key: "author", Value: entry.Author},
+		{Key: "editor", Value: entry.Editor},
 		{Key: "updated", Value: entry.Updated},
 		{Key: "edit", Value: entry.Edit},
 	}

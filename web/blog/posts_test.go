@@ -139,7 +139,7 @@ func conflicts(t *testing.T, l *lab) {
 		}
 	}
 	theirs := mine
-	theirs.Edit, theirs.Title = "theirs", "as they want it"
+	theirs.Edit, theirs.Title, theirs.Author, theirs.Editor = "theirs", "as they want it", "bea", "bea"
 	if err := l.ChangeEntry(ctx, theirs); !errors.Is(err, blog.ErrConflict) || blog.OutcomeOf(err) != blog.Refused {
 		t.Errorf("a change over my change: %v", err)
 	}
@@ -149,6 +149,9 @@ func conflicts(t *testing.T, l *lab) {
 	theirs.Revision = 2
 	if err := l.ChangeEntry(ctx, theirs); err != nil {
 		t.Errorf("knowingly: %v", err)
+	}
+	if got, err := l.Entry(ctx, mine.ID); err != nil || got.Author != "admin" || got.Editor != "bea" {
+		t.Errorf("by %q, changed by %q, %v", got.Author, got.Editor, err)
 	}
 	if err := l.ChangeEntry(ctx, post(999, "none")); !errors.Is(err, blog.ErrNotFound) {
 		t.Errorf("of nothing: %v", err)

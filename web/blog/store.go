@@ -68,6 +68,8 @@ type Entry struct {
 	// Slug is the entry's name in addresses, unique within its blog.
 	Slug   string `bson:"slug,omitempty" json:"slug,omitempty"`
 	Author string `bson:"author,omitempty" json:"author,omitempty"`
+	// Editor is who wrote it last; "" in entries that are older than the field.
+	Editor string `bson:"editor,omitempty" json:"editor,omitempty"`
 	// Updated is when the entry was last written.
 	Updated time.Time `bson:"updated,omitempty" json:"updated,omitzero"`
 	// Revision counts the writes of the entry, from 1.

@@ -43,7 +43,7 @@ func (l *Live) Report() Report {
 		report.Away = written.Err.Error()
 	}
 	for _, item := range now.Items {
-		report.Keys = append(report.Keys, ReportKey{Key: item.Key, Value: item.Value, Default: item.Default, Refused: item.Refused, Why: item.Why})
+		report.Keys = append(report.Keys, ReportKey(item))
 	}
 	return report
 }

@@ -44,7 +44,7 @@ func inABrowser(d *desk) {
 	b.Open(d.base + "/admin/entries/" + entry.ID)
 	b.Type("#title", "Mine: ")
 	theirs := entry
-	theirs.Title, theirs.Edit, theirs.Author = "Cutting a connection, theirs", "theirs", "bea"
+	theirs.Title, theirs.Edit, theirs.Editor = "Cutting a connection, theirs", "theirs", "bea"
 	if err := d.store.ChangeEntry(d.Context(), theirs); err != nil {
 		d.Fatal(err)
 	}

@@ -119,7 +119,7 @@ func (s *Site) store(c echo.Context, d draft, user string) error {
 		return blog.ErrNoBlog // for those who write without a login only
 	}
 	entry := blog.Entry{
-		ID: d.ID, Blog: d.Blog, Slug: d.Slug, Title: d.Title, Body: d.Body, Author: user, Created: now, Updated: now,
+		ID: d.ID, Blog: d.Blog, Slug: d.Slug, Title: d.Title, Body: d.Body, Author: user, Editor: user, Created: now, Updated: now,
 		Via: s.cfg.Instance, Revision: d.Revision, Edit: d.Edit,
 	}
 	write := s.cfg.Library.AddEntry

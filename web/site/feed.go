@@ -1,6 +1,7 @@
 package site
 
 import (
+	"crypto/sha256"
 	"encoding/xml"
 	"fmt"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	uuid "github.com/hashicorp/go-uuid"
 	"github.com/labstack/echo/v4"
 
 	"sluice/web/blog"
@@ -64,7 +66,7 @@ func (s *Site) feed(c echo.Context) error {
 	root := c.Scheme() + "://" + c.Request().Host
 	updated := b.Updated
 	feed := atomFeed{
-		Title: b.Name, Subtitle: b.Tagline, ID: root + s.cfg.Base + "/blog/" + b.ID,
+		Title: b.Name, Subtitle: b.Tagline, ID: feedID("blog", b.ID, rfc3339(b.Created)),
 		Links: []atomLink{
 			{Rel: "self", Type: "application/atom+xml", Href: root + c.Request().URL.EscapedPath()},
 			{Rel: "alternate", Type: "text/html", Href: root + s.cfg.Base + "/blog/" + b.ID},
@@ -76,7 +78,7 @@ func (s *Site) feed(c echo.Context) error {
 			return err
 		}
 		feed.Entries = append(feed.Entries, atomEntry{
-			Title: entry.Title, ID: root + s.cfg.Base + "/blog/" + b.ID + "#" + entry.ID, Author: or(entry.Author, "anonymous"),
+			Title: entry.Title, ID: feedID("entry", entry.ID), Author: or(entry.Author, "anonymous"),
 			Published: rfc3339(entry.Created), Updated: rfc3339(entry.Updated),
 			Link: atomLink{Rel: "alternate", Type: "text/html", Href: root + s.address(entry)}, Content: atomText{Type: "html", Text: string(html)},
 		})
@@ -91,6 +93,16 @@ func (s *Site) feed(c echo.Context) error {
 	}
 	c.Response().Header().Set("Cache-Control", "no-cache")
 	return c.Blob(http.StatusOK, "application/atom+xml; charset=utf-8", append([]byte(xml.Header), body...))
+}
+
+// feedID names a thing for ever, by whatever name web is reached and whichever blog
+// an entry is moved to: a UUID made of what never changes of it (RFC 9562, version
+// 8). With another ID a reader would show the entry as new.
+func feedID(of ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(of, "\x00")))
+	sum[6], sum[8] = sum[6]&0x0f|0x80, sum[8]&0x3f|0x80
+	text, _ := uuid.FormatUUID(sum[:16]) // fails with another length alone
+	return "urn:uuid:" + text
 }
 
 func rfc3339(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -84,8 +84,21 @@ type paper struct {
 	// asked first, CanNear that it could be.
 	Service, Member string
 	Near, CanNear   bool
+	// ReadOther is this page as the other preference has it.
+	ReadOther string
 	// ReadOnly says that the primary has no part in the page.
 	ReadOnly bool
+	Has      parts
+}
+
+// parts are those of web that are served, which a page may lead to.
+type parts struct{ Topology, Blog, Admin, Feed bool }
+
+func partsOf(now settings.Settings) parts {
+	return parts{
+		Topology: now.Serves(settings.Topology), Blog: now.Serves(settings.Blog), Admin: now.Serves(settings.Admin),
+		Feed: now.Serves(settings.Feed) && now.Serves(settings.Blog),
+	}
 }
 
 // item is an entry with what is made of it.
@@ -167,6 +180,7 @@ func (s *Site) paper(c echo.Context, title string) paper {
 	p.Admin = strings.HasPrefix(c.Request().URL.Path, s.cfg.Base+"/admin")
 	p.User, _ = c.Get(userKey).(string)
 	p.CSRF, _ = c.Get(csrfKey).(string)
+	p.Has = partsOf(s.current().Settings)
 	return p
 }
 
@@ -177,6 +191,7 @@ func (s *Site) print(c echo.Context, status int, name string, p paper) error {
 	}
 	if r, ok := c.Get(readKey).(*reading); ok {
 		p.Service, p.Member, p.Near, p.CanNear = r.service, r.member, r.near != nil, s.cfg.Nearby != nil
+		p.ReadOther = readOther(c.Request().URL, p.Near)
 	}
 	if p.ReadOnly = readOnly(c); p.ReadOnly {
 		p.Service, p.Member = "mongo-secondary", s.cfg.Nearby.Member(c.Request().Context())

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -184,7 +185,9 @@ func (d *desk) send(method, path, body string, header ...string) answer {
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	for i := 0; i < len(header); i += 2 {
-		request.Header.Set(header[i], header[i+1])
+		if request.Header.Set(header[i], header[i+1]); header[i] == "Host" {
+			request.Host = header[i+1]
+		}
 	}
 	response, err := d.client.Do(request)
 	if err != nil {
@@ -375,6 +378,7 @@ func written(d *desk) {
 		ID      string `xml:"id"`
 		Updated string `xml:"updated"`
 		Entries []struct {
+			ID      string `xml:"id"`
 			Title   string `xml:"title"`
 			Content string `xml:"content"`
 			Link    struct {
@@ -386,12 +390,23 @@ func written(d *desk) {
 		!strings.Contains(feed.Entries[0].Content, "<em>text</em>") || feed.Entries[0].Link.Href != d.base+"/blog/main/ueber-meshes" {
 		d.Errorf("%v: %s", err, got.body)
 	}
+	if _, err := time.Parse(time.RFC3339, feed.Updated); err != nil {
+		d.Errorf("updated: %v", err)
+	}
+	wellNamed := regexp.MustCompile(`^urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
+	if len(feed.Entries) != 1 || !wellNamed.MatchString(feed.ID) || !wellNamed.MatchString(feed.Entries[0].ID) || feed.ID == feed.Entries[0].ID {
+		d.Errorf("IDs in %s", got.body)
+	}
+	other := d.send(http.MethodGet, "/blog/main/feed.atom", "", "Host", "another.name.example")
+	if again := regexp.MustCompile(`<id>[^<]*</id>`); !slices.Equal(again.FindAllString(got.body, -1), again.FindAllString(other.body, -1)) || !strings.Contains(other.body, "another.name.example") {
+		d.Errorf("by another name the feed has other IDs: %s", other.body)
+	}
 	for i := range 22 {
 		d.write(fmt.Sprintf("Paged %02d", i), "text")
 	}
 	d.wants(d.send(http.MethodGet, "/blog/main?q=paged", ""), 200, "Paged 21", "Paged 02", `rel="next" href="/web/blog/main?before=`)
 	second := d.send(http.MethodGet, "/blog/main?q=paged&page=2", "")
-	d.wants(second, 200, "Paged 01", "Paged 00", `rel="prev" href="/web/blog/main?after=`)
+	d.wants(second, 200, "Paged 01", "Paged 00", `rel="prev" href="/web/blog/main?after=`, `href="?page=2&amp;q=paged&amp;read=primary"`)
 	if back := link(second.body, "prev"); back != "" {
 		d.wants(d.send(http.MethodGet, strings.TrimPrefix(back, "/web"), ""), 200, "Paged 21", "Paged 02")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -65,6 +66,16 @@ func (s *Site) choose(next echo.HandlerFunc) echo.HandlerFunc {
 		c.Set(readKey, r)
 		return next(c)
 	}
+}
+
+// readOther is the address of the same page, read with the other preference.
+func readOther(at *url.URL, near bool) string {
+	query := at.Query()
+	query.Set("read", ReadNearest)
+	if near {
+		query.Set("read", ReadPrimary)
+	}
+	return "?" + query.Encode()
 }
 
 func (s *Site) readPreference() string {

@@ -155,6 +155,16 @@ func configured(d *desk) {
 	becomes("", 404)
 	becomes("/blog/main", 200)
 	becomes("/blog/main/feed.atom", 404)
+	whole := d.send(http.MethodGet, "/blog/main", "", "Accept", "text/html").body
+	if strings.Contains(whole, `href="/web"`) || strings.Contains(whole, "feed.atom") || !strings.Contains(whole, `href="/web/admin"`) {
+		d.Errorf("the page leads to what is not served: %s", whole)
+	}
+	d.keys.set("installed_apps", "blog", "tagline", "line\nbreak")
+	becomes("/admin", 404)
+	if whole := d.send(http.MethodGet, "/blog/main?q=nothing+has+that", "", "Accept", "text/html").body; strings.Contains(whole, "/web/admin") {
+		d.Errorf("the page leads to an administration that is not served: %s", whole)
+	}
+	d.keys.set("installed_apps", "blog admin", "tagline", "line\nbreak")
 	becomes("/admin/configuration", 200, "was written and is not in force: holds a control character", "Words &lt;through&gt; tunnels", "blog admin")
 	d.keys.set("allowed_hosts", ".example.org", "debug", "true")
 	becomes("/blog/main", 421, "Not served under this name", "Request <code>")
