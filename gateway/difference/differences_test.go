@@ -90,6 +90,16 @@ func gone() difference {
 	}
 }
 
+// circles cannot be in the corpus, because a circle depends on all routes at once;
+// gateway/proxy has the test.
+func circles() difference {
+	return difference{
+		"`redirect` that leads back to what was asked for", "passed over, for the next host's routes, if host and path are the request's and the scheme is what `X-Forwarded-Proto` says, whoever wrote it; else given, and the client goes in circles",
+		"508 with the reason, or passed over where the route has instances as well; a circle through several routes too. `X-Forwarded-Proto` of a trusted proxy alone counts",
+		"A browser says only that there were too many redirects.",
+	}
+}
+
 // basis says what the table rests on.
 const basis = `
 An instance is called over Connect unless its tag says ` + "`plain=true`" + `, which Fabio takes for an option without meaning. Beyond that,
@@ -169,7 +179,7 @@ func documented() string {
 	b.WriteString(basis + "\n| what | Fabio | this gateway | why |\n|---|---|---|---|\n")
 	cell := func(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
 	all := differences()
-	for _, d := range append(all[:], gone()) {
+	for _, d := range append(all[:], gone(), circles()) {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", cell(d.what), cell(d.fabio), cell(d.here), cell(d.why))
 	}
 	return b.String()
