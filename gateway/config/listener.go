@@ -137,7 +137,7 @@ func (l *Listener) options() []option {
 		boolOption("public", "allow plain traffic on an address that others than this node reach", &l.Public),
 		timeOption("rt", "time for a whole request, body included; for TCP it is taken from configurations of Fabio, and not used", &l.Read),
 		timeOption("wt", "time for an answer, body included; for TCP as rt", &l.Write),
-		timeOption("it", "time between two requests, or without a byte on a TCP connection", &l.Idle),
+		timeOption("it", "time between two requests, or without a byte on a TCP connection; without it=, one that is half closed ends after 5 minutes in which nothing moves", &l.Idle),
 		{
 			name: "maxconn", value: "N", usage: "connections at once; one more is closed at once",
 			set: func(text string) (err error) { l.MaxConn, err = parseInt(text, 1, maxConnections); return err },

@@ -111,13 +111,16 @@ func (s *Store) ChangePassword(ctx context.Context, change PasswordChange) (secr
 			return err
 		}
 		var now account
-		if err := one(ctx, s.users, bson.D{{Key: "_id", Value: known.Name}}, &now); err != nil {
+		err = one(ctx, majority(s.users), bson.D{{Key: "_id", Value: known.Name}}, &now)
+		switch {
+		case err != nil:
 			return err
+		case now.Hash == hash:
+			return nil // done by an attempt before this one
+		case now.Hash == known.Hash && now.Generation == known.Generation:
+			return errPending // a primary alone has a change, which may be ours: see committed
 		}
-		if now.Hash != hash {
-			return ErrConflict
-		}
-		return nil // done by an attempt before this one
+		return ErrConflict
 	})
 	if err != nil {
 		return "", err

@@ -2,6 +2,7 @@ package blog
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -53,13 +54,14 @@ func (s *Store) AddBlog(ctx context.Context, blog Blog) error {
 			return err
 		}
 		var stored Blog
-		if err := one(ctx, s.blogs, bson.D{{Key: "_id", Value: blog.ID}}, &stored); err != nil {
-			return err
-		}
-		if stored.Edit != blog.Edit {
+		err = one(ctx, majority(s.blogs), bson.D{{Key: "_id", Value: blog.ID}}, &stored)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			return errPending // a primary alone has it, which may roll it back: see committed
+		case err == nil && stored.Edit != blog.Edit:
 			return ErrSlugTaken
 		}
-		return nil
+		return err
 	})
 }
 

@@ -33,12 +33,22 @@ func TestAnEntryThatOnlyThePrimaryHasIsNotYetStored(t *testing.T) {
 	if got, err := l.Committed(t.Context(), entry(1, "").ID); !errors.Is(err, blog.ErrPending) {
 		t.Errorf("read back while only the primary has it: %+v, %v; want it pending", got, err)
 	}
+	late := blog.Blog{ID: "late", Name: "by one", Edit: "mine", Revision: 1}
+	if _, err := alone.Database().Collection("blogs", options.Collection().SetWriteConcern(writeconcern.W1())).InsertOne(t.Context(), late); err != nil {
+		t.Fatal(err)
+	}
 	short, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
+	if err := l.AddBlog(short, late); err == nil || blog.OutcomeOf(err) != blog.Unknown {
+		t.Errorf("a blog that only the primary has: %v; want an unknown outcome", err)
+	}
 	if fresh, err := l.Add(short, entry(1, "by one")); err == nil {
 		t.Errorf("added while only the primary has it: stored, fresh = %v; want an error", fresh)
 	}
 	other.Signal(t, syscall.SIGCONT)
+	if err := l.AddBlog(t.Context(), late); err != nil {
+		t.Errorf("a blog that a majority has: %v", err)
+	}
 	if fresh, err := l.Add(t.Context(), entry(1, "by one")); err != nil || fresh {
 		t.Errorf("once a majority has it: fresh = %v, %v; want it stored before", fresh, err)
 	}

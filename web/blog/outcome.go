@@ -41,6 +41,7 @@ func (o Outcome) String() string {
 // OutcomeOf tells from a write's error what became of it.
 func OutcomeOf(err error) Outcome {
 	var underWay *underWayError
+	var doubtful *doubtfulError
 	var unsent *unsentError
 	var answer mongo.ServerError
 	var write mongo.WriteException
@@ -49,7 +50,7 @@ func OutcomeOf(err error) Outcome {
 		return Acked
 	case errors.As(err, &unsent):
 		return Refused
-	case errors.As(err, &underWay):
+	case errors.As(err, &underWay), errors.As(err, &doubtful):
 		return Unknown
 	case refusal(err), errors.Is(err, mesh.ErrDenied):
 		return Refused
@@ -78,3 +79,19 @@ type underWayError struct{ denied *mesh.DeniedError }
 
 func (e *underWayError) Error() string { return e.denied.Error() }
 func (e *underWayError) Unwrap() error { return e.denied }
+
+// doubtfulError is a server's refusal of an attempt after one that got no answer. It
+// says nothing of what became of that one.
+type doubtfulError struct{ error }
+
+func (e *doubtfulError) Unwrap() error { return e.error }
+
+// judged is the error of the last attempt in the light of those before it, of which
+// doubt says that one may have been done.
+func judged(err error, doubt bool) error {
+	// What we refuse ourselves was read from a majority, the earlier attempt included.
+	if doubt && OutcomeOf(err) == Refused && !refusal(err) {
+		return &doubtfulError{err}
+	}
+	return err
+}

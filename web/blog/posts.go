@@ -9,7 +9,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
-	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
 )
 
 const (
@@ -172,8 +171,7 @@ func (s *Store) change(ctx context.Context, collection *mongo.Collection, of rev
 			Deleted  time.Time `bson:"deleted"`
 		}
 		// What a primary alone has can be rolled back: see committed.
-		majority := collection.Clone(options.Collection().SetReadConcern(readconcern.Majority()))
-		err = one(ctx, majority, bson.D{{Key: "_id", Value: of.id}}, &stored)
+		err = one(ctx, majority(collection), bson.D{{Key: "_id", Value: of.id}}, &stored)
 		switch {
 		case err != nil:
 			return err

@@ -237,12 +237,16 @@ func (s *Store) Add(ctx context.Context, entry Entry) (fresh bool, err error) {
 	return fresh, err
 }
 
+// majority is the collection as a majority of the members has it.
+func majority(c *mongo.Collection) *mongo.Collection {
+	return c.Clone(options.Collection().SetReadConcern(readconcern.Majority()))
+}
+
 // committed returns an entry that a majority of the members has. What a primary
 // alone has is errPending: a primary that is cut off rolls it back later.
 func (s *Store) committed(ctx context.Context, id string) (Entry, error) {
-	entries := s.entries.Clone(options.Collection().SetReadConcern(readconcern.Majority()))
 	var stored Entry
-	err := entries.FindOne(ctx, bson.D{{Key: "_id", Value: id}}).Decode(&stored)
+	err := majority(s.entries).FindOne(ctx, bson.D{{Key: "_id", Value: id}}).Decode(&stored)
 	if errors.Is(err, mongo.ErrNoDocuments) {
 		return Entry{}, errPending
 	}
@@ -277,7 +281,7 @@ func (s *Store) do(ctx context.Context, timeout time.Duration, operation func(co
 
 // repeat runs an operation until it has a result, ctx ends or the way is denied.
 func (s *Store) repeat(ctx context.Context, operation func(context.Context) error) error {
-	pause := firstPause
+	pause, doubt := firstPause, false
 	for attempt := 1; ; attempt++ {
 		known, err := s.blocked(ctx)
 		if denied := denial(err); denied != nil && attempt > 1 {
@@ -298,8 +302,9 @@ func (s *Store) repeat(ctx context.Context, operation func(context.Context) erro
 		case denied != nil:
 			return &underWayError{denied}
 		case attempt >= maxAttempts && !errors.Is(err, errPending) || !transient(err) || !wait(ctx, pause, s.cfg.Way.Changed()):
-			return s.explain(err)
+			return judged(s.explain(err), doubt)
 		}
+		doubt = doubt || OutcomeOf(err) == Unknown
 		pause = min(2*pause, maxPause)
 	}
 }
