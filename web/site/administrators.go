@@ -21,6 +21,8 @@ type staff struct {
 	All []blog.Administrator
 	// Name is what was typed, or whom Password is for, which is shown this once.
 	Name, Password string
+	// Doubt is why it is not known whether that account exists; nil if it does.
+	Doubt *Problem
 }
 
 // showAdministrators lists the administrators.
@@ -37,7 +39,7 @@ func (s *Site) printAdministrators(c echo.Context, status int, shown staff, wron
 	if shown.All, err = s.desk(c).Administrators(c.Request().Context()); err != nil && shown.Password == "" {
 		return err
 	}
-	page.Staff = &shown
+	page.Staff, page.Problem = &shown, shown.Doubt
 	return s.print(c, status, "administrators", page)
 }
 
@@ -53,6 +55,10 @@ func (s *Site) addAdministrator(c echo.Context) error {
 	switch {
 	case errors.Is(err, blog.ErrNameTaken):
 		return s.printAdministrators(c, http.StatusConflict, staff{Name: name}, "There is an administrator of this name.")
+	case blog.OutcomeOf(err) == blog.Unknown:
+		// Without its password the account would be of no use, and its name taken.
+		doubt := s.outcome(c, err, "Whether the account is stored is not known. If it is, this is its password.", "")
+		return s.printAdministrators(c, doubt.Status, staff{Name: name, Password: password, Doubt: doubt}, "")
 	case err != nil:
 		return err
 	}
@@ -93,7 +99,7 @@ func (s *Site) alterAdministrator(what string, change func(ctx context.Context, 
 
 // logChange writes down who changed which account, from where, and what became of it.
 func (s *Site) logChange(c echo.Context, what, name string, err error) {
-	log := s.log.With("change", what, "name", name, "by", s.user(c), "address", clientAddress(c.Request()), "request_id", c.Response().Header().Get(requestIDHeader))
+	log := s.logOf(c.Request().Context()).With("change", what, "name", name, "by", s.user(c), "address", clientAddress(c.Request()))
 	if err != nil {
 		log.Warn("administrators not changed", "outcome", blog.OutcomeOf(err).String(), "err", err)
 		return

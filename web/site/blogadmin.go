@@ -55,6 +55,10 @@ func (s *Site) saveBlog(c echo.Context) error {
 	if page.Wrong = checkBlog(page.BlogDraft); len(page.Wrong) > 0 {
 		return s.print(c, http.StatusBadRequest, "blogform", page)
 	}
+	if c.FormValue("do") == "preview" {
+		page.BlogPreview = true
+		return s.print(c, http.StatusOK, "blogform", page)
+	}
 	write := s.cfg.Library.AddBlog
 	if page.BlogDraft.Revision > 0 {
 		write = s.cfg.Library.ChangeBlog
@@ -69,13 +73,14 @@ func (s *Site) saveBlog(c echo.Context) error {
 	case errors.Is(err, blog.ErrConflict):
 		theirs, err := s.cfg.Library.Blog(c.Request().Context(), page.BlogDraft.ID)
 		if err != nil {
-			return err
+			page.Problem = s.writeProblem(c, err)
+			return s.print(c, page.Problem.Status, "blogform", page)
 		}
 		page.TheirBlog = &theirs
 		page.BlogDraft.Revision, page.BlogDraft.Edit = theirs.Revision, newID()
 		return s.print(c, http.StatusConflict, "blogform", page)
 	default:
-		page.Problem = s.writeProblem(err)
+		page.Problem = s.writeProblem(c, err)
 		return s.print(c, page.Problem.Status, "blogform", page)
 	}
 }

@@ -62,7 +62,7 @@ func (s *Site) editEntry(c echo.Context) error {
 func (s *Site) printEditor(c echo.Context, status int, page paper) error {
 	blogs, err := s.desk(c).Blogs(c.Request().Context())
 	if err != nil && page.Problem == nil {
-		page.Problem = s.paperProblem(err)
+		page.Problem = s.paperProblem(c, err)
 	}
 	if err != nil {
 		blogs = []blog.Blog{{ID: page.Draft.Blog, Name: page.Draft.Blog}}
@@ -106,7 +106,7 @@ func (s *Site) saveEntry(c echo.Context) error {
 		}
 		return s.printEditor(c, http.StatusGone, page)
 	default:
-		page.Problem = s.writeProblem(err)
+		page.Problem = s.writeProblem(c, err)
 		return s.printEditor(c, page.Problem.Status, page)
 	}
 }
@@ -145,7 +145,7 @@ func (s *Site) store(c echo.Context, d draft, user string) error {
 func (s *Site) printConflict(c echo.Context, page paper) error {
 	theirs, err := s.cfg.Library.Entry(c.Request().Context(), page.Draft.ID)
 	if err != nil {
-		page.Problem = s.writeProblem(err)
+		page.Problem = s.writeProblem(c, err)
 		return s.printEditor(c, page.Problem.Status, page)
 	}
 	page.Theirs = &theirs

@@ -119,6 +119,6 @@ func (s *Site) feedLater(c echo.Context, p *Problem) {
 	c.Response().Header().Set("Retry-After", strconv.Itoa(retryAfter))
 	c.Response().Header().Set("Cache-Control", "no-store")
 	if err := c.String(http.StatusServiceUnavailable, body.String()); err != nil {
-		s.log.Error("cannot answer", "err", err)
+		s.logOf(c.Request().Context()).Error("cannot answer", "err", err)
 	}
 }

@@ -1,18 +1,23 @@
 package site
 
 import (
+	"errors"
+
 	"github.com/labstack/echo/v4"
 
 	"sluice/web/blog"
 )
 
-// keepForm answers a form whose sender cannot be known now, because the database
-// cannot be asked: with the same form, filled in. It shows nothing but what was sent.
+// errLoginEnded is the answer to a form of somebody who is not logged in any more.
+var errLoginEnded = errors.New("the login has ended")
+
+// keepForm answers a form whose sender is not known, because the login has ended or
+// the database cannot be asked: with the same form, filled in. It shows nothing but what
+// was sent.
 func (s *Site) keepForm(c echo.Context, err error) error {
 	page := s.paper(c, "Not saved")
-	page.Problem = s.paperProblem(err)
+	page.Problem = s.paperProblem(c, err)
 	page.Problem.Reason = trimDot(page.Problem.Reason) + ". Nothing was saved. What you typed is below: send it again from here."
-	s.detail(c, page.Problem, err)
 	switch c.Path() {
 	case s.cfg.Base + "/admin/entries":
 		page.Draft = readDraft(c)

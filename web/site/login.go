@@ -144,11 +144,7 @@ func (s *Site) signedIn(next echo.HandlerFunc) echo.HandlerFunc {
 		case !errors.Is(err, blog.ErrNotFound):
 			return err
 		case c.Request().Method == http.MethodPost:
-			// The browser still has what was typed.
-			return &badForm{
-				status: http.StatusUnauthorized,
-				reason: "Your login has ended, and nothing was saved. Log in in another window, go back here and send the form again.",
-			}
+			return s.keepForm(c, errLoginEnded)
 		default:
 			return c.Redirect(http.StatusSeeOther, s.cfg.Base+"/admin/login")
 		}
@@ -164,7 +160,7 @@ func (s *Site) login(c echo.Context) error {
 	page.Draft.Author = c.FormValue("name")
 	attempt := blog.Attempt{Name: page.Draft.Author, Password: c.FormValue("password"), Address: clientAddress(c.Request()), Now: s.cfg.Now()}
 	refuse := func(status int, reason string) error {
-		s.log.Warn("login refused", "address", attempt.Address, "reason", reason)
+		s.logOf(c.Request().Context()).Warn("login refused", "address", attempt.Address, "reason", reason)
 		page.Wrong = map[string]string{"login": reason}
 		return s.print(c, status, "login", page)
 	}
@@ -179,7 +175,7 @@ func (s *Site) login(c echo.Context) error {
 		s.retryLater(c)
 		return refuse(http.StatusTooManyRequests, throttled)
 	case err != nil:
-		page.Problem = s.paperProblem(err)
+		page.Problem = s.paperProblem(c, err)
 		return s.print(c, page.Problem.Status, "login", page)
 	}
 	s.setSession(c, secret, int(blog.SessionFor.Seconds()))

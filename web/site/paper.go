@@ -72,6 +72,7 @@ type paper struct {
 	Wrong                         map[string]string // by field
 	Theirs                        *blog.Entry
 	TheirBlog                     *blog.Blog
+	BlogPreview                   bool
 	Preview                       template.HTML
 	Problem                       *Problem
 	Notices                       []Notice
@@ -163,7 +164,11 @@ func (s *Site) publish() error {
 		// Not "no-referrer": with it a browser sends a form with "Origin: null".
 		ReferrerPolicy: "same-origin",
 	})
-	timeout := middleware.ContextTimeout(paperTimeout)
+	// By itself it would make a fault of web's own of every database that has not
+	// answered in time.
+	timeout := middleware.ContextTimeoutWithConfig(middleware.ContextTimeoutConfig{
+		Timeout: paperTimeout, ErrorHandler: func(err error, _ echo.Context) error { return err },
+	})
 	read := []string{http.MethodGet, http.MethodHead}
 	public := s.echo.Group(s.cfg.Base+"/blog", secure, timeout, s.choose)
 	public.Match(read, "", s.listBlogs)
@@ -219,8 +224,10 @@ func (s *Site) ofPress(path string) bool {
 // printError answers a request of the blog that no handler has answered.
 func (s *Site) printError(c echo.Context, err error) {
 	page := s.paper(c, "")
-	page.Problem = s.paperProblem(err)
-	s.detail(c, page.Problem, err)
+	page.Problem = s.paperProblem(c, err)
+	if c.Request().Method == http.MethodPost {
+		page.Problem = s.changeProblem(c, err)
+	}
 	askAgain(c, err)
 	if s.appOf(c.Request().URL.Path) == settings.Feed && page.Problem.Status >= http.StatusInternalServerError && page.Problem.Kind != "internal" {
 		s.feedLater(c, page.Problem)
@@ -233,7 +240,7 @@ func (s *Site) printError(c echo.Context, err error) {
 		return
 	}
 	if err := s.print(c, page.Problem.Status, "problem", page); err != nil {
-		s.log.Error("cannot answer", "err", err)
+		s.logOf(c.Request().Context()).Error("cannot answer", "err", err)
 	}
 }
 
@@ -243,7 +250,13 @@ type refusal struct {
 	Notices []Notice `json:"notices,omitempty"`
 }
 
-func (s *Site) paperProblem(err error) *Problem {
+func (s *Site) paperProblem(c echo.Context, err error) *Problem {
+	p := s.problemOf(c, err)
+	s.detail(c, p, err)
+	return p
+}
+
+func (s *Site) problemOf(c echo.Context, err error) *Problem {
 	var known *echo.HTTPError
 	var form *badForm
 	var unchecked *uncheckedError
@@ -254,17 +267,22 @@ func (s *Site) paperProblem(err error) *Problem {
 	}
 	switch {
 	case errors.As(err, &unchecked) && !errors.Is(err, mesh.ErrDenied):
-		s.log.Warn("cannot check a login", "destination", "mongo-primary", "err", err)
+		s.logOf(c.Request().Context()).Warn("cannot check a login", "destination", "mongo-primary", "err", err)
 		return unchecked.problem()
 	case errors.As(err, &page):
 		return page.problem()
 	case errors.As(err, &read):
-		s.log.Warn("cannot use the blog", "destination", "mongo-secondary", "err", err)
+		s.logOf(c.Request().Context()).Warn("cannot use the blog", "destination", "mongo-secondary", "err", err)
 		return problem("mongo-secondary", read.error)
 	case errors.Is(err, blog.ErrNotFound):
 		return &Problem{Status: http.StatusNotFound, Kind: "request", Title: "Not found", Reason: "There is no such page here, or no longer."}
 	case errors.Is(err, blog.ErrNotActive):
 		return &Problem{Status: http.StatusForbidden, Kind: "form", Title: "You may no longer do this", Reason: "Another administrator has just disabled or deleted your account. Nothing was changed."}
+	case errors.Is(err, errLoginEnded):
+		return &Problem{
+			Status: http.StatusUnauthorized, Kind: "form", Title: "Your login has ended",
+			Reason: "Log in in another window, then send the form again.", Login: s.cfg.Base + "/admin/login",
+		}
 	case errors.As(err, &form):
 		return &Problem{Status: form.status, Kind: "form", Title: "The form was not taken", Reason: form.reason}
 	case errors.As(err, &known) && known.Code == http.StatusForbidden:
@@ -281,10 +299,10 @@ func (s *Site) paperProblem(err error) *Problem {
 		}
 		return &Problem{Status: known.Code, Kind: "request", Title: http.StatusText(known.Code), Reason: reason}
 	case errors.As(err, &known), errors.Is(err, errRender):
-		s.log.Error("request failed", "err", err)
+		s.logOf(c.Request().Context()).Error("request failed", "err", err)
 		return &Problem{Status: http.StatusInternalServerError, Kind: "internal", Title: "Something is wrong in web", Reason: "The page cannot be made. The log has the reason.", Command: "sluice logs"}
 	default:
-		s.log.Warn("cannot use the blog", "destination", "mongo-primary", "err", err)
+		s.logOf(c.Request().Context()).Warn("cannot use the blog", "destination", "mongo-primary", "err", err)
 		return problem("mongo-primary", err)
 	}
 }
@@ -293,17 +311,31 @@ func (s *Site) paperProblem(err error) *Problem {
 var errRender = errors.New("cannot render")
 
 // writeProblem is the problem of a write that failed, with what became of it.
-func (s *Site) writeProblem(err error) *Problem {
-	p := s.paperProblem(err)
+func (s *Site) writeProblem(c echo.Context, err error) *Problem {
+	return s.outcome(c, err, "Whether it is saved is not known; sending it again from this page saves it once.", "Nothing was saved.")
+}
+
+// changeProblem is the problem of a change that has no form of its own to send again.
+func (s *Site) changeProblem(c echo.Context, err error) *Problem {
+	var asked *blog.Error
+	var unchecked *uncheckedError
+	if !errors.As(err, &asked) && !errors.Is(err, mesh.ErrDenied) || errors.As(err, &unchecked) {
+		return s.paperProblem(c, err) // it did not come to a change
+	}
+	return s.outcome(c, err, "Whether it is done is not known: look before you do it again.", "Nothing was changed.")
+}
+
+func (s *Site) outcome(c echo.Context, err error, unknown, refused string) *Problem {
+	p := s.paperProblem(c, err)
 	p.Reason = strings.TrimSuffix(p.Reason, ".") + "."
 	switch blog.OutcomeOf(err) {
 	case blog.Unknown:
-		p.Reason += " Whether it is saved is not known; sending it again from this page saves it once."
+		p.Reason += " " + unknown
 		if errors.Is(err, mesh.ErrDenied) {
 			p.Hint = "The denial came while the write was under way. To allow it:"
 		}
 	case blog.Refused:
-		p.Reason += " Nothing was saved."
+		p.Reason += " " + refused
 	case blog.Acked:
 	}
 	return p

@@ -8,6 +8,7 @@ import (
 	"html"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -89,6 +90,21 @@ func (f *failing) set(before, after error) {
 	f.before, f.after = before, after
 }
 
+func (f *failing) DeleteEntry(ctx context.Context, id string, now time.Time) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.before != nil {
+		return f.before
+	}
+	return errors.Join(f.Library.DeleteEntry(ctx, id, now), f.after)
+}
+
+func (f *failing) AddAdministrator(ctx context.Context, by, name, password string, now time.Time) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return errors.Join(f.Library.AddAdministrator(ctx, by, name, password, now), f.after)
+}
+
 func (f *failing) AddEntry(ctx context.Context, e blog.Entry) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -112,6 +128,25 @@ type desk struct {
 	way     *upstream // to the primary
 	keys    *keyValues
 	key     string // of the members among themselves
+	log     *journal
+}
+
+// journal is a log that may be read while it is written.
+type journal struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (j *journal) Write(line []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(line)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
 }
 
 func startDesk(t *testing.T) *desk {
@@ -152,10 +187,11 @@ func startDesk(t *testing.T) *desk {
 	source := &keyValues{changed: make(chan struct{})}
 	live := settings.NewLive(source, slog.New(slog.DiscardHandler), nil)
 	world.Run("settings", live.Run)
-	d := &desk{T: t, keys: source, library: &failing{Library: store}, store: store, near: &nearby{Desk: near}, member: address, way: &upstream{}, key: set.Key(t)}
+	d := &desk{T: t, keys: source, library: &failing{Library: store}, store: store, near: &nearby{Desk: near}, member: address, way: &upstream{}, key: set.Key(t), log: &journal{}}
 	pages, err := site.New(site.Config{
 		Base: "/web", Node: "web-1", Datacenter: "dc1", Instance: "web-web-1", Credentials: world.Credentials("web"), Library: d.library,
 		Primary: site.Database{Store: store, Upstream: d.way}, Secondary: site.Database{Store: near, Upstream: &upstream{}}, Nearby: d.near, Settings: live,
+		Logger: slog.New(slog.NewJSONHandler(d.log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +208,7 @@ func startDesk(t *testing.T) *desk {
 
 // at is the same desk in a part of the test.
 func (d *desk) at(t *testing.T) *desk {
-	return &desk{t, d.base, d.client, d.library, d.store, d.near, d.member, d.way, d.keys, d.key}
+	return &desk{t, d.base, d.client, d.library, d.store, d.near, d.member, d.way, d.keys, d.key, d.log}
 }
 
 func (d *desk) send(method, path, body string, header ...string) answer {
@@ -331,6 +367,9 @@ func strangers(d *desk) {
 	for _, path := range []string{"/admin/entries", "/admin/entries/x/delete", "/admin/blogs", "/admin/blogs/main/delete", "/admin/logout"} {
 		d.wants(d.send(http.MethodPost, path, token.Encode()), 401, "Your login has ended")
 	}
+	typed := url.Values{"csrf": {token.Get("csrf")}, "title": {"Typed for an hour"}, "body": {"all of it"}, "name": {"A name"}}
+	d.wants(d.send(http.MethodPost, "/admin/entries", typed.Encode()), 401, "Nothing was saved. What you typed is below", "Typed for an hour", "all of it", `href="/web/admin/login" target="_blank"`)
+	d.wants(d.send(http.MethodPost, "/admin/blogs", typed.Encode()), 401, "Nothing was saved. What you typed is below", "A name")
 	d.wants(d.send(http.MethodPost, "/admin/login", "name=admin&password="+url.QueryEscape(adminPassword)), 403, "sent from another site")
 	d.wants(d.send(http.MethodPost, "/admin/login", token.Encode(), "Sec-Fetch-Site", "cross-site"), 403)
 	d.wants(d.login("admin", "wrong"), 401, "Name or password is wrong.", `value="admin"`)
@@ -532,6 +571,38 @@ func outcomes(d *desk) {
 	if page, err := d.store.Entries(d.Context(), blog.Query{Headline: "Uncertain", Limit: 5}); err != nil || len(page.Entries) != 1 {
 		d.Errorf("stored %d times, %v", len(page.Entries), err)
 	}
+	id := values.Get("id")
+	d.library.set(denied("web", "mongo-primary"), nil)
+	d.wants(d.send(http.MethodPost, "/admin/entries/"+id+"/delete", values.Encode()), 503, "denied by intention web -> mongo-primary. Nothing was changed.")
+	unanswered := &blog.Error{Service: "mongo-primary", Way: mesh.ErrNoInstance, Driver: context.DeadlineExceeded}
+	d.library.set(nil, unanswered)
+	d.wants(d.send(http.MethodPost, "/admin/entries/"+id+"/delete", values.Encode()), 503, "Whether it is done is not known: look before you do it again.")
+	added := d.send(http.MethodPost, "/admin/administrators", url.Values{"csrf": values["csrf"], "name": {"in-doubt"}}.Encode())
+	d.wants(added, 503, "Whether the account is stored is not known. If it is, this is its password.", "in-doubt")
+	d.library.set(nil, nil)
+	password := regexp.MustCompile(`<code>([A-Z2-7]{26})</code>`).FindStringSubmatch(added.body)
+	if password == nil {
+		d.Fatalf("no password in %s", added.body)
+	}
+	if got := d.another(d.T).login("in-doubt", password[1]); got.status != 303 {
+		d.Errorf("the account that was in doubt cannot log in: %d %s", got.status, got.body)
+	}
+	if got := d.send(http.MethodPost, "/admin/administrators/delete", url.Values{"csrf": values["csrf"], "name": {"in-doubt"}}.Encode()); got.status != 303 {
+		d.Error(got.status)
+	}
+	d.keys.set("debug", "true")
+	defer d.keys.set()
+	mongotest.Wait(d.T, 5*time.Second, "a form tells the mesh's reason while debugging", func(context.Context) error {
+		d.library.set(nil, unanswered)
+		got := d.send(http.MethodPost, "/admin/entries", values.Encode(), "X-Request-Id", "one-of-ours")
+		if !strings.Contains(got.body, "Request <code>one-of-ours</code>: <code>use mongo-primary: "+mesh.ErrNoInstance.Error()) {
+			return errors.New(got.body)
+		}
+		return nil
+	})
+	if !strings.Contains(d.log.String(), `"msg":"cannot use the blog","request_id":"one-of-ours","destination":"mongo-primary"`) {
+		d.Errorf("no line of the log has the request's ID: %s", d.log)
+	}
 }
 
 func blogs(d *desk) {
@@ -544,6 +615,26 @@ func blogs(d *desk) {
 	d.wants(d.send(http.MethodGet, "/blog", ""), 200, "Field notes", "Side notes", "/web/blog/side-notes")
 	values.Set("edit", strings.Repeat("0", 32))
 	d.wants(d.send(http.MethodPost, "/admin/blogs", values.Encode()), 409, "Another blog has this address.", `value="Side notes"`)
+	change := d.open("/admin/blogs/side-notes")
+	change.Set("tagline", "as <I> want it")
+	preview := maps.Clone(change)
+	preview.Set("do", "preview")
+	d.wants(d.send(http.MethodPost, "/admin/blogs", preview.Encode()), 200, "not saved yet", `<p class="tagline">as &lt;I&gt; want it</p>`, `value="as &lt;I&gt; want it"`)
+	d.wants(d.send(http.MethodGet, "/blog/side-notes", ""), 200, "Side notes")
+	theirs := maps.Clone(change)
+	theirs.Set("tagline", "as they want it")
+	theirs.Set("edit", strings.Repeat("7", 32))
+	for _, form := range []url.Values{theirs, change} {
+		form.Set("do", "save")
+	}
+	if got := d.send(http.MethodPost, "/admin/blogs", theirs.Encode()); got.status != 303 {
+		d.Fatalf("%d %s", got.status, got.body)
+	}
+	conflict := d.send(http.MethodPost, "/admin/blogs", change.Encode())
+	d.wants(conflict, 409, "Somebody else has changed this blog", "as they want it", `value="as &lt;I&gt; want it"`)
+	if got := d.send(http.MethodGet, "/blog/side-notes", ""); !strings.Contains(got.body, "as they want it") || strings.Contains(got.body, "I&gt; want") {
+		d.Errorf("the blog is not as they saved it: %s", got.body)
+	}
 	values.Set("name", strings.Repeat("x", 61))
 	d.wants(d.send(http.MethodPost, "/admin/blogs", values.Encode()), 400, "longer than 60")
 	inside := d.open("/admin/entries/new")

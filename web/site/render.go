@@ -164,11 +164,11 @@ func (s *Site) serveError(err error, c echo.Context) {
 	case errors.As(err, &known) && known.Code < http.StatusInternalServerError:
 		view.Problem = &Problem{Status: known.Code, Kind: "request", Title: http.StatusText(known.Code), Reason: "There is no such page here.", Hint: "The blog is at " + s.cfg.Base + "."}
 	default:
-		s.log.Error("request failed", "err", err)
+		s.logOf(c.Request().Context()).Error("request failed", "err", err)
 		view.Problem = &Problem{Status: http.StatusInternalServerError, Kind: "internal", Title: "Something is wrong in web", Reason: "The page cannot be made. The log has the reason.", Command: "sluice logs"}
 	}
 	s.detail(c, view.Problem, err)
 	if err := s.write(c, view); err != nil {
-		s.log.Error("cannot answer", "err", err)
+		s.logOf(c.Request().Context()).Error("cannot answer", "err", err)
 	}
 }

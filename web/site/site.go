@@ -214,7 +214,7 @@ func (s *Site) readInstead(ctx context.Context, view *View) {
 	defer cancel()
 	entries, err := s.cfg.Secondary.Store.Newest(bounded, newest)
 	if err != nil {
-		s.log.Warn("cannot read", "destination", "mongo-secondary", "err", err)
+		s.logOf(ctx).Warn("cannot read", "destination", "mongo-secondary", "err", err)
 		return
 	}
 	view.Entries, view.EntriesFrom = entries, "mongo-secondary"
@@ -235,7 +235,7 @@ func (s *Site) readPrimary(ctx context.Context, view *View, withEntries bool) *P
 		}
 	}
 	if err != nil {
-		s.log.Warn("cannot read", "destination", "mongo-primary", "err", err)
+		s.logOf(ctx).Warn("cannot read", "destination", "mongo-primary", "err", err)
 		return s.readProblem("mongo-primary", err)
 	}
 	return nil
@@ -253,7 +253,7 @@ func (s *Site) readSecondary(ctx context.Context, withEntries bool) (Secondary, 
 		entries, err = s.cfg.Secondary.Store.Newest(ctx, newest)
 	}
 	if err != nil {
-		s.log.Warn("cannot read", "destination", "mongo-secondary", "err", err)
+		s.logOf(ctx).Warn("cannot read", "destination", "mongo-secondary", "err", err)
 		p := s.readProblem("mongo-secondary", err)
 		return Secondary{Error: p.Reason}, nil, p
 	}
@@ -268,7 +268,7 @@ func (s *Site) add(c echo.Context) error {
 	}
 	fresh, err := s.cfg.Primary.Store.Add(c.Request().Context(), entry)
 	if err != nil {
-		s.log.Warn("cannot store an entry", "destination", "mongo-primary", "err", err)
+		s.logOf(c.Request().Context()).Warn("cannot store an entry", "destination", "mongo-primary", "err", err)
 		view := s.view()
 		view.Problem, view.Form, view.Edges = problem("mongo-primary", err), form, s.edges(c.Request())
 		s.detail(c, view.Problem, err)
@@ -323,12 +323,24 @@ func requestID(r *http.Request) string {
 
 const idChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 
+// requestKey is under what a context has the request's ID.
+type requestKey struct{}
+
+// logOf writes lines that belong to the request of a context.
+func (s *Site) logOf(ctx context.Context) *slog.Logger {
+	if id, ok := ctx.Value(requestKey{}).(string); ok {
+		return s.log.With("request_id", id)
+	}
+	return s.log
+}
+
 // observe logs each request and turns a panic into an answer.
 func (s *Site) observe(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) (err error) {
 		start := s.cfg.Now()
 		id := requestID(c.Request())
 		c.Response().Header().Set(requestIDHeader, id)
+		c.SetRequest(c.Request().WithContext(context.WithValue(c.Request().Context(), requestKey{}, id)))
 		streams := c.Path() == s.cfg.Base+"/events"
 		end := func(int, string) {}
 		if s.cfg.Begin != nil && !streams {
@@ -342,7 +354,7 @@ func (s *Site) observe(next echo.HandlerFunc) echo.HandlerFunc {
 					end(c.Response().Status, c.Path())
 					panic(cause)
 				}
-				s.log.Error("a handler panicked", "err", fmt.Sprint(cause), "stack", string(debug.Stack()))
+				s.log.Error("a handler panicked", "err", fmt.Sprint(cause), "stack", string(debug.Stack()), "request_id", id)
 				err = echo.ErrInternalServerError
 			}
 			if err != nil {

@@ -108,6 +108,8 @@ type Problem struct {
 	Hint   string `json:"hint,omitempty"`
 	// Command fixes it.
 	Command string `json:"command,omitempty"`
+	// Login is where to log in, if that mends it.
+	Login string `json:"-"`
 	// RequestID and Detail are shown while debugging is switched on.
 	RequestID string `json:"request_id,omitempty"`
 	Detail    string `json:"detail,omitempty"`
