@@ -151,10 +151,12 @@ func (l *Listener) admit(conn net.Conn) {
 		return
 	}
 	l.work.Go(func() {
-		defer func() { <-l.pending }()
+		free := sync.OnceFunc(func() { <-l.pending })
+		defer free()
 		defer l.rescue(conn)
 		client, err := l.read(conn)
 		if err != nil {
+			free() // before the client sees its connection closed, and comes again
 			l.count.refused.Add(1)
 			l.cfg.Logger.Debug("connection refused", "remote", conn.RemoteAddr().String(), "err", err)
 			_ = conn.Close()
