@@ -35,10 +35,8 @@ type Snapshot struct {
 	Items []Item
 	// Unknown are keys that mean nothing.
 	Unknown []string
-	// Index is Consul's index of the values, 0 before the first answer.
+	// Index is Consul's index of the newest answer, 0 before the first.
 	Index uint64
-	// Since is when they took effect here.
-	Since time.Time
 }
 
 // Live is the settings in force. Run is the only writer; the other methods may be
@@ -55,8 +53,11 @@ type Live struct {
 // applied is told of every change, from Run; nil is nobody.
 func NewLive(source Source, logger *slog.Logger, applied func(Settings)) *Live {
 	l := &Live{source: source, logger: logger, applied: applied, now: time.Now}
-	start := Snapshot{Settings: Defaults(), Since: l.now()}
+	start := Snapshot{Settings: Defaults()}
 	_, start.Items, _ = Parse(start.Settings, nil, nil)
+	for i, now := 0, l.now(); i < len(start.Items); i++ {
+		start.Items[i].Since = now
+	}
 	l.current.Store(&start)
 	return l
 }
@@ -84,14 +85,20 @@ func (l *Live) Run(ctx context.Context) error {
 
 func (l *Live) take(written Written) {
 	old := l.Current()
-	next := Snapshot{Index: written.Index, Since: l.now()}
+	next, now := Snapshot{Index: written.Index}, l.now()
 	next.Settings, next.Items, next.Unknown = Parse(old.Settings, old.Items, written.Values)
+	for i := range next.Items {
+		item, was := &next.Items[i], itemOf(old.Items, next.Items[i].Key)
+		if item.Since, item.Index = was.Since, was.Index; item.Value != was.Value || item.Default != was.Default {
+			item.Since, item.Index = now, written.Index
+		}
+	}
 	l.current.Store(&next)
 	if l.applied != nil {
 		l.applied(next.Settings)
 	}
-	for i, item := range next.Items {
-		was := old.Items[i]
+	for _, item := range next.Items {
+		was := itemOf(old.Items, item.Key)
 		if item.Refused != "" && (item.Refused != was.Refused || item.Why != was.Why) {
 			l.logger.Warn("setting refused, the last good value stays", "key", item.Key, "refused", item.Refused, "why", item.Why, "value", item.Value, "index", written.Index)
 		}

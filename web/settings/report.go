@@ -32,6 +32,10 @@ type ReportKey struct {
 	// Refused is what was written instead, if it is not in force, and Why says why.
 	Refused string `json:"refused,omitempty"`
 	Why     string `json:"why,omitempty"`
+	// Since is when Value took effect, and Index Consul's index of the answer that
+	// brought it.
+	Since time.Time `json:"since"`
+	Index uint64    `json:"index,omitempty"`
 }
 
 // Report returns what is in force now.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -90,6 +91,18 @@ type Item struct {
 	// Refused is the newest written value if it is not in force, and Why says what
 	// is wrong with it.
 	Refused, Why string
+	// Since is when Value took effect here, and Index Consul's index of the answer that
+	// brought it; 0 for a default that was there from the start.
+	Since time.Time
+	Index uint64
+}
+
+// itemOf returns the item of a key; none has the default.
+func itemOf(items []Item, key string) Item {
+	if i := slices.IndexFunc(items, func(item Item) bool { return item.Key == key }); i >= 0 {
+		return items[i]
+	}
+	return Item{Key: key, Default: true}
 }
 
 // key is one setting: how it is read and written.
@@ -138,14 +151,14 @@ func keys() []key {
 func Parse(last Settings, lastItems []Item, written map[string][]byte) (now Settings, items []Item, unknown []string) {
 	now = Defaults()
 	known := map[string]bool{Prefix: true}
-	for i, k := range keys() {
+	for _, k := range keys() {
 		item := Item{Key: Prefix + k.name, Default: true}
 		known[item.Key] = true
 		if raw, ok := written[item.Key]; ok {
 			next := now
 			if err := parse(k, &next, raw); err != nil {
 				item.Refused, item.Why = printable(raw), err.Error()
-				item.Default = len(lastItems) <= i || lastItems[i].Default
+				item.Default = itemOf(lastItems, item.Key).Default
 				k.copy(&now, last)
 			} else {
 				now, item.Default = next, false

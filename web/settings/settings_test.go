@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"sluice/web/settings"
 )
@@ -83,7 +84,13 @@ func (k *kv) Changed() <-chan struct{} { k.mu.Lock(); defer k.mu.Unlock(); retur
 func (k *kv) put(key, value string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.written.Known, k.written.Values = true, map[string][]byte{key: []byte(value)}
+	values := map[string][]byte{key: []byte(value)}
+	for other, old := range k.written.Values {
+		if other != key {
+			values[other] = old
+		}
+	}
+	k.written.Known, k.written.Values = true, values
 	k.written.Index++
 	close(k.changed)
 	k.changed = make(chan struct{})
@@ -114,6 +121,41 @@ func TestARefusedValueIsLoggedOnceAndEachChangeIsApplied(t *testing.T) {
 		}
 		if n := strings.Count(log.String(), "setting refused"); n != 1 {
 			t.Errorf("the refused value is logged %d times:\n%s", n, log)
+		}
+	})
+}
+
+func TestAKeyTellsWhenItsOwnValueTookEffect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source := &kv{changed: make(chan struct{})}
+		start := time.Now()
+		live := settings.NewLive(source, slog.New(slog.DiscardHandler), nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- live.Run(ctx) }()
+		put := func(key, value string) {
+			time.Sleep(time.Minute) // virtual
+			source.put(key, value)
+			synctest.Wait()
+		}
+		put("web/tagline", "one")          // index 1, after a minute
+		put("web/debug", "true")           // index 2
+		put("web/debug", "perhaps")        // index 3, refused
+		put("web/maintenance", "on")       // index 4
+		put("web/maintenance", "on again") // index 5, refused
+		put("web/tagline", "two")          // index 6
+		want := map[string]struct {
+			minutes int
+			index   uint64
+		}{"web/tagline": {6, 6}, "web/debug": {2, 2}, "web/maintenance": {4, 4}, "web/allowed_hosts": {0, 0}}
+		for _, item := range live.Current().Items {
+			if w, ok := want[item.Key]; ok && (item.Index != w.index || !item.Since.Equal(start.Add(time.Duration(w.minutes)*time.Minute))) {
+				t.Errorf("%s: since minute %v, index %d; want %+v", item.Key, item.Since.Sub(start).Minutes(), item.Index, w)
+			}
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
 	})
 }
