@@ -188,6 +188,9 @@ func (g *gateway) makeProxy() error {
 		Registry: g.standIns, HealthPath: g.cfg.HealthPath, Absent: g.absent, Streams: g.streams,
 		Logger: g.log, Access: g.access, Secrets: g.cfg.MaskedParameters(), Registerer: g.ops.Registry(), MetricsPrefix: g.cfg.MetricsPrefix,
 	}
+	if os.Getenv("GOGC") == "" { // whoever sets it has decided
+		cfg.Published = newHeadroom().fit
+	}
 	if g.tracer != nil {
 		cfg.Tracer = g.tracer
 	}
