@@ -139,7 +139,7 @@ func (g *gateway) openTracer() (err error) {
 	if !tracing.Wanted(g.getenv) {
 		return nil
 	}
-	provider, err := tracing.Open(context.Background(), tracing.Config{Service: name, Version: service.Version(), Node: g.cfg.Node, Scope: "sluice/gateway"})
+	provider, err := tracing.Open(context.Background(), tracing.Config{Service: name, Version: service.Version(), Node: g.cfg.Node, Scope: "sluice/gateway", Logger: g.log})
 	g.tracer = &trace.Tracer{Provider: provider}
 	return err
 }

@@ -16,7 +16,7 @@ func (with *opening) trace(ctx context.Context, group *service.Group, getenv fun
 	if !tracing.Wanted(getenv) {
 		return nil
 	}
-	provider, err := tracing.Open(ctx, tracing.Config{Service: name, Version: service.Version(), Node: node, Scope: "sluice/web"})
+	provider, err := tracing.Open(ctx, tracing.Config{Service: name, Version: service.Version(), Node: node, Scope: "sluice/web", Logger: group.Logger})
 	if err != nil {
 		return err
 	}

@@ -8,9 +8,12 @@ package tracing
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/propagation"
@@ -29,6 +32,8 @@ type Config struct {
 	// Scope names the part of the program that makes the spans, for example
 	// "sluice/web".
 	Scope string
+	// Logger gets what goes wrong; nil is silent.
+	Logger *slog.Logger
 }
 
 // Provider makes spans and sends them. It is safe for concurrent use.
@@ -36,6 +41,13 @@ type Provider struct {
 	provider *sdk.TracerProvider
 	tracer   trace.Tracer
 	context  propagation.TraceContext
+}
+
+func (cfg Config) withDefaults() Config {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return cfg
 }
 
 // Wanted reports whether the environment asks for traces.
@@ -47,8 +59,13 @@ func Wanted(getenv func(string) string) bool {
 }
 
 // Open returns a Provider that exports over OTLP/HTTP, by the environment. It does
-// not wait for the collector. Run must be called.
+// not wait for the collector. Run must be called. The library keeps its reports of
+// errors for the whole process: Open leads them to cfg.Logger, and is for the one
+// Provider that a program has.
 func Open(ctx context.Context, cfg Config) (*Provider, error) {
+	cfg = cfg.withDefaults()
+	otel.SetErrorHandler(&reporter{logger: cfg.Logger, now: time.Now})
+	otel.SetLogger(logr.Discard()) // it would write headers of the environment, which may be secret
 	exporter, err := otlptracehttp.New(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("trace: %w", err)
@@ -58,11 +75,15 @@ func Open(ctx context.Context, cfg Config) (*Provider, error) {
 
 // New returns a Provider whose spans go to processor.
 func New(ctx context.Context, cfg Config, processor sdk.SpanProcessor) (*Provider, error) {
+	cfg = cfg.withDefaults()
 	described, err := resource.New(ctx, resource.WithAttributes(
 		attribute.String("service.name", cfg.Service), attribute.String("service.version", cfg.Version), attribute.String("host.name", cfg.Node),
 	), resource.WithFromEnv()) // what the environment says wins
-	if err != nil {
+	if err != nil && described == nil {
 		return nil, fmt.Errorf("trace: %w", err)
+	}
+	if err != nil {
+		cfg.Logger.Warn("attributes of OTEL_RESOURCE_ATTRIBUTES are left out", "err", err)
 	}
 	provider := sdk.NewTracerProvider(sdk.WithSpanProcessor(processor), sdk.WithResource(described))
 	return &Provider{provider: provider, tracer: provider.Tracer(cfg.Scope)}, nil
