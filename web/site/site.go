@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
 	"golang.org/x/sync/errgroup"
 
 	"sluice/mesh"
@@ -101,6 +102,8 @@ type Site struct {
 	// press is nil without a library.
 	press   *press
 	lookout *lookout
+	// visitors bounds what is left without a login.
+	visitors *middleware.RateLimiterMemoryStore
 }
 
 // New returns the site for cfg.
@@ -112,7 +115,7 @@ func New(cfg Config) (*Site, error) {
 	if cfg.Title == "" {
 		cfg.Title = "Blog"
 	}
-	s := &Site{cfg: cfg, log: cfg.Logger, page: newPages()}
+	s := &Site{cfg: cfg, log: cfg.Logger, page: newPages(), visitors: newVisitorLimit()}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -263,6 +266,9 @@ func (s *Site) readSecondary(ctx context.Context, withEntries bool) (Secondary, 
 // add answers the form.
 func (s *Site) add(c echo.Context) error {
 	entry, form, err := s.readForm(c)
+	if err == nil {
+		err = s.limited(c, form)
+	}
 	if err != nil {
 		return err
 	}

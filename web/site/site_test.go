@@ -434,6 +434,28 @@ func TestEachFailureIsAPageInWordsWithTheCommandThatHelps(t *testing.T) {
 	}
 }
 
+func TestAVisitorWhoLeavesTooMuchIsToldToWaitAndKeepsTheForm(t *testing.T) {
+	l := start(t)
+	refused := answer{}
+	for i := 0; i < 100 && refused.status == 0; i++ {
+		entry := form(fmt.Sprintf("Entry %d", i), "typed")
+		entry.Set("id", fmt.Sprintf("%032x", i+1))
+		if got := l.post(entry, "X-Forwarded-For", "192.0.2.7"); got.status != 303 {
+			refused = got
+		}
+	}
+	stored := len(l.primary.entries)
+	if refused.status != 429 || refused.header.Get("Retry-After") != "2" || stored < 30 {
+		t.Errorf("after %d entries: %d, Retry-After %q", stored, refused.status, refused.header.Get("Retry-After"))
+	}
+	if !strings.Contains(refused.body, fmt.Sprintf(`value="Entry %d"`, stored)) || !strings.Contains(refused.body, "Nothing was stored; wait a moment") {
+		t.Errorf("the form is not kept: %s", refused.body)
+	}
+	if got := l.post(form("Another", "visitor"), "X-Forwarded-For", "192.0.2.8"); got.status != 303 {
+		t.Errorf("another visitor: %d", got.status)
+	}
+}
+
 func TestFormStoresOnceAndLeadsBackToThePage(t *testing.T) {
 	l := start(t)
 	for range 2 {
