@@ -54,18 +54,23 @@ type session struct {
 	alone bool
 }
 
-func (a *app) session(ctx context.Context, dir string) (*session, error) {
-	client, err := a.client()
-	if err != nil {
-		return nil, err
+// running returns a lab that runs, with its options. alone says that there is no
+// supervisor, which is so in a container; there nobody tells whether the lab runs.
+func (a *app) running(ctx context.Context) (client *lab.Client, options lab.Options, alone bool, err error) {
+	if client, err = a.client(); err != nil {
+		return nil, lab.Options{}, false, err
 	}
-	options, err := client.Options()
-	alone := err == nil && options.Engine == engine.Compose
-	if !alone {
-		if err := client.Running(ctx); err != nil {
-			return nil, err
+	options, err = client.Options()
+	if alone = err == nil && options.Engine == engine.Compose; !alone {
+		if stopped := client.Running(ctx); stopped != nil {
+			return nil, lab.Options{}, false, stopped
 		}
 	}
+	return client, options, alone, err
+}
+
+func (a *app) session(ctx context.Context, dir string) (*session, error) {
+	client, options, alone, err := a.running(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -14,7 +14,6 @@ import (
 	"sluice/consul"
 	"sluice/lab"
 	"sluice/lab/control"
-	"sluice/lab/engine"
 	"sluice/web/settings"
 )
 
@@ -30,17 +29,7 @@ type webSession struct {
 // webSession opens a datacenter's Consul, the primary one's if it is empty. Close its
 // consul.
 func (a *app) webSession(ctx context.Context, datacenter string) (*webSession, error) {
-	client, err := a.client()
-	if err != nil {
-		return nil, err
-	}
-	options, err := client.Options()
-	alone := err == nil && options.Engine == engine.Compose
-	if !alone {
-		if err := client.Running(ctx); err != nil {
-			return nil, err
-		}
-	}
+	client, options, alone, err := a.running(ctx)
 	if err != nil {
 		return nil, err
 	}

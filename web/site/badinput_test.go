@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"html"
 	"io"
 	"net"
 	"net/http"
@@ -397,12 +398,18 @@ func badMarkdown(t *testing.T, i *intruder) {
 					t.Errorf("%s: status %d", target, got.status)
 				}
 				_, main, _ := strings.Cut(got.body, `<main`)
+				main, _, _ = strings.Cut(main, `</main>`) // the topology page has a script of its own behind it
+				if strings.HasSuffix(target, ".atom") {
+					main = html.UnescapeString(got.body) // as a reader of the feed shows it
+				}
+				if !strings.Contains(main, "Bad input") {
+					t.Errorf("%s does not have the entry", target)
+				}
 				for _, bad := range []string{
 					"<script", "href=\"javascript", "href=\"java", "href=\"data", "href=\"vbscript", "src=\"data",
 					"<img", "<iframe", "<object", "<svg", "<style", " style=\"", "<meta", "<b ", `" onclick`,
 				} {
-					// Elsewhere than on the entry's own page it is shown as text.
-					if target == "/web/blog/main/bad-input" && strings.Contains(strings.ToLower(main), bad) {
+					if strings.Contains(strings.ToLower(main), bad) {
 						t.Errorf("%s holds %q: %s", target, bad, main)
 					}
 				}
