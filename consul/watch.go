@@ -44,6 +44,8 @@ type State[T any] struct {
 	Failures int
 	// Err is why the last round failed; nil if it did not.
 	Err error
+	// FailingSince is when the first of these rounds failed; zero if none did.
+	FailingSince time.Time
 	// Recoveries counts how often an answer ended a row of failures.
 	Recoveries uint64
 }
@@ -183,7 +185,7 @@ func (w *Watch[T]) learn(value T, index uint64, news bool) {
 	next.state.Known = true
 	next.state.Index = index
 	next.state.Confirmed = time.Now()
-	next.state.Failures, next.state.Err = 0, nil
+	next.state.Failures, next.state.Err, next.state.FailingSince = 0, nil, time.Time{}
 	if old.state.Failures > 0 {
 		next.state.Recoveries++
 		w.cfg.logger.Info("watch recovered", "watch", w.cfg.name, "failures", old.state.Failures, "index", index)
@@ -195,7 +197,9 @@ func (w *Watch[T]) learn(value T, index uint64, news bool) {
 func (w *Watch[T]) fail(err error) int {
 	old := w.snap.Load()
 	next := &snapshot[T]{state: old.state, changed: old.changed, round: make(chan struct{})}
-	next.state.Failures++
+	if next.state.Failures++; next.state.Failures == 1 {
+		next.state.FailingSince = time.Now()
+	}
 	next.state.Err = err
 	level := slog.LevelDebug
 	if next.state.Failures == 1 {

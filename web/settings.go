@@ -36,7 +36,7 @@ func (w written) Written() settings.Written {
 	for _, entry := range state.Value {
 		values[entry.Key] = entry.Value
 	}
-	return settings.Written{Known: state.Known, Values: values, Index: state.Index, Confirmed: state.Confirmed, Err: state.Err}
+	return settings.Written{Known: state.Known, Values: values, Index: state.Index, Confirmed: state.Confirmed, Err: state.Err, FailingSince: state.FailingSince}
 }
 
 // follow makes the settings that follow Consul. Debugging moves the level of the log.

@@ -16,9 +16,11 @@ type Written struct {
 	Values map[string][]byte
 	// Index is Consul's index of the answer.
 	Index uint64
-	// Confirmed is when Consul last said so; Err is why it cannot be asked now.
-	Confirmed time.Time
-	Err       error
+	// Confirmed is when Consul last said so; Err is why it cannot be asked now, and
+	// FailingSince since when.
+	Confirmed    time.Time
+	Err          error
+	FailingSince time.Time
 }
 
 // Source tells what is written.

@@ -15,9 +15,11 @@ type Report struct {
 	// Index is Consul's index up to which the process knows the keys: whoever wrote
 	// at a higher one has not been heard yet.
 	Index uint64 `json:"index"`
-	// Confirmed is when Consul last said so; Away is why it cannot be asked now.
+	// Confirmed is when Consul last said so; Away is why it cannot be asked now, and
+	// AwaySince since when.
 	Confirmed time.Time `json:"confirmed,omitzero"`
 	Away      string    `json:"away,omitempty"`
+	AwaySince time.Time `json:"away_since,omitzero"`
 	// Keys are the values in force.
 	Keys []ReportKey `json:"keys"`
 	// Unknown are keys that mean nothing.
@@ -44,7 +46,7 @@ func (l *Live) Report() Report {
 	written, now := l.Source(), l.Current()
 	report := Report{Known: written.Known, Index: written.Index, Confirmed: written.Confirmed, Unknown: now.Unknown}
 	if written.Err != nil {
-		report.Away = written.Err.Error()
+		report.Away, report.AwaySince = written.Err.Error(), written.FailingSince
 	}
 	for _, item := range now.Items {
 		report.Keys = append(report.Keys, ReportKey(item))

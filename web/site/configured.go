@@ -99,11 +99,11 @@ func (s *Site) detail(c echo.Context, p *Problem, err error) {
 // configuration is what the page of the configuration shows.
 type configuration struct {
 	settings.Snapshot
-	// Asked says that Consul has answered; Confirmed is when it last did, and Away
-	// why it does not now.
-	Asked     bool
-	Confirmed time.Time
-	Away      string
+	// Asked says that Consul has answered; Confirmed is when it last did, Away why it
+	// does not now, and AwaySince since when.
+	Asked                bool
+	Confirmed, AwaySince time.Time
+	Away                 string
 }
 
 // showConfiguration answers with the settings in force.
@@ -114,7 +114,7 @@ func (s *Site) showConfiguration(c echo.Context) error {
 		written := s.cfg.Settings.Source()
 		page.Configuration.Asked, page.Configuration.Confirmed = written.Known, written.Confirmed
 		if written.Err != nil {
-			page.Configuration.Away = written.Err.Error()
+			page.Configuration.Away, page.Configuration.AwaySince = written.Err.Error(), written.FailingSince
 		}
 	}
 	return s.print(c, http.StatusOK, "configuration", page)

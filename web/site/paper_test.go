@@ -313,6 +313,7 @@ func TestBlogAndItsAdministrationOnARealMongod(t *testing.T) {
 		{"a login sets a cookie that scripts cannot read", logins},
 		{"what is written is found on every page", written},
 		{"what is written in Consul is in force at once", configured},
+		{"a configuration that cannot be read goes on as it was, and its page says so", configurationUnread},
 		{"reads are marked with the member that served them", readsMarked},
 		{"what a visitor leaves is in no blog until somebody puts it there", visitors},
 		{"bad input is refused in words and what was typed is kept", badInputs},

@@ -2,6 +2,7 @@ package site_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -123,6 +124,36 @@ func (k *keyValues) set(pairs ...string) {
 	k.written.Index++
 	close(k.changed)
 	k.changed = make(chan struct{})
+}
+
+// lose makes the keys unreadable; known says that they have been read before.
+func (k *keyValues) lose(err error, since time.Time, known bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.written.Err, k.written.FailingSince, k.written.Known = err, since, known
+}
+
+// configurationUnread: the page says since when the keys cannot be read, and why, and
+// what is in force is what was.
+func configurationUnread(d *desk) {
+	d.keys.set("tagline", "The last good line")
+	mongotest.Wait(d.T, 5*time.Second, "the setting is in force", func(context.Context) error {
+		if got := d.send(http.MethodGet, "", "", "Accept", "text/html"); !strings.Contains(got.body, "The last good line") {
+			return errors.New("it is not")
+		}
+		return nil
+	})
+	since := time.Date(2026, 11, 3, 4, 5, 6, 0, time.UTC)
+	for known, words := range map[bool]string{true: "and the last good configuration goes on", false: "and the defaults go on"} {
+		d.keys.lose(errors.New("refused <by> Consul's ACLs"), since, known)
+		d.wants(d.send(http.MethodGet, "/admin/configuration", ""), 200, "The last good line",
+			`Consul cannot be asked since <time datetime="2026-11-03T04:05:06Z">2026-11-03 04:05:06 UTC</time>, `+words+": refused &lt;by> Consul")
+	}
+	d.keys.lose(nil, time.Time{}, true)
+	if got := d.send(http.MethodGet, "/admin/configuration", ""); got.status != 200 || strings.Contains(got.body, "cannot be asked") {
+		d.Errorf("%d, or it says that Consul cannot be asked, which it can", got.status)
+	}
+	d.keys.set()
 }
 
 func configured(d *desk) {
