@@ -272,7 +272,7 @@ func (g *gateway) openListeners() error {
 				Fallback: func(conn net.Conn) { server.PassOn(conn) },
 			})
 			cfg.Own = func(ctx context.Context, conn net.Conn, info listen.Info) {
-				own.Serve(ctx, conn, proxy.Connection{TLS: info.TLS != nil})
+				own.Serve(ctx, conn, proxy.Connection{TLS: info.TLS != nil, Life: info.Life})
 			}
 		}
 		var err error

@@ -11,11 +11,11 @@ import (
 // preface is what an HTTP/2 connection begins with (RFC 9113, section 3.4).
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-// phases are the two contexts of a connection.
+// phases are the contexts of a connection.
 type phases struct {
 	// serve ends when a stop begins, arrive when connections that nobody serves by
-	// then are given up.
-	serve, arrive context.Context
+	// then are given up, life when those that are served are cut.
+	serve, arrive, life context.Context
 }
 
 // admitAll starts the life of each connection of listener, until a stop.
@@ -48,6 +48,7 @@ func (s *Server) admitAll(p phases, listener net.Listener) error {
 // the goroutine, which ends with the connection if Own serves it.
 func (s *Server) admit(p phases, inner net.Conn) {
 	c := s.gate.hold(inner)
+	c.info.Life = p.life
 	s.arriving.add(1)
 	go func() {
 		client := s.bring(p.arrive, c)

@@ -263,3 +263,23 @@ func TestManyConnectionsLeaveNothingBehind(t *testing.T) {
 		t.Errorf("got %+v", shot)
 	}
 }
+
+func TestTheLifeOfAConnectionOutlivesAStopByTheDrain(t *testing.T) {
+	begun, stopped := make(chan struct{}), make(chan error, 1)
+	s := start(t, "proto=http", listen.Config{Std: newSlow(), Drain: 50 * time.Millisecond, Own: func(ctx context.Context, conn net.Conn, info listen.Info) {
+		defer conn.Close()
+		close(begun)
+		<-ctx.Done()
+		stopped <- info.Life.Err()
+		<-info.Life.Done()
+	}})
+	dial(t, s.addr)
+	<-begun
+	s.halt()
+	if err := <-stopped; err != nil {
+		t.Errorf("at the stop: %v", err)
+	}
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+}

@@ -88,6 +88,8 @@ type Info struct {
 	Balancer netip.AddrPort
 	// TLS is the state after the handshake, nil without one.
 	TLS *tls.ConnectionState
+	// Life ends when a stop waits no longer for what is in hand on the connection.
+	Life context.Context //nolint:containedctx // it is the connection's
 }
 
 // Server is one listener. It is safe for concurrent use, and for one Run.

@@ -52,7 +52,7 @@ func (s *Server) Run(ctx context.Context) error {
 		start(s.serveStd)
 	}
 	listener := s.listener()
-	start(func() error { return s.accept(phases{serve: ctx, arrive: arrive}, listener) })
+	start(func() error { return s.accept(phases{serve: ctx, arrive: arrive, life: life}, listener) })
 	<-ctx.Done()
 	s.draining.Store(true)
 	s.drain(life, giveUp)

@@ -25,17 +25,23 @@ type clientConn struct {
 	raw  syscall.RawConn
 	idle time.Time
 	tls  bool
+	// life outlives a stop by the drain: what requests are carried with.
+	life context.Context //nolint:containedctx // see Connection
 	// busy is true from the first byte of a request to the end of its answer.
 	busy atomic.Bool
 }
 
 // Serve serves one connection until it ends, or ctx does: then the request in hand
-// is answered. It closes the connection, unless it has passed it on.
+// is answered, until info.Life ends. It closes the connection, unless it has passed
+// it on.
 //
 // Requests are served in a goroutine of their own, which ends when the connection
 // has been idle for a while: the stack of the one that waits stays small.
 func (o *Own) Serve(ctx context.Context, conn net.Conn, info Connection) {
-	c := &clientConn{own: o, conn: conn, raw: rawOf(conn), tls: info.TLS}
+	c := &clientConn{own: o, conn: conn, raw: rawOf(conn), tls: info.TLS, life: info.Life}
+	if c.life == nil {
+		c.life = context.WithoutCancel(ctx)
+	}
 	stop := context.AfterFunc(ctx, func() {
 		if !c.busy.Load() {
 			_ = conn.SetReadDeadline(time.Unix(1, 0))

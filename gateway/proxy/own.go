@@ -85,6 +85,9 @@ type session struct {
 type Connection struct {
 	// TLS is true if the client came over TLS.
 	TLS bool
+	// Life ends when the connection is not to be waited for any longer, and with it the
+	// request in hand; nil is never.
+	Life context.Context //nolint:containedctx // it is the connection's, as the one of an http.Request is its own
 }
 
 // begin makes everything ready for the request whose head was read.
@@ -125,7 +128,7 @@ func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // serve answers one request. passed means that the connection is another's now.
 func (s *session) serve(ctx context.Context) (passed bool) {
-	answer := s.p.admit(ctx, s.x, s.only("Authorization"))
+	answer := s.p.admit(s.life, s.x, s.only("Authorization"))
 	if answer == nil && s.needsStd() {
 		if s.own.cfg.Fallback != nil {
 			s.passOn()
@@ -140,7 +143,7 @@ func (s *session) serve(ctx context.Context) (passed bool) {
 	s.x.stick(func(name string) string { return string(s.request.Get(name)) }, s.cookie)
 	c := &s.carrier
 	c.deadline, c.used = time.Now().Add(s.x.plan.timeout), false
-	done, err := carry[response](ctx, s.p, s.x, c)
+	done, err := carry[response](s.life, s.p, s.x, c)
 	s.closing = s.closing || ctx.Err() != nil
 	if err != nil {
 		s.fail(err, c.used)

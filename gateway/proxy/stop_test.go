@@ -1,0 +1,107 @@
+package proxy_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"testing"
+
+	"sluice/gateway/proxy"
+	"sluice/internal/meshtest"
+	"sluice/mesh"
+)
+
+// held is a dialer whose first dial waits until it may go on, and fails if it shall.
+type held struct {
+	proxy.Dialer
+	dials       atomic.Int64
+	begun, goOn chan struct{}
+	fail        error
+}
+
+func (h *held) DialInstance(ctx context.Context, instance mesh.Instance) (*mesh.Conn, error) {
+	if h.dials.Add(1) > 1 {
+		return h.Dialer.DialInstance(ctx, instance)
+	}
+	close(h.begun)
+	select {
+	case <-h.goOn:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if h.fail != nil {
+		return nil, h.fail
+	}
+	return h.Dialer.DialInstance(ctx, instance)
+}
+
+// stopping serves one request of a client, and returns the answer, what begins the
+// stop, and what cuts the connections when the drain is over.
+func stopping(t *testing.T, l *lab) (answer <-chan string, stop, cut context.CancelFunc) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	client, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	life, cut := context.WithCancel(context.Background())
+	serving, stop := context.WithCancel(life)
+	ended, got := make(chan struct{}), make(chan string, 1)
+	go func() {
+		defer close(ended)
+		l.Own(proxy.OwnConfig{}).Serve(serving, conn, proxy.Connection{Life: life})
+	}()
+	t.Cleanup(func() { cut(); _ = client.Close(); <-ended })
+	if _, err := io.WriteString(client, "GET /web HTTP/1.1\r\nHost: a.example\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		text, _ := io.ReadAll(client)
+		got <- string(text[:min(len(text), 12)])
+	}()
+	return got, stop, cut
+}
+
+func TestARequestThatIsBeingConnectedWhenAStopBeginsIsAnswered(t *testing.T) {
+	onlyOwn(t)
+	for _, fails := range []error{nil, &net.OpError{Op: "dial", Err: io.ErrUnexpectedEOF}} {
+		world := meshtest.New(t)
+		world.Policy.Set(allowWeb)
+		for _, node := range []string{"web-1", "web-2"} {
+			serve(world, "web", node, func(http.ResponseWriter, *http.Request) {}, "urlprefix-/web")
+		}
+		dialer := &held{Dialer: world.Dialer("gateway", nil), begun: make(chan struct{}), goOn: make(chan struct{}), fail: fails}
+		answer, stop, _ := stopping(t, with(t, world, proxy.Config{Dialer: dialer, Policy: world.Policy}))
+		<-dialer.begun
+		stop()
+		close(dialer.goOn)
+		if got := <-answer; got != "HTTP/1.1 200" {
+			t.Errorf("the first dial failing with %v: got %q", fails, got)
+		}
+	}
+}
+
+func TestARequestThatIsStillBeingConnectedWhenTheDrainIsOverIsCut(t *testing.T) {
+	onlyOwn(t)
+	world := meshtest.New(t)
+	world.Policy.Set(allowWeb)
+	serve(world, "web", "web-1", func(http.ResponseWriter, *http.Request) {}, "urlprefix-/web")
+	dialer := &held{Dialer: world.Dialer("gateway", nil), begun: make(chan struct{}), goOn: make(chan struct{})}
+	answer, stop, cut := stopping(t, with(t, world, proxy.Config{Dialer: dialer, Policy: world.Policy}))
+	<-dialer.begun
+	stop()
+	cut()
+	if got := <-answer; got != "" {
+		t.Errorf("got %q", got)
+	}
+}
