@@ -196,7 +196,7 @@ func TestInFlightReturnsToZeroAfterAnySequence(t *testing.T) {
 						last := held[len(held)-1]
 						held = held[:len(held)-1]
 						if r.IntN(3) > 0 {
-							last.Report(now, balance.Outcome(r.IntN(5)), time.Duration(r.IntN(1e6)))
+							last.Report(now, balance.Outcome(r.IntN(6)), time.Duration(r.IntN(1e6)))
 						}
 						last.Release()
 					}

@@ -22,6 +22,7 @@ func TestFailuresInARowEject(t *testing.T) {
 		success, origin = balance.Success, balance.OriginFailure
 		local, policy   = balance.LocalFailure, balance.Policy
 		canceled        = balance.Canceled
+		deferred        = balance.Deferred
 	)
 	cases := []struct {
 		name     string
@@ -35,6 +36,8 @@ func TestFailuresInARowEject(t *testing.T) {
 		{"enough local ones", []balance.Outcome{local, local}, true},
 		{"a connection between", []balance.Outcome{local, origin, local}, false},
 		{"denials", []balance.Outcome{policy, policy, policy, policy, policy, policy, policy}, false},
+		{"refusals on purpose", []balance.Outcome{deferred, deferred, deferred, deferred, deferred, deferred, deferred}, false},
+		{"refusals on purpose do not make up for failures", []balance.Outcome{origin, origin, deferred, origin, origin, origin}, true},
 		{"given up", []balance.Outcome{canceled, canceled, canceled, canceled, canceled, canceled}, false},
 		{"denials do not interrupt", []balance.Outcome{local, policy, canceled, local}, true},
 		{"nor do they make up for failures", []balance.Outcome{origin, origin, policy, origin, origin, origin}, true},
@@ -53,13 +56,14 @@ func TestFailuresInARowEject(t *testing.T) {
 	}
 }
 
-func TestPolicyAndCancellationLeaveNoTrace(t *testing.T) {
+func TestPolicyCancellationAndRefusalsOnPurposeLeaveNoTrace(t *testing.T) {
 	_, es := endpoints(1, balance.Ejection{})
 	fail(t, es[0], start(), balance.Success, 1)
 	fail(t, es[0], start(), balance.OriginFailure, 2)
 	before := es[0].Status(start())
 	fail(t, es[0], start(), balance.Policy, 50)
 	fail(t, es[0], start(), balance.Canceled, 50)
+	fail(t, es[0], start(), balance.Deferred, 50)
 	if after := es[0].Status(start()); after != before {
 		t.Errorf("%+v became %+v", before, after)
 	}
@@ -181,7 +185,7 @@ func TestEjectionNeverGoesBeyondItsCapInAnySequence(t *testing.T) {
 				p = balance.NewPicker(balance.Config{Strategy: tag.Random, Members: members(es)})
 				before, _ = group.Ejected()
 			default:
-				try(t, p, balance.Request{Now: now}, balance.Outcome(r.IntN(5)))
+				try(t, p, balance.Request{Now: now}, balance.Outcome(r.IntN(6)))
 			}
 			out, of := group.Ejected()
 			counted := 0

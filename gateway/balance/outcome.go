@@ -23,6 +23,10 @@ const (
 	// certificate of somebody else. It says nothing about the endpoint's health and
 	// changes nothing.
 	Policy
+	// Deferred is an answer 503 that says when to come back (Retry-After): the endpoint
+	// refuses on purpose, as under maintenance. It says nothing about its health and
+	// changes nothing.
+	Deferred
 )
 
 // String returns the outcome in words, for logs.
@@ -38,6 +42,8 @@ func (o Outcome) String() string {
 		return "local failure"
 	case Policy:
 		return "policy"
+	case Deferred:
+		return "deferred"
 	}
 	return "unknown"
 }

@@ -183,7 +183,7 @@ func failureSettings() []setting {
 		whole("retries", "further attempts of one request where a tag has no retry=", span[int]{0, 5}, func(c *Config) *int { return &c.Retries }),
 		fraction("retry-ratio", "further attempts of a route as a part of its requests", span[float64]{0, 1}, func(c *Config) *float64 { return &c.retryRatio }),
 		fraction("retry-rate", "further attempts of a route on top of that, per second", span[float64]{0, 1e6}, func(c *Config) *float64 { return &c.retryRate }),
-		whole("eject-origin", "answers 5xx in a row, or answers too late, that eject an instance; 0 is never", span[int]{0, many}, func(c *Config) *int { return &c.ejection.Origin }),
+		whole("eject-origin", "answers 5xx in a row, but for a 503 with Retry-After, or answers too late, that eject an instance; 0 is never", span[int]{0, many}, func(c *Config) *int { return &c.ejection.Origin }),
 		whole("eject-local", "connections in a row that fail and so eject an instance; 0 is never", span[int]{0, many}, func(c *Config) *int { return &c.ejection.Local }),
 		duration("eject-base", "length of the first ejection; each one that follows is longer by as much", span[time.Duration]{time.Millisecond, aDay}, func(c *Config) *time.Duration { return &c.ejection.Base }),
 		duration("eject-max", "length of the longest ejection", span[time.Duration]{time.Millisecond, aDay}, func(c *Config) *time.Duration { return &c.ejection.Max }),

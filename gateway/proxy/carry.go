@@ -30,6 +30,8 @@ var errTimeout = errors.New("no answer in time")
 type sent[R any] struct {
 	answer R
 	status int
+	// deferred is true for an answer that says when to come back.
+	deferred bool
 	// progress says how far it got, if err is not nil.
 	progress retry.Progress
 	err      error
@@ -113,7 +115,7 @@ func once[R any](ctx context.Context, p *Proxy, c carrier[R], pick balance.Pick,
 	t.member, t.began = m, p.now()
 	t.sent, t.err = try(ctx, p, m, c)
 	t.progress = t.sent.progress
-	t.outcome = outcomeOf(ctx, t.sent.status, t.err)
+	t.outcome = outcomeOf(ctx, t.sent.status, t.sent.deferred, t.err)
 	now := p.now()
 	t.took = now.Sub(t.began)
 	pick.Report(now, t.outcome, t.took)
@@ -287,8 +289,10 @@ func (x *exchange) last(err error) error {
 }
 
 // outcomeOf says what an attempt means for the instance's health.
-func outcomeOf(ctx context.Context, status int, err error) balance.Outcome {
+func outcomeOf(ctx context.Context, status int, deferred bool, err error) balance.Outcome {
 	switch {
+	case err == nil && deferred:
+		return balance.Deferred
 	case err == nil && status >= 500:
 		return balance.OriginFailure
 	case err == nil:

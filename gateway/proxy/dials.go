@@ -184,6 +184,6 @@ func (p *Proxy) abandon(w *pending, pick balance.Pick, began time.Time) bool {
 			return // whether it would have answered is not known
 		}
 		now := p.now()
-		pick.Report(now, outcomeOf(context.Background(), 0, err), now.Sub(began))
+		pick.Report(now, outcomeOf(context.Background(), 0, false, err), now.Sub(began))
 	})
 }

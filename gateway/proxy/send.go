@@ -95,7 +95,7 @@ func (c *ownCarrier) over(ctx context.Context, up *conn, m *member, traceparent 
 		up.end()
 		return sent[response]{progress: progress, err: err}
 	}
-	return sent[response]{answer: answer, status: up.response.Status}
+	return sent[response]{answer: answer, status: up.response.Status, deferred: deferred(up.response.Status, up.response.Get)}
 }
 
 func noStop() bool { return true }

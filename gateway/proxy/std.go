@@ -240,7 +240,7 @@ func (c *stdCarrier) send(ctx context.Context, m *member) (result sent[*http.Res
 		_ = response.Body.Close()
 		return sent[*http.Response]{progress: retry.Answered, err: errNoStatus}
 	case err == nil:
-		return sent[*http.Response]{answer: response, status: response.StatusCode}
+		return sent[*http.Response]{answer: response, status: response.StatusCode, deferred: deferred(response.StatusCode, response.Header.Get)}
 	case unsent(err):
 		return sent[*http.Response]{progress: retry.Unsent, err: err}
 	case answered.Load():

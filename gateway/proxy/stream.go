@@ -58,7 +58,7 @@ func (p *Proxy) dialStream(ctx context.Context, x *exchange) (tcp.Target, error)
 		x.tried = append(x.tried, m.target.endpoint)
 		began := p.now()
 		conn, err := p.dialMember(ctx, m)
-		outcome := outcomeOf(ctx, 0, err)
+		outcome := outcomeOf(ctx, 0, false, err)
 		if outcome == balance.Canceled && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 			outcome = balance.LocalFailure // the listener's patience is not the client's
 		}

@@ -4,7 +4,7 @@
 // It may if nothing of it was processed, or if its method promises that twice is
 // the same as once and no byte of an answer came back. It must fit the budget. A
 // refusal by policy is an answer: it is not asked again elsewhere, and costs the
-// budget nothing.
+// budget nothing. So is an answer that tells the client to come back later.
 package retry
 
 import (
@@ -56,6 +56,7 @@ type Reason string
 // The reasons against come in the order in which they are looked for.
 const (
 	Succeeded    Reason = "it succeeded"
+	ComeBack     Reason = "the instance says when to come back"
 	Forbidden    Reason = "policy forbids the call, and would elsewhere"
 	GivenUp      Reason = "the client left"
 	HasAnswer    Reason = "the answer had begun"
@@ -94,6 +95,8 @@ func (a Attempt) repeatable() (bool, Reason) {
 	switch {
 	case a.Outcome == balance.Success:
 		return false, Succeeded
+	case a.Outcome == balance.Deferred:
+		return false, ComeBack
 	case a.Outcome == balance.Policy:
 		return false, Forbidden
 	case !a.Outcome.Failure():

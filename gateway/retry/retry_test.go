@@ -39,6 +39,9 @@ func TestDecisions(t *testing.T) {
 		{"a GET answered 503", func(a *retry.Attempt) {
 			a.Progress, a.Method, a.Outcome = retry.Answered, "GET", balance.OriginFailure
 		}, retry.HasAnswer, false},
+		{"a GET that is asked to come back", func(a *retry.Attempt) {
+			a.Progress, a.Method, a.Outcome = retry.Answered, "GET", balance.Deferred
+		}, retry.ComeBack, false},
 		{"denied before anything was sent", func(a *retry.Attempt) { a.Outcome = balance.Policy }, retry.Forbidden, false},
 		{"the client left", func(a *retry.Attempt) { a.Outcome = balance.Canceled }, retry.GivenUp, false},
 		{"success", func(a *retry.Attempt) { a.Outcome = balance.Success }, retry.Succeeded, false},
@@ -85,7 +88,7 @@ func TestNoRetryWhereSomethingMayHappenTwice(t *testing.T) {
 	retries := 0
 	for range 20_000 {
 		a := retry.Attempt{
-			Outcome: balance.Outcome(r.IntN(6)), Progress: retry.Progress(r.IntN(5)), TimedOut: r.IntN(2) == 0,
+			Outcome: balance.Outcome(r.IntN(7)), Progress: retry.Progress(r.IntN(5)), TimedOut: r.IntN(2) == 0,
 			Method: methods[r.IntN(len(methods))], BodyUsed: r.IntN(2) == 0, Number: r.IntN(5), Limit: r.IntN(5), Another: r.IntN(2) == 0,
 		}
 		again, reason := retry.Decide(start(), a, nil)

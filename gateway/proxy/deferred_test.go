@@ -1,0 +1,83 @@
+package proxy_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"sluice/gateway/balance"
+	"sluice/gateway/proxy"
+	"sluice/internal/meshtest"
+)
+
+// TestOnlyA503ThatSaysWhenToComeBackEjectsNobody answers the same from both instances,
+// and looks at what the gateway makes of it.
+func TestOnlyA503ThatSaysWhenToComeBackEjectsNobody(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		status  int
+		after   string
+		outcome balance.Outcome
+	}{
+		{"503, in seconds", 503, "30", balance.Deferred},
+		{"503, at once", 503, "0", balance.Deferred},
+		{"503, at a date", 503, "Fri, 27 Nov 2026 03:00:00 GMT", balance.Deferred},
+		{"503", 503, "", balance.OriginFailure},
+		{"503, in words", 503, "soon", balance.OriginFailure},
+		{"503, in the past", 503, "-1", balance.OriginFailure},
+		{"500", 500, "30", balance.OriginFailure},
+		{"502", 502, "30", balance.OriginFailure},
+		{"504", 504, "30", balance.OriginFailure},
+		{"429", 429, "30", balance.Success},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			world := meshtest.New(t)
+			world.Policy.Set(allowWeb)
+			for _, node := range []string{"web-1", "web-2"} {
+				serve(world, "web", node, func(w http.ResponseWriter, _ *http.Request) {
+					if c.after != "" {
+						w.Header().Set("Retry-After", c.after)
+					}
+					w.WriteHeader(c.status)
+				}, "urlprefix-/web")
+			}
+			moment := time.Unix(1_800_000_000, 0)
+			l := with(t, world, proxy.Config{Dialer: world.Dialer("gateway", nil), Policy: world.Policy, Now: func() time.Time { return moment }})
+			before := l.budgetLeft(t)
+			for i := range 40 {
+				method := []string{http.MethodGet, http.MethodPost}[i%2]
+				got := l.do(method, "/web", "")
+				var trace proxy.Trace
+				meshtest.Wait(t, "the request is accounted for", func() (known bool) {
+					trace, known = l.Trace(got.header.Get("X-Request-Id"))
+					return known
+				})
+				if got.status != c.status || got.header.Get("Retry-After") != c.after || len(trace.Attempts) != 1 || trace.Attempts[0].Outcome != c.outcome.String() {
+					t.Fatalf("%s: %d, Retry-After %q, %+v; want one attempt, %s", method, got.status, got.header.Get("Retry-After"), trace.Attempts, c.outcome)
+				}
+			}
+			ejected := 0
+			for _, i := range l.Routes().Routes[0].Instances {
+				if i.Avoided {
+					ejected++
+				}
+			}
+			if want := map[bool]int{true: 1}[c.outcome.Failure()]; ejected != want {
+				t.Errorf("%d ejected, want %d", ejected, want)
+			}
+			if after := l.budgetLeft(t); after < before || l.metric(t, "sluice_gateway_retries_total") != 0 {
+				t.Errorf("%d of %d retries are left", after, before)
+			}
+		})
+	}
+}
+
+// budgetLeft is how many retries the route of /web may make now.
+func (l *lab) budgetLeft(t *testing.T) int {
+	t.Helper()
+	explained, err := l.Explain(t.Context(), proxy.Question{URL: l.url + "/web"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return explained.BudgetLeft
+}
