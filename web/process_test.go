@@ -33,7 +33,10 @@ import (
 // processVariable makes this test's binary web.
 const processVariable = "SLUICE_TEST_WEB"
 
-const mongoPassword = "a password for tests"
+const (
+	mongoPassword = "a password for tests"
+	pathSecret    = "secret-of-a-path"
+)
 
 func TestMain(m *testing.M) {
 	if os.Getenv(processVariable) != "" {
@@ -301,6 +304,9 @@ func TestWebProcessAgainstARealConsulAndARealMongod(t *testing.T) {
 		t.Logf("from the write: 503 after %v, 200 after %v", took.Round(time.Millisecond), back.Round(time.Millisecond))
 	}
 
+	if err := answers(t, gateway, page+"/a;token="+pathSecret+"%2F"+pathSecret, 404)(); err != nil {
+		t.Errorf("a path with a parameter: %v", err)
+	}
 	metricsTell(t, plain, ops)
 	reconfigure(t, agent, gateway, page)
 
@@ -312,7 +318,10 @@ func TestWebProcessAgainstARealConsulAndARealMongod(t *testing.T) {
 	if took := time.Since(started); took > 5*time.Second {
 		t.Errorf("it took %v to stop", took)
 	}
-	collected.tell(t, mongoPassword, "An entry", "of the test")
+	collected.tell(t, mongoPassword, "An entry", "of the test", pathSecret)
+	if log := web.output.String(); strings.Contains(log, pathSecret) || !strings.Contains(log, "/web/a;token=***") {
+		t.Error("the log has what is secret in a path, or not the rest of it")
+	}
 }
 
 // metricsTell holds /metrics to what the page of operations says of it.

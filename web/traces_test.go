@@ -79,6 +79,9 @@ func (s *spans) tell(t *testing.T, secrets ...string) {
 	if request == nil || hex.EncodeToString(request.GetTraceId()) != gatewayTrace || request.GetName() != "POST /web/entries" || request.GetKind() != otlp.Span_SPAN_KIND_SERVER {
 		t.Fatalf("no server span below the gateway's: %v", request)
 	}
+	if !bytes.Contains(s.raw.Bytes(), []byte("/web/a;token=***")) {
+		t.Error("no span has the path whose parameter is secret")
+	}
 	commands := map[string]int{}
 	for _, span := range s.all {
 		if span.GetKind() != otlp.Span_SPAN_KIND_CLIENT {

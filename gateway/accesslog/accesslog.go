@@ -18,6 +18,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"sluice/internal/service/mask"
 )
 
 const (
@@ -39,7 +41,7 @@ type Config struct {
 	// Format is JSON, Common, Combined, or a text with fields; "" is Common.
 	Format string
 	// Secrets are the names of parameters of queries and paths whose values are not written; nil is
-	// DefaultSecrets.
+	// mask.Names.
 	Secrets []string
 	// Ring is how many entries may wait; 0 is DefaultRing.
 	Ring int
@@ -84,9 +86,6 @@ func New(cfg Config) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Secrets == nil {
-		cfg.Secrets = DefaultSecrets()
-	}
 	if cfg.Ring <= 0 {
 		cfg.Ring = DefaultRing
 	}
@@ -99,7 +98,7 @@ func New(cfg Config) (*Log, error) {
 	}
 	return &Log{
 		cfg: cfg, format: parsed, ring: newRing(cfg.Ring), wake: make(chan struct{}, 1),
-		view: view{secrets: newRedactor(cfg.Secrets)}, pending: make([]byte, 0, batch+8<<10),
+		view: view{secrets: mask.New(cfg.Secrets)}, pending: make([]byte, 0, batch+8<<10),
 	}, nil
 }
 

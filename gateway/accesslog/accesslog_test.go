@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"sluice/gateway/accesslog"
+	"sluice/internal/service/mask"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -163,7 +164,7 @@ func TestSecretsInTargetsAreNeverWritten(t *testing.T) {
 				t.Errorf("arguments %q, want %q", got, query)
 			}
 		}
-		if got := accesslog.NewMask(nil).Target(test.target); got != test.want {
+		if got := mask.New(nil).Target(test.target); got != test.want {
 			t.Errorf("masked: %q, want %q", got, test.want)
 		}
 		for _, format := range []string{"json", "combined", "$request_url $upstream_request_url"} {

@@ -7,12 +7,14 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"sluice/internal/service/mask"
 )
 
 // view is an entry on its way to a line.
 type view struct {
 	*slot
-	secrets redactor
+	secrets mask.Mask
 	// scratch is for a value before it is escaped.
 	scratch []byte
 }
@@ -86,7 +88,7 @@ func ofText(i int) field {
 }
 
 func ofTarget(i int) field {
-	return func(dst []byte, v *view) []byte { return v.secrets.append(dst, v.text(i)) }
+	return func(dst []byte, v *view) []byte { return v.secrets.Append(dst, v.text(i)) }
 }
 
 func ofInt(value func(*Entry) int64) field {
@@ -142,18 +144,18 @@ func appendScheme(dst []byte, secure bool) []byte {
 
 func appendRequest(dst []byte, v *view) []byte {
 	dst = append(append(dst, v.text(textMethod)...), ' ')
-	dst = append(v.secrets.append(dst, v.text(textTarget)), ' ')
+	dst = append(v.secrets.Append(dst, v.text(textTarget)), ' ')
 	return append(dst, v.text(textProtocol)...)
 }
 
 func appendArgs(dst []byte, v *view) []byte {
 	_, query, _ := bytes.Cut(v.text(textTarget), []byte("?"))
-	return v.secrets.appendQuery(dst, query)
+	return v.secrets.AppendQuery(dst, query)
 }
 
 func appendURL(dst []byte, v *view) []byte {
 	dst = append(appendScheme(dst, v.entry.TLS), "://"...)
-	return v.secrets.append(append(dst, v.text(textHost)...), v.text(textTarget))
+	return v.secrets.Append(append(dst, v.text(textHost)...), v.text(textTarget))
 }
 
 func appendUpstreamScheme(dst []byte, v *view) []byte {
@@ -168,5 +170,5 @@ func appendUpstreamURL(dst []byte, v *view) []byte {
 		return dst
 	}
 	dst = append(appendUpstreamScheme(dst, v), "://"...)
-	return v.secrets.append(v.entry.Upstream.AppendTo(dst), v.text(textUpstreamTarget))
+	return v.secrets.Append(v.entry.Upstream.AppendTo(dst), v.text(textUpstreamTarget))
 }

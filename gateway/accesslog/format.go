@@ -159,7 +159,7 @@ func (p *parser) header(name string) error {
 		p.headers = append(p.headers, name)
 	}
 	// A header may hold a URL.
-	value := func(dst []byte, v *view) []byte { return v.secrets.append(dst, v.header(i)) }
+	value := func(dst []byte, v *view) []byte { return v.secrets.Append(dst, v.header(i)) }
 	p.parts = append(p.parts, part{value: value, quoted: p.quoted})
 	return nil
 }

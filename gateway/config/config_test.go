@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"sluice/gateway/accesslog"
 	"sluice/gateway/config"
 	"sluice/gateway/fabio"
 	"sluice/gateway/tag"
 	"sluice/internal/service"
+	"sluice/internal/service/mask"
 )
 
 // place are the flags that every process needs.
@@ -312,8 +312,8 @@ func same(a, b config.Config) (field string, ok bool) {
 
 func TestTheUsualSecretsAreMaskedUnlessAllNamesAreGiven(t *testing.T) {
 	for text, want := range map[string][]string{
-		"": accesslog.DefaultSecrets(), "default": accesslog.DefaultSecrets(), "none": {}, "pin": {"pin"},
-		"default, pin": append(accesslog.DefaultSecrets(), "pin"),
+		"": mask.Names(), "default": mask.Names(), "none": {}, "pin": {"pin"},
+		"default, pin": append(mask.Names(), "pin"),
 	} {
 		var args []string
 		if text != "" {

@@ -14,6 +14,7 @@ import (
 	"sluice/gateway/acl"
 	"sluice/gateway/auth"
 	"sluice/gateway/tag"
+	"sluice/internal/service/mask"
 )
 
 // The longest times.
@@ -266,7 +267,7 @@ func (c Config) MaskedParameters() []string {
 	for _, name := range c.AccessLogMask {
 		switch name {
 		case MaskDefault:
-			masked = append(masked, accesslog.DefaultSecrets()...)
+			masked = append(masked, mask.Names()...)
 		case MaskNone:
 		default:
 			masked = append(masked, name)

@@ -5,8 +5,8 @@ import (
 	"sync"
 	"time"
 
-	"sluice/gateway/accesslog"
 	"sluice/gateway/balance"
+	"sluice/internal/service/mask"
 )
 
 const (
@@ -55,7 +55,7 @@ type history struct {
 	ring []record
 	// ids find a request by its ID.
 	ids  map[string]int
-	mask accesslog.Mask
+	mask mask.Mask
 }
 
 // record holds bytes of its own: the strings of an exchange may point into a
@@ -73,7 +73,7 @@ type record struct {
 	attempts           []attempt
 }
 
-func newHistory(size int, mask accesslog.Mask) *history {
+func newHistory(size int, mask mask.Mask) *history {
 	return &history{ring: make([]record, size), ids: make(map[string]int, size), mask: mask}
 }
 
@@ -126,7 +126,7 @@ func (h *history) last(n int) []Trace {
 	return list
 }
 
-func (r *record) trace(mask accesslog.Mask) Trace {
+func (r *record) trace(mask mask.Mask) Trace {
 	t := Trace{
 		ID: r.id, At: r.at, Took: r.took, Client: r.client.String(), Status: r.status,
 		Method: string(r.text[:r.method]), Host: string(r.text[r.method : r.method+r.host]), Path: mask.Target(string(r.text[r.method+r.host:])),

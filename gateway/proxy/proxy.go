@@ -20,8 +20,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"sluice/gateway/accesslog"
 	"sluice/gateway/route"
+	"sluice/internal/service/mask"
 )
 
 // Proxy carries requests over the mesh. It is an http.Handler, and serves
@@ -38,7 +38,7 @@ type Proxy struct {
 	ids        *ids
 	complaints *complaints
 	dials      *dials
-	mask       accesslog.Mask
+	mask       mask.Mask
 	timeline   *timeline
 	// rested counts how often a connection became idle.
 	rested atomic.Int64
@@ -47,7 +47,7 @@ type Proxy struct {
 // New returns a Proxy for cfg.
 func New(cfg Config) *Proxy {
 	cfg = cfg.withDefaults()
-	p := &Proxy{cfg: cfg, log: cfg.Logger, now: cfg.Now, metrics: newMetrics(cfg.MetricsPrefix, cfg.Registerer), mask: accesslog.NewMask(cfg.Secrets), ids: newIDs(), complaints: newComplaints(), dials: newDials(), timeline: newTimeline(time.Now())}
+	p := &Proxy{cfg: cfg, log: cfg.Logger, now: cfg.Now, metrics: newMetrics(cfg.MetricsPrefix, cfg.Registerer), mask: mask.New(cfg.Secrets), ids: newIDs(), complaints: newComplaints(), dials: newDials(), timeline: newTimeline(time.Now())}
 	p.recent, p.failed = newHistory(historySize, p.mask), newHistory(failedSize, p.mask)
 	p.state.Store(&snapshot{table: route.New(route.Config{}), replaced: make(chan struct{})})
 	p.reverse = &httputil.ReverseProxy{

@@ -20,6 +20,7 @@ import (
 	"github.com/labstack/echo/v4/middleware"
 	"golang.org/x/sync/errgroup"
 
+	"sluice/internal/service/mask"
 	"sluice/mesh"
 	"sluice/web/blog"
 	"sluice/web/settings"
@@ -104,6 +105,8 @@ type Site struct {
 	lookout *lookout
 	// visitors bounds what is left without a login.
 	visitors *middleware.RateLimiterMemoryStore
+	// mask leaves secrets out of what is logged.
+	mask mask.Mask
 }
 
 // New returns the site for cfg.
@@ -115,7 +118,7 @@ func New(cfg Config) (*Site, error) {
 	if cfg.Title == "" {
 		cfg.Title = "Blog"
 	}
-	s := &Site{cfg: cfg, log: cfg.Logger, page: newPages(), visitors: newVisitorLimit()}
+	s := &Site{cfg: cfg, log: cfg.Logger, page: newPages(), visitors: newVisitorLimit(), mask: mask.New(nil)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -371,7 +374,7 @@ func (s *Site) observe(next echo.HandlerFunc) echo.HandlerFunc {
 			if s.cfg.Served != nil && !streams {
 				s.cfg.Served(s.appOf(c.Request().URL.Path), c.Response().Status, s.cfg.Now().Sub(start))
 			}
-			s.log.Info("request", "method", c.Request().Method, "path", c.Request().URL.Path, "status", c.Response().Status,
+			s.log.Info("request", "method", c.Request().Method, "path", s.mask.Target(c.Request().URL.EscapedPath()), "status", c.Response().Status,
 				"took_ms", float64(s.cfg.Now().Sub(start).Microseconds())/1000, "request_id", id)
 		}()
 		return next(c)

@@ -21,24 +21,27 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
+	"sluice/internal/service/mask"
 	"sluice/internal/service/tracing"
 )
 
 // Tracer makes the spans of web. It is safe for concurrent use.
 type Tracer struct {
 	provider *tracing.Provider
+	mask     mask.Mask
 }
 
 // New returns a Tracer whose spans go to provider.
-func New(provider *tracing.Provider) *Tracer { return &Tracer{provider} }
+func New(provider *tracing.Provider) *Tracer { return &Tracer{provider, mask.New(nil)} }
 
 // Begin starts the span of a request, as a child of what its header traceparent
 // names. The context is for all that is done for the request; end is called once,
-// with the status and the pattern of the path, "" if none matched.
+// with the status and the pattern of the path, "" if none matched. What is secret in the
+// path is not told.
 func (t *Tracer) Begin(r *http.Request, id string) (ctx context.Context, end func(status int, route string)) {
 	ctx = t.provider.Extract(r.Context(), r.Header.Get("traceparent"))
 	ctx, span := t.provider.Tracer().Start(ctx, r.Method, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
-		attribute.String("http.request.method", r.Method), attribute.String("url.path", r.URL.Path), attribute.String("server.address", r.Host),
+		attribute.String("http.request.method", r.Method), attribute.String("url.path", t.mask.Target(r.URL.EscapedPath())), attribute.String("server.address", r.Host),
 		attribute.String("sluice.request_id", id),
 	))
 	return ctx, func(status int, route string) {

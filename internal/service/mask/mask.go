@@ -1,16 +1,20 @@
-package accesslog
+// Package mask leaves secrets out of the paths and URLs of requests wherever they are
+// shown: in logs, in traces and on pages.
+package mask
 
 import (
 	"bytes"
 	"strings"
 )
 
-// redacted stands in the log for a value that is never written.
-const redacted = "***"
+const (
+	// redacted stands for a value that is never shown.
+	redacted = "***"
+	hex      = "0123456789abcdef"
+)
 
-// DefaultSecrets returns the names of query parameters whose values are secrets
-// wherever they occur.
-func DefaultSecrets() []string {
+// Names returns the usual names of parameters whose values are secrets.
+func Names() []string {
 	return []string{
 		"access_token", "api_key", "apikey", "auth", "authorization", "client_secret", "code", "credential", "id_token",
 		"jwt", "key", "passwd", "password", "pwd", "refresh_token", "secret", "session", "sessionid", "sig", "signature",
@@ -18,48 +22,48 @@ func DefaultSecrets() []string {
 	}
 }
 
-// isSecretHeader reports whether a header's value is never written, whatever the
-// format says.
-func isSecretHeader(name string) bool {
-	switch name = strings.ToLower(name); name {
-	case "authorization", "proxy-authorization", "cookie", "set-cookie", "www-authenticate", "authentication-info":
-		return true
-	}
-	for _, part := range []string{"token", "secret", "password", "api-key", "apikey", "session", "signature"} {
-		if strings.Contains(name, part) {
-			return true
-		}
-	}
-	return false
-}
+// Mask replaces the values of parameters that are secret. The zero Mask leaves out
+// nothing but user and password of a URL. It is safe for concurrent use.
+type Mask struct{ names map[string]bool } // in lower case
 
-// redactor replaces the values of some query parameters.
-type redactor map[string]bool
-
-func newRedactor(names []string) redactor {
-	r := redactor{}
+// New returns the Mask for parameters of these names, in any case; nil is Names.
+func New(names []string) Mask {
+	if names == nil {
+		names = Names()
+	}
+	m := Mask{map[string]bool{}}
 	for _, name := range names {
-		r[strings.ToLower(name)] = true
+		m.names[strings.ToLower(name)] = true
 	}
-	return r
+	return m
 }
 
-// append appends a request target, or a URL, with the secret values of its query
-// and of parameters in its path replaced. The names are compared as the application will read them: decoded,
-// in any case.
-func (r redactor) append(dst, target []byte) []byte {
+// Target returns a path, a path with a query, or a URL, decoded or not, with ***
+// for the values of parameters that are secret: those of the query, and those of
+// segments of the path, as in /a;token=x. A text without any is returned as it is.
+// Of a path that is decoded, what followed an escaped slash in a value is shown.
+func (m Mask) Target(target string) string {
+	if !strings.ContainsAny(target, ";?&%") && !strings.Contains(target, "://") {
+		return target
+	}
+	return string(m.Append(nil, []byte(target)))
+}
+
+// Append appends a request target, or a URL, as Target returns it. The names are
+// compared as the application will read them: decoded, in any case.
+func (m Mask) Append(dst, target []byte) []byte {
 	path, query, found := bytes.Cut(target, []byte("?"))
-	dst = r.appendPath(dst, path)
+	dst = m.appendPath(dst, path)
 	if !found {
 		return dst
 	}
-	return r.appendQuery(append(dst, '?'), query)
+	return m.AppendQuery(append(dst, '?'), query)
 }
 
-// appendPath is append for what is before the query. Parameters are also those
+// appendPath is Append for what is before the query. Parameters are also those
 // behind a semicolon (/a;token=x), and those of a query that was escaped once too
 // often; their values go as far as the segment.
-func (r redactor) appendPath(dst, path []byte) []byte {
+func (m Mask) appendPath(dst, path []byte) []byte {
 	dst, begin := appendWithoutUser(dst, path), len(dst)
 	if bytes.IndexByte(dst[begin:], ';') < 0 && bytes.IndexByte(dst[begin:], '%') < 0 && bytes.IndexByte(dst[begin:], '&') < 0 {
 		return dst
@@ -74,7 +78,7 @@ func (r redactor) appendPath(dst, path []byte) []byte {
 		}
 		name := until(rest, ";?&/=")
 		equals, found := delimiter(rest[name:], "=")
-		if !found || !r.secret(rest[:name]) {
+		if !found || !m.secret(rest[:name]) {
 			continue
 		}
 		dst = append(append(dst, rest[:name+equals]...), redacted...)
@@ -109,17 +113,17 @@ func until(text []byte, set string) int {
 	return len(text)
 }
 
-// appendQuery is append for a query alone. Some applications separate parameters
+// AppendQuery is Append for a query alone. Some applications separate parameters
 // by semicolons and others take a semicolon for a part of the value, so a name is
 // looked for behind both, and a secret goes as far as the next &.
-func (r redactor) appendQuery(dst, query []byte) []byte {
+func (m Mask) AppendQuery(dst, query []byte) []byte {
 	for len(query) > 0 {
 		end := bytes.IndexAny(query, "&;#")
 		if end < 0 {
 			end = len(query)
 		}
 		name, _, hasValue := bytes.Cut(query[:end], []byte("="))
-		if hasValue && r.secret(name) {
+		if hasValue && m.secret(name) {
 			dst = append(append(append(dst, name...), '='), redacted...)
 			if end = bytes.IndexByte(query, '&'); end < 0 {
 				return dst
@@ -136,10 +140,10 @@ func (r redactor) appendQuery(dst, query []byte) []byte {
 
 // secret compares a parameter's name, also that of an element or a member of it:
 // "token", "token[]", "user[token]", "user.token".
-func (r redactor) secret(name []byte) bool {
+func (m Mask) secret(name []byte) bool {
 	plain := strings.ToLower(string(unescape(name)))
 	for part := range strings.FieldsFuncSeq(plain, func(c rune) bool { return strings.ContainsRune("[]. ", c) }) {
-		if r[part] {
+		if m.names[part] {
 			return true
 		}
 	}
