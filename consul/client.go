@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -141,6 +142,9 @@ func (c *Client) transport(dial dialFunc) http.RoundTripper {
 		MaxIdleConns:        256,
 		MaxIdleConnsPerHost: 256,
 		IdleConnTimeout:     90 * time.Second,
+		// The agent is on the same machine: to pack an answer and unpack it costs both
+		// more than its bytes.
+		DisableCompression: true,
 	}}
 }
 
@@ -150,6 +154,8 @@ func (c *Client) transport(dial dialFunc) http.RoundTripper {
 type tokenTransport struct {
 	token string
 	next  *http.Transport
+	// buffers are for reading answers, of answers.BufferSize each.
+	buffers sync.Pool
 }
 
 func (t *tokenTransport) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -165,7 +171,11 @@ func (t *tokenTransport) RoundTrip(request *http.Request) (*http.Response, error
 	if t.token != "" {
 		request.Header.Set("X-Consul-Token", t.token)
 	}
-	return t.next.RoundTrip(request)
+	response, err := t.next.RoundTrip(request)
+	if err == nil {
+		t.passOn(request, response)
+	}
+	return response, err
 }
 
 // CloseIdleConnections lets http.Client.CloseIdleConnections reach the transport.

@@ -8,6 +8,10 @@
 // stays, together with the time at which it was confirmed and the error that
 // keeps it from being confirmed again.
 //
+// What a watch asks again and again is read by consul/answers while it arrives, and
+// shares with the last answer all that is the same. Answers are not packed: the agent
+// is on the same machine.
+//
 // Writing is either reconciled (Registrar: desired against actual, for ever) or
 // guarded (compare-and-set of config entries, locks held by a session).
 //

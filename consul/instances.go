@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"sluice/consul/answers"
 	"sluice/identity"
 	"sluice/mesh"
 )
@@ -32,13 +33,13 @@ func (l instanceList) equal(other instanceList) bool {
 
 func sameInstance(a, b mesh.Instance) bool {
 	return a.ServiceID == b.ServiceID && a.Node == b.Node && a.Address == b.Address && a.ID == b.ID &&
-		slices.Equal(a.Tags, b.Tags) && maps.Equal(a.Meta, b.Meta)
+		answers.SameTags(a.Tags, b.Tags) && maps.Equal(a.Meta, b.Meta)
 }
 
 // instancesOf translates an answer of /v1/health/connect. An entry that cannot be
 // dialled as service (a gateway, no port, a name that no identity can have) is
 // left out.
-func instancesOf(entries []*api.ServiceEntry, service, trustDomain string) []mesh.Instance {
+func instancesOf(entries []*answers.Entry, service, trustDomain string) []mesh.Instance {
 	instances := make([]mesh.Instance, 0, len(entries))
 	for _, entry := range entries {
 		if instance, err := instanceOf(entry, service, trustDomain); err == nil {
@@ -53,37 +54,33 @@ func compareInstances(a, b mesh.Instance) int {
 	return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.ServiceID, b.ServiceID))
 }
 
-func instanceOf(entry *api.ServiceEntry, service, trustDomain string) (mesh.Instance, error) {
-	if entry.Node == nil || entry.Service == nil {
+func instanceOf(entry *answers.Entry, service, trustDomain string) (mesh.Instance, error) {
+	if !entry.Located || !entry.Registered {
 		return mesh.Instance{}, errors.New("entry without a node or a service")
 	}
-	kind := entry.Service.Kind
-	if kind != api.ServiceKindTypical && kind != api.ServiceKindConnectProxy {
-		return mesh.Instance{}, fmt.Errorf("a %s does not answer as %s", kind, service)
+	if entry.Kind != api.ServiceKindTypical && entry.Kind != api.ServiceKindConnectProxy {
+		return mesh.Instance{}, fmt.Errorf("a %s does not answer as %s", entry.Kind, service)
 	}
 	address := addressOf(entry)
 	if address == "" {
 		return mesh.Instance{}, errors.New("no address or no port")
 	}
-	id, err := identity.New(trustDomain, entry.Node.Datacenter, service)
+	id, err := identity.New(trustDomain, entry.Datacenter, service)
 	if err != nil {
 		return mesh.Instance{}, err
 	}
 	return mesh.Instance{
-		ServiceID: entry.Service.ID, Node: entry.Node.Node, ID: id,
+		ServiceID: entry.ID, Node: entry.Node, ID: id,
 		Address: address,
-		Tags:    entry.Service.Tags, Meta: entry.Service.Meta,
+		Tags:    entry.Tags, Meta: entry.Meta,
 	}, nil
 }
 
 // addressOf returns "host:port" of an instance, "" if it has none.
-func addressOf(entry *api.ServiceEntry) string {
-	host := entry.Service.Address
-	if host == "" {
-		host = entry.Node.Address
-	}
-	if host == "" || entry.Service.Port <= 0 {
+func addressOf(entry *answers.Entry) string {
+	host := cmp.Or(entry.Address, entry.NodeAddress)
+	if host == "" || entry.Port <= 0 {
 		return ""
 	}
-	return net.JoinHostPort(host, strconv.Itoa(entry.Service.Port))
+	return net.JoinHostPort(host, strconv.Itoa(entry.Port))
 }

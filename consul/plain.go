@@ -6,16 +6,24 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"sluice/consul/answers"
 	"sluice/mesh"
 )
+
+// onlyPlain leaves out of an answer what takes part in Connect itself: of a service in
+// the mesh that is all, which another watch is told of already.
+const onlyPlain = "Service.Connect.Native == false"
 
 // watchPlain follows the passing instances of service that are outside the mesh
 // and have a tag that begins with prefix.
 func (c *Client) watchPlain(service, prefix string, kick chan<- struct{}) *Watch[instanceList] {
+	var reader answers.Entries
 	return newWatch(watchConfig[instanceList]{
 		name: "plain instances of " + service, equal: instanceList.equal, kick: kick, logger: c.log,
 		query: func(_ context.Context, options *api.QueryOptions) (instanceList, *api.QueryMeta, error) {
-			entries, meta, err := c.long.Health().Service(service, "", true, options)
+			options.Filter = onlyPlain
+			var entries []*answers.Entry
+			_, meta, err := c.long.Health().Service(service, "", true, readEntries(options, &reader, &entries))
 			if err != nil {
 				return instanceList{}, nil, explain("find plain instances", serviceRule(service, "read"), err)
 			}
@@ -26,22 +34,21 @@ func (c *Client) watchPlain(service, prefix string, kick chan<- struct{}) *Watch
 
 // outside reports whether an instance does not take part in Connect itself. A
 // sidecar proxy may still serve it; see namesOf.
-func outside(entry *api.ServiceEntry) bool {
-	return entry.Node != nil && entry.Service != nil && entry.Service.Kind == api.ServiceKindTypical &&
-		(entry.Service.Connect == nil || !entry.Service.Connect.Native)
+func outside(entry *answers.Entry) bool {
+	return entry.Located && entry.Registered && entry.Kind == api.ServiceKindTypical && !entry.Native
 }
 
 // plainOf translates an answer of /v1/health/service. The instances have no ID.
-func plainOf(entries []*api.ServiceEntry, prefix string) []mesh.Instance {
+func plainOf(entries []*answers.Entry, prefix string) []mesh.Instance {
 	var instances []mesh.Instance
 	for _, entry := range entries {
-		if !outside(entry) || !hasPrefix(entry.Service.Tags, prefix) {
+		if !outside(entry) || !hasPrefix(entry.Tags, prefix) {
 			continue
 		}
 		if address := addressOf(entry); address != "" {
 			instances = append(instances, mesh.Instance{
-				ServiceID: entry.Service.ID, Node: entry.Node.Node, Address: address,
-				Tags: entry.Service.Tags, Meta: entry.Service.Meta,
+				ServiceID: entry.ID, Node: entry.Node, Address: address,
+				Tags: entry.Tags, Meta: entry.Meta,
 			})
 		}
 	}
@@ -51,25 +58,29 @@ func plainOf(entries []*api.ServiceEntry, prefix string) []mesh.Instance {
 
 // namesOf returns the instances of an answer of /v1/health/connect, and those that
 // the sidecar proxies among them serve, by node and ID.
-func namesOf(entries []*api.ServiceEntry) map[[2]string]bool {
+func namesOf(entries []*answers.Entry) map[[2]string]bool {
 	names := make(map[[2]string]bool, len(entries))
 	for _, entry := range entries {
-		if entry.Node == nil || entry.Service == nil {
+		if !entry.Located || !entry.Registered {
 			continue
 		}
-		names[[2]string{entry.Node.Node, entry.Service.ID}] = true
-		if proxy := entry.Service.Proxy; proxy != nil && proxy.DestinationServiceID != "" {
-			names[[2]string{entry.Node.Node, proxy.DestinationServiceID}] = true
+		names[[2]string{entry.Node, entry.ID}] = true
+		if entry.ProxyFor != "" {
+			names[[2]string{entry.Node, entry.ProxyFor}] = true
 		}
 	}
 	return names
 }
 
 // passing returns the entries of which every check passes.
-func passing(entries []*api.ServiceEntry) []*api.ServiceEntry {
-	return slices.DeleteFunc(entries, func(entry *api.ServiceEntry) bool {
-		return entry.Checks.AggregatedStatus() != api.HealthPassing
-	})
+func passing(entries []*answers.Entry) []*answers.Entry {
+	list := make([]*answers.Entry, 0, len(entries))
+	for _, entry := range entries {
+		if entry.Passing {
+			list = append(list, entry)
+		}
+	}
+	return list
 }
 
 // mergeInstances puts instances outside the mesh behind those in it, without any

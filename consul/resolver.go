@@ -11,6 +11,7 @@ import (
 	sdk "github.com/hashicorp/consul/connect"
 	"golang.org/x/sync/errgroup"
 
+	"sluice/consul/answers"
 	"sluice/mesh"
 )
 
@@ -105,6 +106,7 @@ func (c *Client) watchInstances(service, datacenter string, roots *Watch[rootFac
 // not pass.
 func (c *Client) watchMesh(service, datacenter string, all bool, roots *Watch[rootFacts], kick chan<- struct{}) *Watch[instanceList] {
 	name, wait := placeOf("instances of "+service, datacenter)
+	var reader answers.Entries
 	return newWatch(watchConfig[instanceList]{
 		name: name, equal: instanceList.equal, kick: kick, logger: c.log, wait: wait,
 		query: func(ctx context.Context, options *api.QueryOptions) (instanceList, *api.QueryMeta, error) {
@@ -113,7 +115,8 @@ func (c *Client) watchMesh(service, datacenter string, all bool, roots *Watch[ro
 				return instanceList{}, nil, err
 			}
 			options.Datacenter = datacenter
-			entries, meta, err := c.long.Health().Connect(service, "", !all, options)
+			var entries []*answers.Entry
+			_, meta, err := c.long.Health().Connect(service, "", !all, readEntries(options, &reader, &entries))
 			if err != nil {
 				return instanceList{}, nil, explain("find instances", serviceRule(service, "read"), err)
 			}

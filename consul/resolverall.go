@@ -3,6 +3,7 @@ package consul
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"sluice/consul/answers"
 	"sluice/mesh"
 )
 
@@ -53,19 +55,25 @@ func (c *Client) resolverAll(tagPrefix, datacenter string) *ResolverAll {
 	name, wait := placeOf("services", datacenter)
 	r.roots = c.watchRoots(nil)
 	r.snap.Store(&servicesSnapshot{changed: make(chan struct{}), round: make(chan struct{})})
+	reader := answers.Services{Prefix: tagPrefix}
 	r.names = newWatch(watchConfig[[]string]{
 		name: name, wait: wait, equal: slices.Equal[[]string], kick: r.kick, logger: c.log,
 		query: func(_ context.Context, options *api.QueryOptions) ([]string, *api.QueryMeta, error) {
 			options.Datacenter = datacenter
-			answer, meta, err := c.long.Catalog().Services(options)
+			var tagged []string
+			var total int
+			_, meta, err := c.long.Catalog().Services(readBy(options, func(from io.Reader, buffer []byte) (err error) {
+				tagged, total, err = reader.Read(from, buffer)
+				return err
+			}))
 			if err != nil {
 				return nil, nil, explain("list services", `service_prefix "" { policy = "read" }`, err)
 			}
-			if len(answer) == 0 && meta.ResultsFilteredByACLs {
+			if total == 0 && meta.ResultsFilteredByACLs {
 				err := api.StatusError{Code: 403, Body: "every service is hidden from the token"}
 				return nil, nil, explain("list services", `service_prefix "" { policy = "read" } and node_prefix "" { policy = "read" }`, err)
 			}
-			return namesWithTag(answer, tagPrefix), meta, nil
+			return tagged, meta, nil
 		},
 	})
 	return r
@@ -80,17 +88,6 @@ func (c *Client) ResolverAllWithPlain(tagPrefix string) *ResolverAll {
 	r := c.ResolverAll(tagPrefix)
 	r.plain = true
 	return r
-}
-
-func namesWithTag(services map[string][]string, prefix string) []string {
-	var names []string
-	for name, tags := range services {
-		if hasPrefix(tags, prefix) {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
 }
 
 func hasPrefix(tags []string, prefix string) bool {

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/hashicorp/consul/api"
+
+	"sluice/consul/answers"
 )
 
 // Unhealthy is an instance that takes no part, and why.
@@ -28,10 +30,10 @@ func (c *Client) Unhealthy(ctx context.Context, service string, plain bool) ([]U
 	if err == nil && plain {
 		var all []*api.ServiceEntry
 		all, _, err = c.brief.Health().Service(service, "", false, query(ctx))
-		meshed := namesOf(entries)
-		for _, entry := range all {
-			if outside(entry) && !meshed[[2]string{entry.Node.Node, entry.Service.ID}] {
-				entries = append(entries, entry)
+		meshed := namesOf(shortened(entries))
+		for i, entry := range shortened(all) {
+			if outside(entry) && !meshed[[2]string{entry.Node, entry.ID}] {
+				entries = append(entries, all[i])
 			}
 		}
 	}
@@ -41,14 +43,34 @@ func (c *Client) Unhealthy(ctx context.Context, service string, plain bool) ([]U
 	return unhealthyOf(entries), nil
 }
 
+// shortened returns of entries what watches read of them.
+func shortened(entries []*api.ServiceEntry) []*answers.Entry {
+	list := make([]*answers.Entry, len(entries))
+	for i, entry := range entries {
+		e := &answers.Entry{Passing: entry.Checks.AggregatedStatus() == api.HealthPassing}
+		if n := entry.Node; n != nil {
+			e.Located, e.Node, e.NodeAddress, e.Datacenter = true, n.Node, n.Address, n.Datacenter
+		}
+		if s := entry.Service; s != nil {
+			e.Registered, e.Kind, e.ID, e.Address, e.Port, e.Tags, e.Meta = true, s.Kind, s.ID, s.Address, s.Port, s.Tags, s.Meta
+			e.Native = s.Connect != nil && s.Connect.Native
+			if s.Proxy != nil {
+				e.ProxyFor = s.Proxy.DestinationServiceID
+			}
+		}
+		list[i] = e
+	}
+	return list
+}
+
 func unhealthyOf(entries []*api.ServiceEntry) []Unhealthy {
 	var list []Unhealthy
-	for _, entry := range entries {
-		if entry.Node == nil || entry.Service == nil || entry.Checks.AggregatedStatus() == api.HealthPassing {
+	for i, entry := range shortened(entries) {
+		if !entry.Located || !entry.Registered || entry.Passing {
 			continue
 		}
-		u := Unhealthy{ServiceID: entry.Service.ID, Node: entry.Node.Node, Address: addressOf(entry), Tags: entry.Service.Tags}
-		for _, check := range entry.Checks {
+		u := Unhealthy{ServiceID: entry.ID, Node: entry.Node, Address: addressOf(entry), Tags: entry.Tags}
+		for _, check := range entries[i].Checks {
 			if check.Status != api.HealthPassing && (u.Check == "" || u.Status == api.HealthWarning) {
 				u.Check, u.Status, u.Output = check.Name, check.Status, strings.TrimSpace(check.Output)
 			}

@@ -1,0 +1,152 @@
+package answers
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// peerEntry is what encoding/json reads of an entry; its members are those that the
+// product uses.
+type peerEntry struct {
+	Node    *struct{ Node, Address, Datacenter string }
+	Service *struct {
+		Kind    api.ServiceKind
+		ID      string
+		Tags    []string
+		Meta    map[string]string
+		Port    int
+		Address string
+		Connect *struct{ Native bool }
+		Proxy   *struct{ DestinationServiceID string }
+	}
+	Checks []*struct{ CheckID, Status string }
+}
+
+func (p *peerEntry) entry() *Entry {
+	e := &Entry{}
+	if p == nil {
+		p = &peerEntry{}
+	}
+	if n := p.Node; n != nil {
+		e.Located, e.Node, e.NodeAddress, e.Datacenter = true, n.Node, n.Address, n.Datacenter
+	}
+	if s := p.Service; s != nil {
+		e.Registered, e.Kind, e.ID, e.Tags, e.Meta, e.Port, e.Address = true, s.Kind, s.ID, s.Tags, s.Meta, s.Port, s.Address
+		e.Native = s.Connect != nil && s.Connect.Native
+		if s.Proxy != nil {
+			e.ProxyFor = s.Proxy.DestinationServiceID
+		}
+	}
+	var checks api.HealthChecks
+	for _, c := range p.Checks {
+		check := &api.HealthCheck{}
+		if c != nil {
+			check.CheckID, check.Status = c.CheckID, c.Status
+		}
+		checks = append(checks, check)
+	}
+	e.Passing = checks.AggregatedStatus() == api.HealthPassing
+	return e
+}
+
+// sameList compares entries by all that they hold; no tags are no tags.
+func sameList(a, b []*Entry) bool {
+	return slices.EqualFunc(a, b, func(a, b *Entry) bool {
+		x, y := *a, *b
+		same := slices.Equal(x.Tags, y.Tags) && maps.Equal(x.Meta, y.Meta)
+		x.Tags, x.Meta, y.Tags, y.Meta = nil, nil, nil, nil
+		return same && reflect.DeepEqual(x, y)
+	})
+}
+
+func refusesTwice(err error) bool { return err != nil && strings.Contains(err.Error(), "twice") }
+
+const sampleEntry = `{"Node":{"ID":"x","Node":"n1","Address":"10.0.0.1","Datacenter":"dc1","Meta":{"a":"b"},"CreateIndex":12},` +
+	`"Service":{"ID":"web-1","Service":"web","Tags":["urlprefix-/a","b\u003cc é","\ud83d\ude00\ud83d"],"Meta":{"k":"v","\u0041":"w"},"Port":8000,` +
+	`"Address":"","Weights":{"Passing":1,"Warning":-1.5e+3},"Connect":{"Native":true},"Proxy":{"Mode":"","DestinationServiceID":"web-0"},"PeerName":null},` +
+	`"Checks":[{"CheckID":"serfHealth","Status":"passing","Output":"a\nb"},{"CheckID":"x","Status":"warning"}]}`
+
+func FuzzEntriesAreReadAsEncodingJSONReadsThem(f *testing.F) {
+	for _, seed := range []string{
+		"[" + sampleEntry + "]", "[" + sampleEntry + "," + strings.ReplaceAll(sampleEntry, "web-1", "web-2") + "]\n", "[]", "null", "[null, {}]", " [ { \"Node\" : null } ] ",
+		`[{"node":{"NODE":"a"},"SERVICE":{"tagſ":["x",null],"port":-0},"checks":[null,{"checkid":"_node_maintenance"}]}]`,
+		`[{"Service":{"ID":"a","ID":"b"}}]`, `[{"Service":{"Tags":"x"}}]`, `[{"Service":{"Port":1.0}}]`, `[{"Service":{"Meta":{"a":null}}}]`, `[{}] x`, `[{},]`, `[01]`, "[{\"x\":\"\x01\"}]", "[{\"x\":\"\xff\"}]",
+		`[{"Checks":[{"CheckID":"_service_maintenance:x","Status":"passing"}]}]`,
+	} {
+		f.Add([]byte("["+sampleEntry+"]"), []byte(seed))
+		f.Add([]byte(seed), []byte("["+sampleEntry+"]"))
+	}
+	f.Fuzz(func(t *testing.T, before, now []byte) {
+		var peers []*peerEntry
+		peerErr := json.Unmarshal(now, &peers)
+		var want []*Entry
+		for _, p := range peers {
+			want = append(want, p.entry())
+		}
+		var first, second Entries
+		kept, keptErr := first.Read(bytes.NewReader(before), make([]byte, 64))
+		got, err := first.Read(bytes.NewReader(now), make([]byte, 64))
+		alone, aloneErr := second.Read(iotest.OneByteReader(bytes.NewReader(now)), nil)
+		switch {
+		case (err == nil) != (aloneErr == nil):
+			t.Fatalf("after another answer %v, by itself %v", err, aloneErr)
+		case refusesTwice(err):
+		case (err == nil) != (peerErr == nil):
+			t.Fatalf("%v, encoding/json %v", err, peerErr)
+		case err == nil && (!sameList(got, want) || !sameList(alone, want)):
+			t.Fatalf("read\n%s and\n%s, want\n%s", show(got), show(alone), show(want))
+		}
+		var whole []*api.ServiceEntry
+		if json.Unmarshal(now, &whole) == nil && err != nil && !refusesTwice(err) {
+			t.Fatalf("the api package reads it: %v", err)
+		}
+		if keptErr == nil && err != nil {
+			if same, err := first.Read(bytes.NewReader(before), nil); err != nil || !slices.Equal(same, kept) {
+				t.Fatalf("what was kept is lost: %v", err)
+			}
+		}
+	})
+}
+
+func show(list []*Entry) string {
+	text, _ := json.Marshal(list)
+	return string(text)
+}
+
+func FuzzServicesAreReadAsEncodingJSONReadsThem(f *testing.F) {
+	for _, seed := range []string{
+		`{"consul":[],"web":["urlprefix-/","x"],"db":["y",null]}`, `{"a":null}`, "null", `{}`, `{"a":["x"],"a":[]}`, `{"a":[1]}`, `{"a":"x"}`, `{"\u0061":["\u0075rlprefix-/"]} `, `{"a":[]}}`,
+	} {
+		f.Add([]byte(`{"web":["urlprefix-/"],"gone":["urlprefix-/x"]}`), []byte(seed), "urlprefix-")
+		f.Add([]byte(seed), []byte(`{"web":["urlprefix-/"]}`), "")
+	}
+	f.Fuzz(func(t *testing.T, before, now []byte, prefix string) {
+		var services map[string][]string
+		peerErr := json.Unmarshal(now, &services)
+		var want []string
+		for name, tags := range services {
+			if slices.ContainsFunc(tags, func(tag string) bool { return strings.HasPrefix(tag, prefix) }) {
+				want = append(want, name)
+			}
+		}
+		slices.Sort(want)
+		reader := Services{Prefix: prefix}
+		_, _, _ = reader.Read(bytes.NewReader(before), make([]byte, 64))
+		names, total, err := reader.Read(iotest.HalfReader(bytes.NewReader(now)), make([]byte, 16))
+		switch {
+		case refusesTwice(err):
+		case (err == nil) != (peerErr == nil):
+			t.Fatalf("%v, encoding/json %v", err, peerErr)
+		case err == nil && (!slices.Equal(names, want) || total != len(services)):
+			t.Fatalf("names %q of %d, want %q of %d", names, total, want, len(services))
+		}
+	})
+}
