@@ -697,10 +697,13 @@ func killedSupervisor(t *testing.T, l *life) {
 	}
 	logSummary(t, started.Summary)
 	wantPages(t, l, 20*time.Second)
-	p, err := l.page()
-	if err != nil || len(p.Entries) != 1 || p.Entries[0].Title != keptEntry {
-		t.Errorf("the entry from before the crash is gone: %+v, %v", p, err)
-	}
+	labtest.Eventually(t, 20*time.Second, "the entry from before the crash is on the page", func() error {
+		p, err := l.page() // from a member that may have to catch up
+		if err == nil && (len(p.Entries) != 1 || p.Entries[0].Title != keptEntry) {
+			err = fmt.Errorf("the page has %+v", p)
+		}
+		return err
+	})
 }
 
 func downLeavesNothing(t *testing.T, l *life) {

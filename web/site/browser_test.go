@@ -92,4 +92,15 @@ func liveInABrowser(d *desk) {
 	b.Shows("web -> mongo-primary fails", "Live: what changes")
 	d.way.fail(nil)
 	b.Shows("works again")
+
+	// The stream goes on from an instance in another datacenter.
+	browsertest.Ask[bool](b, "(window.same = true)")
+	d.front.lead(d.instance("web-3", "dc2"))
+	d.cut()
+	b.Shows("web-web-3 on web-3", "Served by web-3 in dc2")
+	b.Until("the page was not loaded anew, and its table has the other datacenter, too",
+		`window.same && [...document.querySelectorAll('#live th')].find(e => e.textContent === 'Datacenter').nextElementSibling.textContent === 'dc2'`)
+	d.front.lead(d.instance("web-1", "dc1"))
+	d.cut()
+	b.Shows("Served by web-1 in dc1")
 }

@@ -19,7 +19,8 @@
     source.onopen = () => say('Live: what changes shows here at once.');
     source.addEventListener('topology', event => {
       live.innerHTML = event.data;
-      document.getElementById('node').textContent = live.querySelector('[data-node]').dataset.node; // the stream may come from another instance
+      const served = live.querySelector('[data-node]').dataset; // the stream may come from another instance, in another datacenter
+      for (const part of ['node', 'datacenter']) document.getElementById(part).textContent = served[part];
       const words = unheard();
       if (words) news.textContent = words;
     });

@@ -83,7 +83,7 @@ func (l *lab) until(events <-chan string, texts ...string) {
 func TestAPageIsToldOfDenialsAndRoleChangesAsTheyHappen(t *testing.T) {
 	l := start(t)
 	events := l.events()
-	l.until(events, "event: topology\n", "data: ", "127.0.10.2:27017", "/svc/gateway<", "Nothing has changed")
+	l.until(events, "event: topology\n", "data: ", "127.0.10.2:27017", "/svc/gateway<", "Nothing has changed", `data-node="web-1" data-datacenter="dc1"`)
 
 	l.toPrimary.fail(denied("web", "mongo-primary"))
 	l.until(events, "web -> mongo-primary is denied: denied by intention web -> mongo-primary.", `class="card denied"`, "since")

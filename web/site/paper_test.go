@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -129,7 +130,19 @@ type desk struct {
 	keys    *keyValues
 	key     string // of the members among themselves
 	log     *journal
+	// instance makes another web of the same blog, and front is what leads to one.
+	instance func(node, datacenter string) http.Handler
+	front    *front
+	cut      func() // every connection to the front
 }
+
+// front is a gateway in front of one web at a time.
+type front struct{ to atomic.Pointer[http.Handler] }
+
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) { (*f.to.Load()).ServeHTTP(w, r) }
+
+// lead sends requests to another web from now on.
+func (f *front) lead(to http.Handler) { f.to.Store(&to) }
 
 // journal is a log that may be read while it is written.
 type journal struct {
@@ -188,16 +201,22 @@ func startDesk(t *testing.T) *desk {
 	live := settings.NewLive(source, slog.New(slog.DiscardHandler), nil)
 	world.Run("settings", live.Run)
 	d := &desk{T: t, keys: source, library: &failing{Library: store}, store: store, near: &nearby{Desk: near}, member: address, way: &upstream{}, key: set.Key(t), log: &journal{}}
-	pages, err := site.New(site.Config{
-		Base: "/web", Node: "web-1", Datacenter: "dc1", Instance: "web-web-1", Credentials: world.Credentials("web"), Library: d.library,
-		Primary: site.Database{Store: store, Upstream: d.way}, Secondary: site.Database{Store: near, Upstream: &upstream{}}, Nearby: d.near, Settings: live,
-		Logger: slog.New(slog.NewJSONHandler(d.log, nil)),
-	})
-	if err != nil {
-		t.Fatal(err)
+	d.instance = func(node, datacenter string) http.Handler {
+		pages, err := site.New(site.Config{
+			Base: "/web", Node: node, Datacenter: datacenter, Instance: "web-" + node, Credentials: world.Credentials("web"), Library: d.library,
+			Primary: site.Database{Store: store, Upstream: d.way}, Secondary: site.Database{Store: near, Upstream: &upstream{}}, Nearby: d.near, Settings: live,
+			Logger: slog.New(slog.NewJSONHandler(d.log, nil)),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		world.Run("topology page of "+node, pages.Run)
+		return pages
 	}
-	world.Run("topology page", pages.Run)
-	server := httptest.NewServer(pages)
+	d.front = &front{}
+	d.front.lead(d.instance("web-1", "dc1"))
+	server := httptest.NewServer(d.front)
+	d.cut = server.CloseClientConnections
 	t.Cleanup(server.Close)
 	d.base = server.URL + "/web"
 	jar, _ := cookiejar.New(nil)
@@ -208,7 +227,9 @@ func startDesk(t *testing.T) *desk {
 
 // at is the same desk in a part of the test.
 func (d *desk) at(t *testing.T) *desk {
-	return &desk{t, d.base, d.client, d.library, d.store, d.near, d.member, d.way, d.keys, d.key, d.log}
+	part := *d
+	part.T = t
+	return &part
 }
 
 func (d *desk) send(method, path, body string, header ...string) answer {

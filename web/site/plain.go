@@ -43,7 +43,11 @@ func (v View) plain(body *bytes.Buffer) {
 		fmt.Fprintf(body, "%-23s %-7s %s\n", edge.Source+" -> "+edge.Destination, edge.State, printable(detail))
 	}
 	if v.EntriesFrom != "" && (v.Problem == nil || len(v.Entries) > 0) {
-		fmt.Fprintf(body, "\nNewest entries, read from %s:\n", v.EntriesFrom)
+		member := ""
+		if v.EntriesMember != "" {
+			member = " (" + printable(v.EntriesMember) + ")"
+		}
+		fmt.Fprintf(body, "\nNewest entries, read from %s%s:\n", v.EntriesFrom, member)
 		for _, entry := range v.Entries {
 			fmt.Fprintf(body, "  %s  %s\n", stamp(entry.Created), printable(entry.Title))
 		}

@@ -45,22 +45,26 @@ type reading struct {
 	service, member string
 }
 
-// choose finds out how a request wants to read: "read" in its address, which is
-// remembered in a cookie, else that cookie, else the configuration.
+// preference is how a request wants to read: "read" in its address, which is
+// remembered in a cookie, else that cookie, else otherwise.
+func (s *Site) preference(c echo.Context, otherwise string) string {
+	if asked := c.QueryParam("read"); asked == ReadNearest || asked == ReadPrimary {
+		c.SetCookie(&http.Cookie{
+			Name: readCookie, Value: asked, Path: s.cfg.Base, HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: c.Scheme() == "https",
+		})
+		return asked
+	}
+	if cookie, err := c.Cookie(readCookie); err == nil && (cookie.Value == ReadNearest || cookie.Value == ReadPrimary) {
+		return cookie.Value
+	}
+	return otherwise
+}
+
+// choose finds out how a request of the blog wants to read.
 func (s *Site) choose(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		preference := s.readPreference()
-		if cookie, err := c.Cookie(readCookie); err == nil && (cookie.Value == ReadNearest || cookie.Value == ReadPrimary) {
-			preference = cookie.Value
-		}
-		if asked := c.QueryParam("read"); asked == ReadNearest || asked == ReadPrimary {
-			preference = asked
-			c.SetCookie(&http.Cookie{
-				Name: readCookie, Value: asked, Path: s.cfg.Base, HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: c.Scheme() == "https",
-			})
-		}
 		r := &reading{far: s.cfg.Library}
-		if preference == ReadNearest {
+		if s.preference(c, s.readPreference()) == ReadNearest {
 			r.near = s.cfg.Nearby
 		}
 		c.Set(readKey, r)

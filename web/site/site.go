@@ -18,19 +18,11 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
-	"golang.org/x/sync/errgroup"
 
 	"sluice/internal/service/mask"
 	"sluice/mesh"
 	"sluice/web/blog"
 	"sluice/web/settings"
-)
-
-const (
-	newest = 20
-	// secondaryTimeout is how long the page waits for its proof that a
-	// secondary can be read; the page does not depend on it.
-	secondaryTimeout = 1500 * time.Millisecond
 )
 
 // Store is the blog's storage. *blog.Store is one.
@@ -155,117 +147,6 @@ func (s *Site) Ready(ctx context.Context) error {
 	return err
 }
 
-// show answers GET of the page. "?from=secondary" reads the entries from a
-// secondary.
-func (s *Site) show(c echo.Context) error {
-	view := s.view()
-	fromSecondary := c.QueryParam("from") == "secondary"
-	ctx := c.Request().Context()
-	seen, _ := s.lookout.current()
-	primaryCtx, cancel := s.patience(ctx, seen.sight)
-	defer cancel()
-	view.Events, view.PrimarySince, view.SecondarySince = seen.events, seen.sight.primary.since, seen.sight.secondary.since
-
-	var group errgroup.Group
-	var primary *Problem
-	group.Go(func() error { primary = s.readPrimary(primaryCtx, &view, !fromSecondary); return nil })
-	var secondary *Problem
-	var entries []blog.Entry
-	traced := blog.Traced(ctx)
-	group.Go(func() error {
-		view.Secondary, entries, secondary = s.readSecondary(traced, fromSecondary)
-		return nil
-	})
-	_ = group.Wait()
-	view.Problem = primary
-	if primary != nil && secondary == nil && !fromSecondary {
-		s.readInstead(ctx, &view)
-	}
-	if fromSecondary {
-		view.Problem, view.Entries, view.EntriesFrom = secondary, entries, "mongo-secondary"
-		if secondary == nil {
-			view.EntriesMember = s.cfg.Secondary.Store.Member(traced)
-		}
-	}
-	view.Edges = s.edges(c.Request())
-	if view.Problem != nil && view.Problem.Detail != "" {
-		view.Problem.RequestID = c.Response().Header().Get(requestIDHeader)
-	}
-	return s.write(c, view)
-}
-
-// readProblem is the problem of a read, with the inner reason while debugging is
-// switched on.
-func (s *Site) readProblem(service string, err error) *Problem {
-	p := problem(service, err)
-	if s.current().Debug {
-		p.Detail = err.Error()
-	}
-	return p
-}
-
-// patience bounds how long a page waits for a primary that cannot be elected, or has
-// been missing for longer than anything is held: it has something to show without.
-func (s *Site) patience(ctx context.Context, seen sight) (context.Context, context.CancelFunc) {
-	lost := seen.quorum.Known() && !seen.quorum.Majority()
-	if lost || seen.primary.kind == kindNoInstance && s.cfg.Now().Sub(seen.primary.since) > mesh.DefaultHold {
-		return context.WithTimeout(ctx, nearTimeout)
-	}
-	return context.WithCancel(ctx)
-}
-
-// readInstead reads the entries from a secondary because the primary cannot be read.
-func (s *Site) readInstead(ctx context.Context, view *View) {
-	bounded, cancel := context.WithTimeout(blog.Traced(ctx), secondaryTimeout)
-	defer cancel()
-	entries, err := s.cfg.Secondary.Store.Newest(bounded, newest)
-	if err != nil {
-		s.logOf(ctx).Warn("cannot read", "destination", "mongo-secondary", "err", err)
-		return
-	}
-	view.Entries, view.EntriesFrom = entries, "mongo-secondary"
-	view.EntriesMember = s.cfg.Secondary.Store.Member(bounded)
-}
-
-// readPrimary fills in what the primary says.
-func (s *Site) readPrimary(ctx context.Context, view *View, withEntries bool) *Problem {
-	hello, err := s.cfg.Primary.Store.Hello(ctx)
-	if err == nil {
-		view.Set, view.Hosts, view.Primary, view.Me = hello.Set, hello.Hosts, hello.Primary, hello.Me
-		view.IsPrimary, view.IsSecondary = hello.IsPrimary, hello.IsSecondary
-		if withEntries {
-			view.EntriesFrom = "mongo-primary"
-			traced := blog.Traced(ctx)
-			view.Entries, err = s.cfg.Primary.Store.Newest(traced, newest)
-			view.EntriesMember = s.cfg.Primary.Store.Member(traced)
-		}
-	}
-	if err != nil {
-		s.logOf(ctx).Warn("cannot read", "destination", "mongo-primary", "err", err)
-		return s.readProblem("mongo-primary", err)
-	}
-	return nil
-}
-
-func (s *Site) readSecondary(ctx context.Context, withEntries bool) (Secondary, []blog.Entry, *Problem) {
-	if !withEntries {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, secondaryTimeout)
-		defer cancel()
-	}
-	var entries []blog.Entry
-	hello, err := s.cfg.Secondary.Store.Hello(ctx)
-	if err == nil && withEntries {
-		entries, err = s.cfg.Secondary.Store.Newest(ctx, newest)
-	}
-	if err != nil {
-		s.logOf(ctx).Warn("cannot read", "destination", "mongo-secondary", "err", err)
-		p := s.readProblem("mongo-secondary", err)
-		return Secondary{Error: p.Reason}, nil, p
-	}
-	return Secondary{OK: true, Me: hello.Me, IsSecondary: hello.IsSecondary}, entries, nil
-}
-
 // add answers the form.
 func (s *Site) add(c echo.Context) error {
 	entry, form, err := s.readForm(c)
@@ -295,7 +176,8 @@ func (s *Site) add(c echo.Context) error {
 		}
 		return writeJSON(c, status, entry)
 	}
-	return c.Redirect(http.StatusSeeOther, s.cfg.Base)
+	// From the primary: who has written something wants to see it.
+	return c.Redirect(http.StatusSeeOther, s.cfg.Base+"?from="+ReadPrimary)
 }
 
 func (s *Site) view() View {

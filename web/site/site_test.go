@@ -29,6 +29,7 @@ import (
 	"sluice/internal/meshtest"
 	"sluice/mesh"
 	"sluice/web/blog"
+	"sluice/web/settings"
 	"sluice/web/site"
 )
 
@@ -42,6 +43,7 @@ type memory struct {
 	entries []blog.Entry
 	err     error
 	panics  bool
+	hangs   bool // when entries are read
 }
 
 func (m *memory) fail(err error) {
@@ -62,9 +64,13 @@ func (m *memory) Quorum(context.Context) (blog.Quorum, error) {
 	return m.quorum, m.err
 }
 
-func (m *memory) Newest(context.Context, int64) ([]blog.Entry, error) {
+func (m *memory) Newest(ctx context.Context, _ int64) ([]blog.Entry, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.hangs {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	return append([]blog.Entry{}, m.entries...), m.err
 }
 
@@ -140,6 +146,8 @@ type lab struct {
 	primaryLeaf, secLeaf *x509.Certificate
 	log                  *bytes.Buffer
 	consul               atomic.Pointer[error]
+	keys                 *keyValues
+	live                 *settings.Live
 }
 
 const host = "127.0.0.1:9999"
@@ -168,8 +176,11 @@ func start(t *testing.T) *lab {
 		secondary: &memory{hello: blog.Hello{Me: "127.0.10.1:27017", IsSecondary: true}},
 	}
 	l.toPrimary, l.toSecond = &upstream{peer: l.primaryLeaf}, &upstream{peer: l.secLeaf}
+	l.keys = &keyValues{changed: make(chan struct{})}
+	l.live = settings.NewLive(l.keys, slog.New(slog.DiscardHandler), nil)
+	world.Run("settings", l.live.Run)
 	pages, err := site.New(site.Config{
-		Base: "/web", Title: "Blog of <tests>", Node: "web-1", Datacenter: "dc1", Instance: "web-web-1", Credentials: own,
+		Base: "/web", Settings: l.live, Title: "Blog of <tests>", Node: "web-1", Datacenter: "dc1", Instance: "web-web-1", Credentials: own,
 		Primary:   site.Database{Store: l.primary, Upstream: l.toPrimary},
 		Secondary: site.Database{Store: l.secondary, Upstream: l.toSecond},
 		Logger:    slog.New(slog.NewTextHandler(l.log, nil)),
@@ -257,7 +268,7 @@ func denied(source, destination string) error {
 func TestPageShowsTheTableOfTheDemoAndWhoProvedToBeWho(t *testing.T) {
 	l := start(t)
 	l.post(form("Hello <b>world</b>", "first line\r\nsecond & last"))
-	got := l.get("/web", "text/html")
+	got := l.get("/web?from=primary", "text/html")
 	if got.status != 200 {
 		t.Fatalf("%d %s", got.status, got.body)
 	}
@@ -299,7 +310,7 @@ func TestContentSecurityPolicyAllowsExactlyThePagesOwnStyle(t *testing.T) {
 func TestProgramsGetTheSameAsJSON(t *testing.T) {
 	l := start(t)
 	l.post(form("Title", "Text"))
-	got := l.get("/web", "application/json")
+	got := l.get("/web?from=primary", "application/json")
 	var view struct {
 		Instance    string       `json:"instance"`
 		Node        string       `json:"node"`
@@ -331,7 +342,7 @@ func TestTerminalsGetPlainText(t *testing.T) {
 	l.post(form("Hello <b>world</b>", "Text"))
 	l.primary.entries = append(l.primary.entries, blog.Entry{ID: "x", Title: "red \x1b[31m, one byte \u009b31m"})
 	for _, accept := range []string{"*/*", "", "text/plain"} {
-		got := l.get("/web", accept)
+		got := l.get("/web?from=primary", accept)
 		if kind := got.header.Get("Content-Type"); got.status != 200 || kind != "text/plain; charset=utf-8" {
 			t.Fatalf("Accept %q: %d %s", accept, got.status, kind)
 		}
@@ -341,7 +352,7 @@ func TestTerminalsGetPlainText(t *testing.T) {
 		for _, want := range []string{
 			"Blog of <tests>, served by web-1 in dc1", "web-web-1 on web-1", "127.0.10.1:27017 127.0.10.2:27017",
 			"Is primary:             yes", "Is secondary:           no", "Read from a secondary:  works 127.0.10.1:27017",
-			"gateway -> web", "web -> mongo-primary    open", "/svc/mongo-secondary", "read from mongo-primary:", "Hello <b>world</b>", "red ",
+			"gateway -> web", "web -> mongo-primary    open", "/svc/mongo-secondary", "read from mongo-primary (127.0.10.2:27017):", "Hello <b>world</b>", "red ",
 		} {
 			if !strings.Contains(got.body, want) {
 				t.Errorf("Accept %q: no %q in\n%s", accept, want, got.body)
@@ -459,7 +470,7 @@ func TestAVisitorWhoLeavesTooMuchIsToldToWaitAndKeepsTheForm(t *testing.T) {
 func TestFormStoresOnceAndLeadsBackToThePage(t *testing.T) {
 	l := start(t)
 	for range 2 {
-		if got := l.post(form("Title", "Text")); got.status != 303 || got.header.Get("Location") != "/web" {
+		if got := l.post(form("Title", "Text")); got.status != 303 || got.header.Get("Location") != "/web?from=primary" {
 			t.Fatalf("%d to %q", got.status, got.header.Get("Location"))
 		}
 	}

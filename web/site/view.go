@@ -52,6 +52,8 @@ type View struct {
 	Tagline     string `json:"tagline,omitempty"`
 	// Bare shows the problem and nothing else.
 	Bare bool `json:"-"`
+	// Near says that the entries are read from a secondary where that can be done.
+	Near bool `json:"-"`
 }
 
 // Since returns when the way to a service became what it is, zero if unknown.
