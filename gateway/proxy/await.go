@@ -124,8 +124,9 @@ func (s *session) next(ctx context.Context) (ready, idle bool) {
 	}
 	s.busy.Store(true)
 	s.idle = time.Time{}
-	_ = s.conn.SetReadDeadline(time.Now().Add(s.own.cfg.Header))
+	s.body.head = s.own.cfg.Header
 	err := s.reader.ReadRequest(&s.request)
+	s.body.head = 0
 	s.begin()
 	if err == nil {
 		return true, false
@@ -151,7 +152,10 @@ const (
 // await waits for the first byte of a request. A connection that stays idle gives
 // its buffer back: ten thousand of them would hold forty megabytes.
 func (s *session) await(ctx context.Context) (ready, idle bool) {
-	now := time.Now()
+	now := s.ended
+	if now.IsZero() {
+		now = time.Now()
+	}
 	if s.idle.IsZero() {
 		s.idle = now.Add(s.own.cfg.Idle)
 	}
@@ -163,7 +167,11 @@ func (s *session) await(ctx context.Context) (ready, idle bool) {
 	if last {
 		brief = s.idle
 	}
-	_ = s.conn.SetReadDeadline(brief)
+	// Of a brief wait the last quarter is as good: the deadline of the request before
+	// may stand.
+	if soonest := brief.Add(-brief.Sub(now) / 4); last || s.body.readBy.Before(soonest) || s.body.readBy.After(brief) {
+		s.body.setRead(brief)
+	}
 	if ctx.Err() != nil {
 		return false, false // the end came before the deadline was moved
 	}
@@ -173,6 +181,6 @@ func (s *session) await(ctx context.Context) (ready, idle bool) {
 	}
 	s.reader.Release()
 	s.p.rested.Add(1)
-	_ = s.conn.SetReadDeadline(s.idle)
+	s.body.setRead(s.idle)
 	return false, true
 }

@@ -43,7 +43,7 @@ type sent[R any] struct {
 type carrier[R any] interface {
 	// send carries the request to an instance up to the head of its answer. Two may
 	// be under way at a time, if the request is hedged.
-	send(ctx context.Context, m *member) sent[R]
+	send(ctx context.Context, m *member, now time.Time) sent[R]
 	// drop gives up an answer that nobody reads.
 	drop(answer R)
 	// spent reports whether the client's body was read from and is not kept.
@@ -71,7 +71,8 @@ func (c carried[R]) end() {
 func carry[R any](ctx context.Context, p *Proxy, x *exchange, c carrier[R]) (carried[R], error) {
 	x.budget(p).Request(x.started)
 	for {
-		pick, m, err := p.pick(x)
+		now := p.now()
+		pick, m, err := p.pick(x, now)
 		if err != nil && len(x.attempts) > 0 && !errors.Is(err, balance.ErrOverflow) && p.another(ctx, x) {
 			continue
 		}
@@ -82,7 +83,7 @@ func carry[R any](ctx context.Context, p *Proxy, x *exchange, c carrier[R]) (car
 		if delay := x.hedgeDelay(); delay > 0 {
 			t = (&racing[R]{Proxy: p, x: x, c: c, delay: delay}).race(ctx, pick, m)
 		} else {
-			t = once(ctx, p, c, pick, m)
+			t = once(ctx, p, c, pick, m, now)
 			x.attempts = append(x.attempts, t.attempt)
 		}
 		x.answered = t.member
@@ -110,15 +111,15 @@ type tried[R any] struct {
 
 // once sends the request to one instance. If that fails, the pick is released, or
 // left to a dial that goes on.
-func once[R any](ctx context.Context, p *Proxy, c carrier[R], pick balance.Pick, m *member) tried[R] {
+func once[R any](ctx context.Context, p *Proxy, c carrier[R], pick balance.Pick, m *member, now time.Time) tried[R] {
 	t := tried[R]{pick: pick}
-	t.member, t.began = m, p.now()
-	t.sent, t.err = try(ctx, p, m, c)
+	t.member, t.began = m, now
+	t.sent, t.err = try(ctx, p, m, c, now)
 	t.progress = t.sent.progress
 	t.outcome = outcomeOf(ctx, t.sent.status, t.sent.deferred, t.err)
-	now := p.now()
-	t.took = now.Sub(t.began)
-	pick.Report(now, t.outcome, t.took)
+	ended := p.now()
+	t.took = ended.Sub(t.began)
+	pick.Report(ended, t.outcome, t.took)
 	if t.err != nil && !(t.outcome == balance.Canceled && p.abandon(t.sent.pending, pick, t.began)) {
 		pick.Release()
 	}
@@ -126,13 +127,13 @@ func once[R any](ctx context.Context, p *Proxy, c carrier[R], pick balance.Pick,
 }
 
 // pick chooses the next instance and puts it on the list of those tried.
-func (p *Proxy) pick(x *exchange) (balance.Pick, *member, error) {
+func (p *Proxy) pick(x *exchange, now time.Time) (balance.Pick, *member, error) {
 	if x.wants != "" && len(x.tried) == 0 {
-		if pick, m, ok := p.pickWanted(x); ok {
+		if pick, m, ok := p.pickWanted(x, now); ok {
 			return pick, m, nil
 		}
 	}
-	request := balance.Request{Now: p.now(), Hash: x.hash, Tried: x.tried}
+	request := balance.Request{Now: now, Hash: x.hash, Tried: x.tried}
 	pick, err := x.plan.picker.Pick(request)
 	if err != nil && len(x.tried) == 0 && p.renew(x) {
 		pick, err = x.plan.picker.Pick(request)
@@ -146,7 +147,7 @@ func (p *Proxy) pick(x *exchange) (balance.Pick, *member, error) {
 }
 
 // pickWanted picks the instance that a cookie names, if it may be picked.
-func (p *Proxy) pickWanted(x *exchange) (balance.Pick, *member, bool) {
+func (p *Proxy) pickWanted(x *exchange, now time.Time) (balance.Pick, *member, bool) {
 	at := slices.IndexFunc(x.plan.members, func(m member) bool { return m.token == x.wants })
 	if at < 0 {
 		return balance.Pick{}, nil, false
@@ -157,7 +158,7 @@ func (p *Proxy) pickWanted(x *exchange) (balance.Pick, *member, bool) {
 			others = append(others, x.plan.members[i].target.endpoint)
 		}
 	}
-	pick, err := x.plan.picker.Pick(balance.Request{Now: p.now(), Tried: others})
+	pick, err := x.plan.picker.Pick(balance.Request{Now: now, Tried: others})
 	if err != nil {
 		return balance.Pick{}, nil, false
 	}
@@ -184,15 +185,15 @@ func (p *Proxy) renew(x *exchange) bool {
 // try sends the request to one instance. A refusal that our own snapshot does not
 // know of is asked again for a moment, and a failure that a refusal may hide
 // behind is explained.
-func try[R any](ctx context.Context, p *Proxy, m *member, c carrier[R]) (sent[R], error) {
+func try[R any](ctx context.Context, p *Proxy, m *member, c carrier[R], now time.Time) (sent[R], error) {
 	if !m.mesh() {
-		answer := c.send(ctx, m)
+		answer := c.send(ctx, m, now)
 		return answer, wrap(m, answer.err)
 	}
 	if err := p.denied(m.target.service); err != nil {
 		return sent[R]{progress: retry.Unsent}, err
 	}
-	answer := c.send(ctx, m)
+	answer := c.send(ctx, m, now)
 	if answer.err == nil {
 		return answer, nil
 	}
@@ -202,7 +203,7 @@ func try[R any](ctx context.Context, p *Proxy, m *member, c carrier[R]) (sent[R]
 		if !known || !decision.Allowed || !p.pause(ctx, settleEvery) {
 			break
 		}
-		answer = c.send(ctx, m)
+		answer = c.send(ctx, m, p.now())
 	}
 	if answer.err == nil || errors.Is(answer.err, mesh.ErrDenied) || ctx.Err() != nil ||
 		clientsFault(answer.err) || errors.Is(answer.err, errClientGone) {

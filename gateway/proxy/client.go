@@ -14,6 +14,12 @@ type client struct {
 	patience     time.Duration
 	write        time.Duration
 	armed, wrote time.Time
+	// head is how long the rest of a head may take, from the next Read on; 0 if none is
+	// awaited, or the deadline is set.
+	head time.Duration
+	// readBy is the deadline of reads that we have set last. Another one may stand once
+	// the connection is to end.
+	readBy time.Time
 	// stopped is true once nobody waits for a body: errors from then on are not the
 	// client's.
 	stopped atomic.Bool
@@ -41,13 +47,15 @@ func (p *pace) slow(n int, now time.Time) bool {
 // Read reads what the client sends.
 func (c *client) Read(p []byte) (int, error) {
 	if c.patience == 0 {
+		if c.head > 0 {
+			c.setRead(time.Now().Add(c.head))
+			c.head = 0
+		}
 		return c.Conn.Read(p)
 	}
 	now := time.Now()
 	if now.Sub(c.armed) > c.patience/4 {
-		if err := c.SetReadDeadline(now.Add(c.patience)); err != nil {
-			return 0, err
-		}
+		c.setRead(now.Add(c.patience))
 		c.armed = now
 		if c.stopped.Load() {
 			return 0, os.ErrDeadlineExceeded // stop came before the deadline was moved
@@ -58,6 +66,12 @@ func (c *client) Read(p []byte) (int, error) {
 		err = os.ErrDeadlineExceeded
 	}
 	return n, err
+}
+
+// setRead moves the deadline of reads. If that fails, so does the next read.
+func (c *client) setRead(t time.Time) {
+	c.readBy = t
+	_ = c.SetReadDeadline(t)
 }
 
 // stop ends a Read of a body in another goroutine.

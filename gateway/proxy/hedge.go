@@ -54,7 +54,7 @@ func (r *racing[R]) race(ctx context.Context, pick balance.Pick, m *member) trie
 			if ok, _ := hedge.Decide(p.now(), waiting, x.budget(r.Proxy)); !ok {
 				continue
 			}
-			if second, other, err := p.pick(x); err == nil {
+			if second, other, err := p.pick(x, p.now()); err == nil {
 				p.metrics.hedges.Inc()
 				r.start(ctx, second, other)
 			}
@@ -90,7 +90,7 @@ func (r *racing[R]) guarded(ctx context.Context, pick balance.Pick, m *member) (
 			pick.Release()
 		}
 	}()
-	return once(ctx, r.Proxy, r.c, pick, m)
+	return once(ctx, r.Proxy, r.c, pick, m, began)
 }
 
 // giveUp ends whatever is under way beside the winner.

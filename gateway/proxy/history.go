@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,8 +54,6 @@ type history struct {
 	mu   sync.Mutex
 	next int
 	ring []record
-	// ids find a request by its ID.
-	ids  map[string]int
 	mask mask.Mask
 }
 
@@ -74,7 +73,7 @@ type record struct {
 }
 
 func newHistory(size int, mask mask.Mask) *history {
-	return &history{ring: make([]record, size), ids: make(map[string]int, size), mask: mask}
+	return &history{ring: make([]record, size), mask: mask}
 }
 
 // put takes a request that has ended.
@@ -82,8 +81,6 @@ func (h *history) put(x *exchange, status int, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r := &h.ring[h.next]
-	delete(h.ids, r.id)
-	h.ids[x.id] = h.next
 	h.next = (h.next + 1) % len(h.ring)
 	r.id, r.at, r.took, r.status, r.plan, r.err = x.id, x.started, now.Sub(x.started), status, x.plan, x.err
 	r.client = x.client
@@ -100,12 +97,16 @@ func (r *record) keep(s string) int {
 	return len(s)
 }
 
-// find returns what became of a request, if it is not too long ago.
+// find returns what became of a request, if it is not too long ago. It looks through
+// all: that is rare, and an index would cost each request something.
 func (h *history) find(id string) (Trace, bool) {
+	if id == "" {
+		return Trace{}, false
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	at, ok := h.ids[id]
-	if !ok {
+	at := slices.IndexFunc(h.ring, func(r record) bool { return r.id == id })
+	if at < 0 {
 		return Trace{}, false
 	}
 	return h.ring[at].trace(h.mask), true

@@ -68,6 +68,8 @@ type session struct {
 	// port is where the client has connected to.
 	port  string
 	lines []string
+	// ended is when the last answer was given.
+	ended time.Time
 	// ids are IDs for the next requests, one behind the other.
 	ids string
 
@@ -142,7 +144,7 @@ func (s *session) serve(ctx context.Context) (passed bool) {
 	}
 	s.x.stick(func(name string) string { return string(s.request.Get(name)) }, s.cookie)
 	c := &s.carrier
-	c.deadline, c.used = time.Now().Add(s.x.plan.timeout), false
+	c.deadline, c.used = s.p.system(s.x.started).Add(s.x.plan.timeout), false
 	done, err := carry[response](s.life, s.p, s.x, c)
 	s.closing = s.closing || ctx.Err() != nil
 	if err != nil {
@@ -285,13 +287,14 @@ func (s *session) deliver(done carried[response]) {
 		s.broken = true
 		s.x.err = s.blame(done.member, err)
 	}
+	now := s.p.now()
 	if reusable {
-		done.member.wire.own.give(up, time.Now())
+		done.member.wire.own.give(up, s.p.system(now))
 	} else {
 		up.end()
 	}
 	done.end()
-	s.account(status)
+	s.accountAt(status, now)
 }
 
 // blame says who broke an answer that had begun.
@@ -309,8 +312,11 @@ func (s *session) blame(m *member, err error) error {
 }
 
 // account ends the exchange.
-func (s *session) account(status int) {
-	s.p.account(s.x, ownHead{s}, ending{status, s.in, s.out, s.p.now()})
+func (s *session) account(status int) { s.accountAt(status, s.p.now()) }
+
+func (s *session) accountAt(status int, now time.Time) {
+	s.ended = s.p.system(now)
+	s.p.account(s.x, ownHead{s}, ending{status, s.in, s.out, now})
 }
 
 type ownHead struct{ *session }

@@ -383,3 +383,80 @@ func openFiles(t *testing.T) int {
 	}
 	return len(list)
 }
+
+// TestTimesHoldOnAConnectionThatWasUsedBefore: deadlines are not set anew for each
+// request, so those of the one before must not count for the next.
+func TestTimesHoldOnAConnectionThatWasUsedBefore(t *testing.T) {
+	onlyOwn(t)
+	ok := func(conn net.Conn, requests *bufio.Reader) bool {
+		_, err := http.ReadRequest(requests)
+		return err == nil && second(io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")) == nil
+	}
+	t.Run("to an instance", func(t *testing.T) {
+		l := rawLab(t, func(conn net.Conn) {
+			requests := bufio.NewReader(conn)
+			if ok(conn, requests) && second(http.ReadRequest(requests)) == nil {
+				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Le")
+				_, _ = io.Copy(io.Discard, conn)
+			}
+		}, proxy.Config{Timeout: 5 * short})
+		conn := l.dial(t)
+		answers := bufio.NewReader(conn)
+		for _, want := range []int{200, 504} {
+			began := time.Now()
+			fmt.Fprint(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+			got := listenTo(t, answers, "POST")
+			if took := time.Since(began); got.status != want || want == 504 && took < 5*short {
+				t.Errorf("%+v after %v, want %d, and no time-out before %v", got, took, want, 5*short)
+			}
+		}
+	})
+	t.Run("to an instance that pauses in a head", func(t *testing.T) {
+		l := rawLab(t, func(conn net.Conn) {
+			requests := bufio.NewReader(conn)
+			if ok(conn, requests) && second(http.ReadRequest(requests)) == nil {
+				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Le")
+				<-time.After(1200 * time.Millisecond) // longer than until the client is looked at
+				_, _ = io.WriteString(conn, "ngth: 2\r\n\r\nok")
+			}
+		}, proxy.Config{})
+		conn := l.dial(t)
+		answers := bufio.NewReader(conn)
+		for range 2 {
+			fmt.Fprint(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+			if got := listenTo(t, answers, "POST"); got.status != 200 {
+				t.Errorf("%+v, want 200", got)
+			}
+		}
+	})
+	t.Run("of a client", func(t *testing.T) {
+		l := rawLab(t, func(conn net.Conn) {
+			for requests := bufio.NewReader(conn); ok(conn, requests); {
+			}
+		}, proxy.Config{})
+		l.impatient(t, proxy.OwnConfig{Header: short}, nil)
+		got := l.raw(t, "GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\nA: ")
+		if strings.Count(got, "HTTP/1.1 200 OK") != 1 {
+			t.Errorf("the client got %q, want one answer and then the end", got)
+		}
+	})
+	t.Run("of a client that pauses in a head", func(t *testing.T) {
+		l := rawLab(t, func(conn net.Conn) {
+			for requests := bufio.NewReader(conn); ok(conn, requests); {
+			}
+		}, proxy.Config{})
+		l.impatient(t, proxy.OwnConfig{}, nil)
+		conn := l.dial(t)
+		answers := bufio.NewReader(conn)
+		for _, pause := range []time.Duration{0, 2200 * time.Millisecond} { // longer than an idle connection keeps its buffer
+			fmt.Fprint(conn, "GET / HTTP/1.1\r\nHo")
+			<-time.After(pause)
+			fmt.Fprint(conn, "st: x\r\n\r\n")
+			if got := listenTo(t, answers, "GET"); got.status != 200 {
+				t.Errorf("after a pause of %v: %+v, want 200", pause, got)
+			}
+		}
+	})
+}
+
+func second[T any](_ T, err error) error { return err }

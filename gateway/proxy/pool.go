@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -30,9 +31,18 @@ type conn struct {
 	since  time.Time
 	era    uint64
 	// patience bounds the pause between two pieces of a body; 0 while a head is
-	// awaited, which has a deadline of its own.
+	// awaited.
 	patience time.Duration
 	armed    time.Time
+	// readBy and writeBy are the deadlines that are set, as far as we set them: moving
+	// one costs as much as a small read. headBy is when the head has to be whole; zero
+	// while somebody waits who wants to hear of readBy.
+	readBy, writeBy, headBy time.Time
+	// stopped is true once nobody waits for the answer.
+	stopped atomic.Bool
+	// bare is true of a plain TCP connection, above which nothing keeps bytes.
+	bare   bool
+	peeker peeker
 	// listener is the client of an answer that may be silent for as long as it is
 	// there; nil for others.
 	listener net.Conn
@@ -45,7 +55,13 @@ type conn struct {
 // left reports whether something of what has come is left behind an answer. TLS may
 // hold it, where no look at the socket finds it; it would answer the next request.
 func (c *conn) left() bool {
-	if c.reader.Buffered() > 0 || c.SetReadDeadline(time.Unix(1, 0)) != nil {
+	if c.reader.Buffered() > 0 {
+		return true
+	}
+	if c.bare {
+		return false // the next look at the socket finds what has come
+	}
+	if c.setRead(time.Unix(1, 0)) != nil {
 		return true
 	}
 	n, err := c.Conn.Read(c.one[:])
@@ -57,31 +73,84 @@ func (c *conn) left() bool {
 func (c *conn) Read(p []byte) (int, error) {
 	if c.patience > 0 {
 		if now := time.Now(); now.Sub(c.armed) > c.patience/4 {
-			if err := c.SetReadDeadline(now.Add(c.patience)); err != nil {
+			if err := c.setRead(now.Add(c.patience)); err != nil {
 				return 0, err
 			}
 			c.armed = now
 		}
 	}
 	n, err := c.Conn.Read(p)
-	for n == 0 && c.listener != nil && errors.Is(err, os.ErrDeadlineExceeded) {
-		if gone(c.listener) {
-			return 0, errClientGone
+	for n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+		again, failed := c.patient()
+		if failed != nil {
+			return 0, failed
 		}
-		c.armed = time.Now()
-		if err = c.SetReadDeadline(c.armed.Add(c.patience)); err != nil {
-			return 0, err
+		if !again {
+			break
 		}
 		n, err = c.Conn.Read(p)
 	}
 	return n, err
 }
 
+// patient decides whether a read whose deadline has passed goes on, and moves the
+// deadline then.
+func (c *conn) patient() (again bool, err error) {
+	now := time.Now()
+	switch {
+	case c.patience == 0 && now.Before(c.headBy):
+		err = c.setRead(c.headBy)
+	case c.patience > 0 && c.listener != nil:
+		if gone(c.listener) {
+			return false, errClientGone
+		}
+		c.armed = now
+		err = c.setRead(now.Add(c.patience))
+	default:
+		return false, nil
+	}
+	// stop may have come before the deadline was moved.
+	return err == nil && !c.stopped.Load(), err
+}
+
+// stop ends what another goroutine reads or writes here, for good.
+func (c *conn) stop() {
+	c.stopped.Store(true)
+	_ = c.SetDeadline(time.Unix(1, 0))
+}
+
+// setRead moves the deadline of reads.
+func (c *conn) setRead(t time.Time) error {
+	c.readBy = t
+	return c.SetReadDeadline(t)
+}
+
+// readWithin makes reads end at latest, or earlier, but not before soonest: the
+// deadline is moved only if it lies elsewhere.
+func (c *conn) readWithin(soonest, latest time.Time) error {
+	if !c.readBy.Before(soonest) && !c.readBy.After(latest) {
+		return nil
+	}
+	return c.setRead(latest)
+}
+
+// writeFrom makes writes end at soonest, or a quarter of d after it. The deadline is
+// moved once in that quarter, and not for each request.
+func (c *conn) writeFrom(soonest time.Time, d time.Duration) error {
+	latest := soonest.Add(d / 4)
+	if !c.writeBy.Before(soonest) && !c.writeBy.After(latest) {
+		return nil
+	}
+	c.writeBy = latest
+	return c.SetWriteDeadline(latest)
+}
+
 // Write sends to the instance.
 func (c *conn) Write(p []byte) (int, error) {
 	if c.uploading > 0 {
 		if now := time.Now(); now.Sub(c.wrote) > c.uploading/4 {
-			if err := c.SetWriteDeadline(now.Add(c.uploading)); err != nil {
+			c.writeBy = now.Add(c.uploading)
+			if err := c.SetWriteDeadline(c.writeBy); err != nil {
 				return 0, err
 			}
 			c.wrote = now
@@ -118,7 +187,7 @@ func (i *idle) take(now time.Time, careful bool) *conn {
 		i.conns[n-1] = nil
 		i.conns = i.conns[:n-1]
 		i.mu.Unlock()
-		if age := now.Sub(c.since); age < i.keep && (!careful && age < quietTime || quiet(c.Conn)) {
+		if age := now.Sub(c.since); age < i.keep && (!careful && age < quietTime || c.peeker.quiet()) {
 			return c
 		}
 		c.end()
@@ -127,7 +196,7 @@ func (i *idle) take(now time.Time, careful bool) *conn {
 
 // give keeps a connection for the next request, or closes it.
 func (i *idle) give(c *conn, now time.Time) {
-	c.since, c.reused, c.patience, c.uploading, c.listener = now, true, 0, 0, nil
+	c.since, c.reused, c.patience, c.uploading, c.listener, c.headBy = now, true, 0, 0, nil, time.Time{}
 	i.mu.Lock()
 	keep := !i.over && c.era == i.era && len(i.conns) < i.most
 	var old *conn
@@ -221,11 +290,26 @@ func (c *conn) end() {
 	c.writer.Release()
 }
 
+// peeker looks at the socket of one connection. It is for one user at a time.
+type peeker struct {
+	raw syscall.RawConn
+	// at is made once: it would be garbage of each look.
+	at  func(fd uintptr)
+	one [1]byte
+	err error
+}
+
+func (l *peeker) begin(c net.Conn) {
+	l.raw = rawOf(c)
+	l.at = func(fd uintptr) {
+		_, _, l.err = unix.Recvfrom(int(fd), l.one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	}
+}
+
 // quiet reports whether nothing has come on an idle connection: neither an end
 // nor bytes that nobody asked for.
-func quiet(c net.Conn) bool {
-	_, err := peek(c)
-	return err == unix.EAGAIN
+func (l *peeker) quiet() bool {
+	return l.raw != nil && l.raw.Control(l.at) == nil && l.err == unix.EAGAIN
 }
 
 // gone reports whether the peer has ended the connection.

@@ -27,9 +27,11 @@ import (
 // Proxy carries requests over the mesh. It is an http.Handler, and serves
 // nothing until Run has read the catalog.
 type Proxy struct {
-	cfg        Config
-	log        *slog.Logger
-	now        func() time.Time
+	cfg Config
+	log *slog.Logger
+	now func() time.Time
+	// ownClock says that now is not the system's clock.
+	ownClock   bool
 	metrics    *metrics
 	reverse    *httputil.ReverseProxy
 	state      atomic.Pointer[snapshot]
@@ -46,8 +48,9 @@ type Proxy struct {
 
 // New returns a Proxy for cfg.
 func New(cfg Config) *Proxy {
+	ownClock := cfg.Now != nil
 	cfg = cfg.withDefaults()
-	p := &Proxy{cfg: cfg, log: cfg.Logger, now: cfg.Now, metrics: newMetrics(cfg.MetricsPrefix, cfg.Registerer), mask: mask.New(cfg.Secrets), ids: newIDs(), complaints: newComplaints(), dials: newDials(), timeline: newTimeline(time.Now())}
+	p := &Proxy{cfg: cfg, ownClock: ownClock, log: cfg.Logger, now: cfg.Now, metrics: newMetrics(cfg.MetricsPrefix, cfg.Registerer), mask: mask.New(cfg.Secrets), ids: newIDs(), complaints: newComplaints(), dials: newDials(), timeline: newTimeline(time.Now())}
 	p.recent, p.failed = newHistory(historySize, p.mask), newHistory(failedSize, p.mask)
 	p.state.Store(&snapshot{table: route.New(route.Config{}), replaced: make(chan struct{})})
 	p.reverse = &httputil.ReverseProxy{
@@ -60,6 +63,15 @@ func New(cfg Config) *Proxy {
 		BufferPool:     &buffers{},
 	}
 	return p
+}
+
+// system is the system's time when now has said t: deadlines of connections are in that,
+// whatever a test's clock says, and reading a clock twice is dear.
+func (p *Proxy) system(t time.Time) time.Time {
+	if p.ownClock {
+		return time.Now()
+	}
+	return t
 }
 
 // Table returns the routing table in use.

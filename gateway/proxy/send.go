@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"sluice/gateway/h1"
@@ -55,17 +54,17 @@ func (c *ownCarrier) drop(r response) { r.conn.end() }
 // send implements carrier. A connection that was kept may be over when it is
 // used again; that says nothing about the instance, so a request that may be
 // repeated is sent to it once more.
-func (c *ownCarrier) send(ctx context.Context, m *member) sent[response] {
+func (c *ownCarrier) send(ctx context.Context, m *member, now time.Time) sent[response] {
 	traceparent, end := c.x.try(m)
-	answer := c.trySend(ctx, m, traceparent)
+	answer := c.trySend(ctx, m, traceparent, c.p.system(now))
 	end(answer.status, answer.err)
 	return answer
 }
 
-func (c *ownCarrier) trySend(ctx context.Context, m *member, traceparent string) sent[response] {
+func (c *ownCarrier) trySend(ctx context.Context, m *member, traceparent string, now time.Time) sent[response] {
 	repeatable := !c.x.hasBody && retry.Idempotent(c.x.method)
-	if up := m.wire.own.take(time.Now(), !repeatable); up != nil {
-		answer := c.over(ctx, up, m, traceparent)
+	if up := m.wire.own.take(now, !repeatable); up != nil {
+		answer := c.over(ctx, up, m, traceparent, now)
 		if answer.err == nil || !repeatable || answer.progress == retry.Answered || isTimeout(answer.err) || errors.Is(answer.err, errClientGone) || ctx.Err() != nil {
 			return answer
 		}
@@ -78,16 +77,16 @@ func (c *ownCarrier) trySend(ctx context.Context, m *member, traceparent string)
 	if err != nil {
 		return sent[response]{progress: retry.Unsent, err: err, pending: dialing}
 	}
-	return c.over(ctx, up, m, traceparent)
+	return c.over(ctx, up, m, traceparent, time.Now())
 }
 
 // over sends the request over a connection.
-func (c *ownCarrier) over(ctx context.Context, up *conn, m *member, traceparent string) sent[response] {
+func (c *ownCarrier) over(ctx context.Context, up *conn, m *member, traceparent string, now time.Time) sent[response] {
 	stop := noStop
 	if c.x.plan.options.Hedge > 0 {
-		stop = context.AfterFunc(ctx, func() { _ = up.SetDeadline(time.Unix(1, 0)) })
+		stop = context.AfterFunc(ctx, up.stop)
 	}
-	answer, progress, err := c.exchange(ctx, up, m, traceparent)
+	answer, progress, err := c.exchange(ctx, up, m, traceparent, now)
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}
@@ -128,17 +127,19 @@ func (c *ownCarrier) connect(ctx context.Context, dialing *pending, m *member) (
 		}
 		dialled = secure
 	}
-	up := &conn{Conn: dialled, era: era}
+	_, bare := dialled.(*net.TCPConn)
+	up := &conn{Conn: dialled, era: era, bare: bare}
+	up.peeker.begin(dialled)
 	up.reader = c.own.pool.NewReader(up, h1.Limits{Head: maxResponseHead})
 	up.writer = c.own.pool.NewWriter(up)
 	return up, nil
 }
 
 // exchange sends the request and waits for the head of the answer.
-func (c *ownCarrier) exchange(ctx context.Context, up *conn, m *member, traceparent string) (response, retry.Progress, error) {
+func (c *ownCarrier) exchange(ctx context.Context, up *conn, m *member, traceparent string, now time.Time) (response, retry.Progress, error) {
 	progress := retry.Sent
 	up.response.Status = 0
-	if err := up.SetDeadline(c.deadline); err != nil {
+	if err := up.writeFrom(c.deadline, c.x.plan.timeout); err != nil {
 		return response{}, retry.Unsent, err
 	}
 	c.writeHead(up.writer, m, traceparent)
@@ -162,13 +163,14 @@ func (c *ownCarrier) exchange(ctx context.Context, up *conn, m *member, tracepar
 		if sending = c.startUpload(up); sending.clientBroke() {
 			return response{}, progress, sending.err
 		}
+		now = time.Now()
 	}
 	if sending == nil {
 		if err := up.writer.Flush(); err != nil {
 			return response{}, unsentIf(up, progress), err
 		}
 	}
-	if err := c.awaitHead(ctx, up, sending); err != nil {
+	if err := c.awaitHead(ctx, up, sending, now); err != nil {
 		if sending != nil {
 			sending.stop(c.session, up)
 			if sending.clientBroke() {
@@ -207,9 +209,9 @@ func (c *ownCarrier) expected(up *conn) (proceed bool, err error) {
 	}
 	until := time.Now().Add(expectWait)
 	for up.response.Status != http.StatusContinue {
-		_ = up.SetReadDeadline(until)
+		_ = up.setRead(until)
 		err = up.reader.Wait()
-		_ = up.SetReadDeadline(c.deadline)
+		_ = up.setRead(c.deadline)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			break
 		}
@@ -232,11 +234,13 @@ func (c *ownCarrier) expected(up *conn) (proceed bool, err error) {
 
 // awaitHead reads the head of the final answer. Interim answers are passed on,
 // except 100: the client's body is on its way already.
-func (c *ownCarrier) awaitHead(ctx context.Context, up *conn, sending *upload) error {
-	for {
-		if err := c.awaitAnswer(ctx, up, sending); err != nil {
+func (c *ownCarrier) awaitHead(ctx context.Context, up *conn, sending *upload, now time.Time) error {
+	for ; ; now = time.Now() {
+		up.headBy = time.Time{}
+		if err := c.awaitAnswer(ctx, up, sending, now); err != nil {
 			return err
 		}
+		up.headBy = c.deadline
 		if err := up.reader.ReadResponse(&up.response, c.request.Method); err != nil {
 			return err
 		}
@@ -270,12 +274,11 @@ func (c *ownCarrier) interim(up *conn) error {
 
 // awaitAnswer waits for the first byte, and looks now and then whether the client
 // still does. The time for an answer counts from the end of the request.
-func (c *ownCarrier) awaitAnswer(ctx context.Context, up *conn, sending *upload) error {
+func (c *ownCarrier) awaitAnswer(ctx context.Context, up *conn, sending *upload, now time.Time) error {
 	if up.reader.Buffered() > 0 {
-		return nil
+		return up.readWithin(time.Unix(1, 0), c.deadline)
 	}
-	for {
-		now := time.Now()
+	for ; ; now = time.Now() {
 		uploading := sending != nil && !sending.over()
 		if uploading {
 			c.deadline = now.Add(c.x.plan.timeout)
@@ -284,7 +287,8 @@ func (c *ownCarrier) awaitAnswer(ctx context.Context, up *conn, sending *upload)
 		if next.After(c.deadline) {
 			next = c.deadline
 		}
-		if err := up.SetReadDeadline(next); err != nil {
+		// Within the last quarter of the time: a look at the client may come early.
+		if err := up.readWithin(next.Add(-next.Sub(now)/4), next); err != nil {
 			return err
 		}
 		if ctx.Err() != nil { // its end has moved the deadline before we did
@@ -292,7 +296,7 @@ func (c *ownCarrier) awaitAnswer(ctx context.Context, up *conn, sending *upload)
 		}
 		err := up.reader.Wait()
 		if err == nil {
-			return up.SetReadDeadline(c.deadline)
+			return nil
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
@@ -305,95 +309,4 @@ func (c *ownCarrier) awaitAnswer(ctx context.Context, up *conn, sending *upload)
 			return errClientGone
 		}
 	}
-}
-
-// upload is a client's body on its way to an instance, which may answer before it
-// is there.
-type upload struct {
-	done chan struct{}
-	n    int64
-	err  error
-	// failed is true if the client did not send its body, or not as it should, or if we
-	// are at fault.
-	failed   bool
-	panicked atomic.Bool
-}
-
-// startUpload sends head and body. What has come already goes at once.
-func (c *ownCarrier) startUpload(up *conn) *upload {
-	u := &upload{done: make(chan struct{})}
-	f := c.request.Body
-	if f.Kind == h1.Sized && f.Length <= int64(c.reader.Buffered()) {
-		u.copy(c, up)
-		close(u.done)
-		return u
-	}
-	c.body.stopped.Store(false)
-	c.body.patience, c.body.armed = c.own.cfg.BodyIdle, time.Time{}
-	c.body.pace = pace{least: c.own.cfg.MinBodyRate, since: time.Now()}
-	up.uploading, up.wrote = c.own.cfg.BodyIdle, time.Time{}
-	go func() {
-		defer close(u.done)
-		u.guarded(c, up)
-		if u.failed {
-			_ = up.Close() // the instance must not take for whole what is not, nor wait for the rest
-		}
-	}()
-	return u
-}
-
-// guarded is copy whose panic breaks off the request, and nothing else.
-func (u *upload) guarded(c *ownCarrier, up *conn) {
-	defer func() {
-		if failure := recover(); failure != nil {
-			u.panicked.Store(true)
-			u.failed, u.err = true, c.p.Panicked(failure)
-		}
-	}()
-	u.copy(c, up)
-}
-
-func (u *upload) copy(c *ownCarrier, up *conn) {
-	u.n, u.err = c.reader.CopyBody(up.writer, c.request.Body, true)
-	var read *h1.ReadError
-	u.failed = errors.As(u.err, &read) && !c.body.stopped.Load()
-}
-
-// over reports whether the upload has ended.
-func (u *upload) over() bool {
-	select {
-	case <-u.done:
-		return true
-	default:
-		return false
-	}
-}
-
-// clientBroke reports whether it has, because of the client.
-func (u *upload) clientBroke() bool { return u.over() && u.failed }
-
-// settle waits a moment for the end of an upload whose answer is there: an instance
-// that has the last byte may answer before the copying is known to be over.
-func (u *upload) settle() {
-	if u.over() {
-		return
-	}
-	timer := time.NewTimer(settleUpload)
-	defer timer.Stop()
-	select {
-	case <-u.done:
-	case <-timer.C:
-	}
-}
-
-// stop ends an upload that nobody waits for. The client's connection ends with the
-// answer, as the rest of the body may still come, and that to the instance at once.
-func (u *upload) stop(s *session, up *conn) {
-	if u.over() {
-		return
-	}
-	s.closing = true
-	s.body.stop()
-	_ = up.Close() // it may be stuck in a write
-	<-u.done
 }

@@ -210,7 +210,7 @@ func (c *stdCarrier) spent() bool { return !c.body.empty && c.body.used.Load() }
 
 func (c *stdCarrier) drop(response *http.Response) { _ = response.Body.Close() }
 
-func (c *stdCarrier) send(ctx context.Context, m *member) (result sent[*http.Response]) {
+func (c *stdCarrier) send(ctx context.Context, m *member, _ time.Time) (result sent[*http.Response]) {
 	traceparent, end := c.x.try(m)
 	defer func() { end(result.status, result.err) }()
 	var answered atomic.Bool
