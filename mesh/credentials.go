@@ -56,7 +56,7 @@ func (c Credentials) Verify(now time.Time) error {
 		return err
 	}
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
-		if err := verifyChain(chain, c.Roots, now, usage); err != nil {
+		if _, err := verifyChain(chain, c.Roots, now, usage); err != nil {
 			return fmt.Errorf("%w: own certificate: %w", ErrNotReady, err)
 		}
 	}
@@ -105,27 +105,27 @@ func (c Credentials) issuers(now time.Time) []*x509.Certificate {
 }
 
 // verifyChain checks that the first certificate is a leaf for usage and that the
-// others lead from it to one of roots, all valid at now.
-func verifyChain(chain []*x509.Certificate, roots *x509.CertPool, now time.Time, usage x509.ExtKeyUsage) error {
+// others lead from it to one of roots, all valid at now. It returns the ways that do.
+func verifyChain(chain []*x509.Certificate, roots *x509.CertPool, now time.Time, usage x509.ExtKeyUsage) ([][]*x509.Certificate, error) {
 	if len(chain) == 0 {
-		return errors.New("verify chain: no certificate")
+		return nil, errors.New("verify chain: no certificate")
 	}
 	if roots == nil {
 		// x509 would take nil for the system's roots.
-		return fmt.Errorf("verify chain: %w: no roots", ErrNotReady)
+		return nil, fmt.Errorf("verify chain: %w: no roots", ErrNotReady)
 	}
 	intermediates := x509.NewCertPool()
 	for _, certificate := range chain[1:] {
 		intermediates.AddCert(certificate)
 	}
-	_, err := chain[0].Verify(x509.VerifyOptions{
+	ways, err := chain[0].Verify(x509.VerifyOptions{
 		Roots: roots, Intermediates: intermediates, CurrentTime: now,
 		KeyUsages: []x509.ExtKeyUsage{usage},
 	})
 	if err != nil {
-		return fmt.Errorf("verify chain: %w", err)
+		return nil, fmt.Errorf("verify chain: %w", err)
 	}
-	return nil
+	return ways, nil
 }
 
 // leafIdentity returns the identity that a peer's leaf claims. A signing

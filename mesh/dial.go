@@ -3,7 +3,6 @@ package mesh
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -54,6 +53,8 @@ type Dialer struct {
 	failed map[string]time.Time
 	// dials holds, by service, what came of the dials.
 	dials map[string]DialCounts
+
+	verified verified
 }
 
 // NewDialer returns a Dialer for cfg. What cfg lacks shows as an error of each
@@ -257,7 +258,7 @@ func (d *Dialer) config(own Credentials, instance Instance, protocols []string) 
 			if state.DidResume {
 				return errors.New("session resumption is not accepted")
 			}
-			if err := verifyChain(state.PeerCertificates, own.Roots, d.cfg.Now(), x509.ExtKeyUsageServerAuth); err != nil {
+			if err := d.verified.check(state.PeerCertificates, own.Roots, d.cfg.Now()); err != nil {
 				return err
 			}
 			got, err := leafIdentity(state.PeerCertificates)

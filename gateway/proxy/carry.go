@@ -83,7 +83,7 @@ func carry[R any](ctx context.Context, p *Proxy, x *exchange, c carrier[R]) (car
 		if delay := x.hedgeDelay(); delay > 0 {
 			t = (&racing[R]{Proxy: p, x: x, c: c, delay: delay}).race(ctx, pick, m)
 		} else {
-			t = once(ctx, p, c, pick, m, now)
+			t = once(ctx, p, c, begun[R](pick, m, now))
 			x.attempts = append(x.attempts, t.attempt)
 		}
 		x.answered = t.member
@@ -109,19 +109,22 @@ type tried[R any] struct {
 	number int
 }
 
+// begun is an attempt that is about to be made.
+func begun[R any](pick balance.Pick, m *member, now time.Time) tried[R] {
+	return tried[R]{attempt: attempt{member: m, began: now}, pick: pick}
+}
+
 // once sends the request to one instance. If that fails, the pick is released, or
 // left to a dial that goes on.
-func once[R any](ctx context.Context, p *Proxy, c carrier[R], pick balance.Pick, m *member, now time.Time) tried[R] {
-	t := tried[R]{pick: pick}
-	t.member, t.began = m, now
-	t.sent, t.err = try(ctx, p, m, c, now)
+func once[R any](ctx context.Context, p *Proxy, c carrier[R], t tried[R]) tried[R] {
+	t.sent, t.err = try(ctx, p, t.member, c, t.began)
 	t.progress = t.sent.progress
 	t.outcome = outcomeOf(ctx, t.sent.status, t.sent.deferred, t.err)
 	ended := p.now()
 	t.took = ended.Sub(t.began)
-	pick.Report(ended, t.outcome, t.took)
-	if t.err != nil && !(t.outcome == balance.Canceled && p.abandon(t.sent.pending, pick, t.began)) {
-		pick.Release()
+	t.pick.Report(ended, t.outcome, t.took)
+	if t.err != nil && !(t.outcome == balance.Canceled && p.abandon(t.sent.pending, t.pick, t.began)) {
+		t.pick.Release()
 	}
 	return t
 }

@@ -90,7 +90,7 @@ func (r *racing[R]) guarded(ctx context.Context, pick balance.Pick, m *member) (
 			pick.Release()
 		}
 	}()
-	return once(ctx, r.Proxy, r.c, pick, m, began)
+	return once(ctx, r.Proxy, r.c, begun[R](pick, m, began))
 }
 
 // giveUp ends whatever is under way beside the winner.
