@@ -3,14 +3,11 @@ package consul
 import (
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-
-	"github.com/hashicorp/consul/api"
 
 	"sluice/consul/answers"
 	"sluice/mesh"
@@ -41,6 +38,9 @@ type servicesSnapshot struct {
 	// indexes are those of the answers by which services became what they are, or
 	// were left out.
 	indexes map[string]uint64
+	// settled are services with an instance that has the tag, of which every change is
+	// heard, and whose tags are many; sorted.
+	settled []string
 	// known says that the list of services has arrived.
 	known          bool
 	changed, round chan struct{}
@@ -55,26 +55,10 @@ func (c *Client) resolverAll(tagPrefix, datacenter string) *ResolverAll {
 	name, wait := placeOf("services", datacenter)
 	r.roots = c.watchRoots(nil)
 	r.snap.Store(&servicesSnapshot{changed: make(chan struct{}), round: make(chan struct{})})
-	reader := answers.Services{Prefix: tagPrefix}
+	lister := &lister{client: c, datacenter: datacenter, reader: answers.Services{Prefix: tagPrefix}}
+	lister.settled = func() []string { return r.snap.Load().settled }
 	r.names = newWatch(watchConfig[[]string]{
-		name: name, wait: wait, equal: slices.Equal[[]string], kick: r.kick, logger: c.log,
-		query: func(_ context.Context, options *api.QueryOptions) ([]string, *api.QueryMeta, error) {
-			options.Datacenter = datacenter
-			var tagged []string
-			var total int
-			_, meta, err := c.long.Catalog().Services(readBy(options, func(from io.Reader, buffer []byte) (err error) {
-				tagged, total, err = reader.Read(from, buffer)
-				return err
-			}))
-			if err != nil {
-				return nil, nil, explain("list services", `service_prefix "" { policy = "read" }`, err)
-			}
-			if total == 0 && meta.ResultsFilteredByACLs {
-				err := api.StatusError{Code: 403, Body: "every service is hidden from the token"}
-				return nil, nil, explain("list services", `service_prefix "" { policy = "read" } and node_prefix "" { policy = "read" }`, err)
-			}
-			return tagged, meta, nil
-		},
+		name: name, wait: wait, equal: slices.Equal[[]string], kick: r.kick, logger: c.log, query: lister.list,
 	})
 	return r
 }
@@ -202,6 +186,11 @@ func (f *followed) instances() []mesh.Instance {
 	return f.merged
 }
 
+// heard reports whether what is known of the service is the newest.
+func (f *followed) heard() bool {
+	return f.watch.State().Err == nil && (f.plain == nil || f.plain.State().Err == nil)
+}
+
 // index is that of the newest change of what is known of the service.
 func (f *followed) index() uint64 {
 	index := f.watch.State().Index
@@ -221,11 +210,15 @@ func (r *ResolverAll) publish(running map[string]*followed) {
 		maps.Copy(next.indexes, old.indexes)
 	}
 	changed := false
+	var settled []weighed
 	for name, child := range running {
 		next.watches[name] = child.watch
 		tagged := r.tagged(child.instances())
 		if len(tagged) > 0 {
 			next.services[name] = tagged
+			if child.heard() {
+				settled = append(settled, weighed{name, sizeOfTags(tagged)})
+			}
 		}
 		if slices.EqualFunc(old.services[name], tagged, sameInstance) {
 			next.indexes[name] = old.indexes[name]
@@ -238,6 +231,7 @@ func (r *ResolverAll) publish(running map[string]*followed) {
 			next.indexes[name], changed = r.names.State().Index, true
 		}
 	}
+	next.settled = largest(settled)
 	if changed {
 		next.changed = make(chan struct{})
 	}

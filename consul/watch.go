@@ -70,7 +70,8 @@ type Watch[T any] struct {
 type watchConfig[T any] struct {
 	// name says in logs and errors what is watched.
 	name string
-	// query asks Consul once. Its errors are shown to people.
+	// query asks Consul once. Its errors are shown to people. It may set the index to 0,
+	// to ask for the present in place of a change.
 	query func(context.Context, *api.QueryOptions) (T, *api.QueryMeta, error)
 	// equal compares values; default reflect.DeepEqual.
 	equal func(a, b T) bool
@@ -117,7 +118,7 @@ func (w *Watch[T]) Run(ctx context.Context) error {
 	limit := limiter{interval: 30 * time.Millisecond, burst: 20}
 	var index uint64
 	for sleep(ctx, limit.delay(time.Now())) {
-		value, meta, err := w.ask(ctx, index)
+		value, meta, sent, err := w.ask(ctx, index)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -129,7 +130,7 @@ func (w *Watch[T]) Run(ctx context.Context) error {
 			sleep(ctx, retryIn(failures))
 			continue
 		}
-		next, news := nextIndex(index, meta.LastIndex)
+		next, news := nextIndex(sent, meta.LastIndex)
 		w.learn(value, meta.LastIndex, news)
 		index = next
 	}
@@ -149,7 +150,8 @@ func nextIndex(sent, got uint64) (next uint64, news bool) {
 	}
 }
 
-func (w *Watch[T]) ask(ctx context.Context, index uint64) (T, *api.QueryMeta, error) {
+// ask asks once, about a change since index; sent is what was asked about in the end.
+func (w *Watch[T]) ask(ctx context.Context, index uint64) (value T, meta *api.QueryMeta, sent uint64, err error) {
 	wait := w.cfg.wait
 	switch {
 	case index == 0:
@@ -160,17 +162,17 @@ func (w *Watch[T]) ask(ctx context.Context, index uint64) (T, *api.QueryMeta, er
 	// Consul adds up to a sixteenth to the wait it was asked for.
 	ctx, cancel := context.WithTimeoutCause(ctx, wait+wait/16+watchGrace, ErrHung)
 	defer cancel()
-	options := &api.QueryOptions{WaitIndex: index, WaitTime: wait}
-	value, meta, err := w.cfg.query(ctx, options.WithContext(ctx))
+	options := (&api.QueryOptions{WaitIndex: index, WaitTime: wait}).WithContext(ctx)
+	value, meta, err = w.cfg.query(ctx, options)
 	switch {
 	case err != nil && errors.Is(context.Cause(ctx), ErrHung):
-		return value, nil, fmt.Errorf("watch %s: %w", w.cfg.name, ErrHung)
+		err = fmt.Errorf("watch %s: %w", w.cfg.name, ErrHung)
 	case err != nil:
-		return value, nil, fmt.Errorf("watch %s: %w", w.cfg.name, err)
+		err = fmt.Errorf("watch %s: %w", w.cfg.name, err)
 	case meta == nil:
-		return value, nil, fmt.Errorf("watch %s: answer without an index", w.cfg.name)
+		err = fmt.Errorf("watch %s: answer without an index", w.cfg.name)
 	}
-	return value, meta, nil
+	return value, meta, options.WaitIndex, err
 }
 
 // learn publishes an answer.

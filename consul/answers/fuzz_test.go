@@ -78,7 +78,7 @@ func FuzzEntriesAreReadAsEncodingJSONReadsThem(f *testing.F) {
 	for _, seed := range []string{
 		"[" + sampleEntry + "]", "[" + sampleEntry + "," + strings.ReplaceAll(sampleEntry, "web-1", "web-2") + "]\n", "[]", "null", "[null, {}]", " [ { \"Node\" : null } ] ",
 		`[{"node":{"NODE":"a"},"SERVICE":{"tagſ":["x",null],"port":-0},"checks":[null,{"checkid":"_node_maintenance"}]}]`,
-		`[{"Service":{"ID":"a","ID":"b"}}]`, `[{"Service":{"Tags":"x"}}]`, `[{"Service":{"Port":1.0}}]`, `[{"Service":{"Meta":{"a":null}}}]`, `[{}] x`, `[{},]`, `[01]`, "[{\"x\":\"\x01\"}]", "[{\"x\":\"\xff\"}]",
+		`[{"Service":{"ID":"a","ID":"b"}}]`, `[{"Service":{"Tags":"x"}}]`, `[{"Service":{"Port":1.0}}]`, `[{"Service":{"Meta":{"a":null}}}]`, `[{}] x`, `[{},]`, `[01]`, "[{\"Service\":{\"ID\":\"abcd\x80efghijk\"}}]", "[{\"x\":\"\x01\"}]", "[{\"x\":\"\xff\"}]",
 		`[{"Checks":[{"CheckID":"_service_maintenance:x","Status":"passing"}]}]`,
 	} {
 		f.Add([]byte("["+sampleEntry+"]"), []byte(seed))
