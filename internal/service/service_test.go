@@ -97,21 +97,22 @@ func TestServeCutsWhatOutlivesTheDrain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	entered := make(chan struct{})
-	server := &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		close(entered)
-		<-r.Context().Done()
+		<-leave
 	})}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- service.Serve(ctx, server, listener, 10*time.Millisecond) }()
-	requested := make(chan struct{})
+	requested := make(chan error, 1)
 	go func() {
-		defer close(requested)
 		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-		if response, err := client.Get("http://" + listener.Addr().String()); err == nil {
+		response, err := client.Get("http://" + listener.Addr().String())
+		if err == nil {
 			response.Body.Close()
 		}
+		requested <- err
 	}()
 	<-entered
 	cancel()
@@ -123,7 +124,36 @@ func TestServeCutsWhatOutlivesTheDrain(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Fatal("still serving 5 s after the stop")
 	}
-	<-requested
+	if err := <-requested; err == nil {
+		t.Error("a request that never ends was answered")
+	}
+	close(leave)
+}
+
+func TestARequestIsGivenUpInTimeToSayWhatItKnows(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entered := make(chan struct{})
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(entered)
+		<-r.Context().Done()
+		fmt.Fprintf(w, "given up: %v", context.Cause(r.Context()))
+	})}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- service.Serve(ctx, server, listener, 2*time.Second) }()
+	go func() {
+		<-entered
+		cancel()
+	}()
+	if code, body := get(t, "http://"+listener.Addr().String()); code != 200 || body != "given up: the process is being stopped" {
+		t.Errorf("%d %q", code, body)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }
 
 func parse(args ...string) (service.Common, string, error) {
