@@ -3,7 +3,6 @@ package site
 import (
 	"errors"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -44,7 +43,6 @@ func (s *Site) configured(next echo.HandlerFunc) echo.HandlerFunc {
 		case !now.Serves(app), app == settings.Feed && !now.Serves(settings.Blog):
 			return echo.ErrNotFound
 		case now.Maintenance && app != settings.Admin:
-			c.Response().Header().Set("Retry-After", strconv.Itoa(retryAfter))
 			return errMaintenance
 		}
 		return next(c)
@@ -66,13 +64,19 @@ func (s *Site) appOf(path string) string {
 	}
 }
 
-// configurationProblem is the problem of a refusal by configuration, or nil.
+// configurationProblem is the problem of a refusal by configuration, or by a fixed limit,
+// or nil.
 func configurationProblem(err error) *Problem {
 	switch {
 	case errors.Is(err, errMaintenance):
 		return &Problem{
-			Status: http.StatusServiceUnavailable, Kind: "maintenance", Title: "Under maintenance",
+			Status: http.StatusServiceUnavailable, Kind: "maintenance", Title: "Under maintenance", Again: retryAfter,
 			Reason: "This is being worked on and will be back soon.", Hint: "Nothing is lost. Try again in half a minute.",
+		}
+	case errors.Is(err, errStreams):
+		return &Problem{
+			Status: http.StatusServiceUnavailable, Kind: "streams", Title: "Too many pages are live", Again: retryAfter,
+			Reason: "This process keeps no further page up to date.", Hint: "The page itself can be loaded as often as you like.",
 		}
 	case errors.Is(err, errHost):
 		return &Problem{

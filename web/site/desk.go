@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -20,8 +19,10 @@ const (
 	// and checkTimeout how much of it a primary gets that does not answer.
 	deskTimeout  = 950 * time.Millisecond
 	checkTimeout = 500 * time.Millisecond
-	// retrySoon is what a page asks for that cannot tell who asks, in seconds.
-	retrySoon = 5
+	// retrySoon is what a page asks for that cannot use the database, in seconds, and
+	// retryElsewhere one that another instance may serve.
+	retrySoon      = 5
+	retryElsewhere = 1
 )
 
 // Desk is what the pages of the administration read. *blog.Store is one.
@@ -123,17 +124,8 @@ func (e *uncheckedError) problem() *Problem {
 		why = "no primary since " + clock(e.way.since)
 	}
 	return &Problem{
-		Status: http.StatusServiceUnavailable, Kind: "session", Title: "Cannot check your session now",
+		Status: http.StatusServiceUnavailable, Kind: "session", Title: "Cannot check your session now", Again: retrySoon,
 		Reason: fmt.Sprintf("Whether your login still holds cannot be read anywhere: %s.", why),
 		Hint:   "You are not logged out. Try again in a few seconds. See:", Command: "sluice status",
-	}
-}
-
-// askAgain tells a program when a request that failed for want of a member is worth
-// another try.
-func askAgain(c echo.Context, err error) {
-	var unchecked *uncheckedError
-	if errors.As(err, &unchecked) {
-		c.Response().Header().Set("Retry-After", strconv.Itoa(retrySoon))
 	}
 }

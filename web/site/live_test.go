@@ -163,8 +163,8 @@ func TestSoManyStreamsAndNoMore(t *testing.T) {
 		l.until(l.events(), "127.0.10.2:27017")
 	}
 	mongotest.Wait(t, 5*time.Second, "the next is refused", func(context.Context) error {
-		if got := l.get("/web/events", "text/event-stream"); got.status < 500 {
-			return fmt.Errorf("status %d", got.status)
+		if got := l.get("/web/events", "text/event-stream"); got.status != 503 || got.header.Get("Retry-After") != "30" {
+			return fmt.Errorf("status %d, Retry-After %q", got.status, got.header.Get("Retry-After"))
 		}
 		return nil
 	})

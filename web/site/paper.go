@@ -193,6 +193,7 @@ func (s *Site) paper(c echo.Context, title string) paper {
 func (s *Site) print(c echo.Context, status int, name string, p paper) error {
 	if p.Problem != nil {
 		status = p.Problem.Status
+		p.Problem.announce(c.Response().Header())
 	}
 	if r, ok := c.Get(readKey).(*reading); ok {
 		p.Service, p.Member, p.Near, p.CanNear = r.service, r.member, r.near != nil, s.cfg.Nearby != nil
@@ -228,7 +229,7 @@ func (s *Site) printError(c echo.Context, err error) {
 	if c.Request().Method == http.MethodPost {
 		page.Problem = s.changeProblem(c, err)
 	}
-	askAgain(c, err)
+	page.Problem.announce(c.Response().Header())
 	if s.appOf(c.Request().URL.Path) == settings.Feed && page.Problem.Status >= http.StatusInternalServerError && page.Problem.Kind != "internal" {
 		s.feedLater(c, page.Problem)
 		return

@@ -115,6 +115,7 @@ func (s *Site) write(c echo.Context, view View) error {
 	status := http.StatusOK
 	if view.Problem != nil {
 		status = view.Problem.Status
+		view.Problem.announce(header)
 	}
 	if wantsJSON(c.Request()) {
 		return writeJSON(c, status, view)

@@ -27,6 +27,7 @@ import (
 	"sluice/identity"
 	"sluice/intentions"
 	"sluice/internal/meshtest"
+	"sluice/internal/service"
 	"sluice/mesh"
 	"sluice/web/blog"
 	"sluice/web/settings"
@@ -404,18 +405,20 @@ func TestEachFailureIsAPageInWordsWithTheCommandThatHelps(t *testing.T) {
 		name   string
 		err    error
 		status int
+		again  string // Retry-After
 		wants  []string
 	}{
-		{"denied", denied("web", "mongo-primary"), 503, []string{"denied by intention web -> mongo-primary", "sluice intentions allow web mongo-primary"}},
+		{"denied", denied("web", "mongo-primary"), 503, "5", []string{"denied by intention web -> mongo-primary", "sluice intentions allow web mongo-primary"}},
 		{
-			"denied by wildcard", &mesh.DeniedError{Decision: intentions.NewSet(nil, intentions.Deny).Decide("web", "mongo-primary"), By: mesh.BySource}, 503,
+			"denied by wildcard", &mesh.DeniedError{Decision: intentions.NewSet(nil, intentions.Deny).Decide("web", "mongo-primary"), By: mesh.BySource}, 503, "5",
 			[]string{"no intention matches web -> mongo-primary", "sluice intentions allow web mongo-primary"},
 		},
-		{"no instance", &blog.Error{Service: "mongo-primary", Way: mesh.ErrNoInstance, Driver: errors.New("secret detail")}, 503, []string{"No healthy instance of mongo-primary."}},
-		{"wrong identity", &blog.Error{Way: &mesh.WrongIdentityError{Got: id}}, 502, []string{"/svc/other"}},
-		{"not ready", mesh.ErrNotReady, 503, []string{"holds no valid certificate"}},
-		{"timed out", &blog.Error{Service: "mongo-primary", Driver: context.DeadlineExceeded}, 504, []string{"mongo-primary did not answer in time."}},
-		{"other", &blog.Error{Service: "mongo-primary", Driver: errors.New("secret detail at store.go:1")}, 502, []string{"gave no usable answer"}},
+		{"no instance", &blog.Error{Service: "mongo-primary", Way: mesh.ErrNoInstance, Driver: errors.New("secret detail")}, 503, "5", []string{"No healthy instance of mongo-primary."}},
+		{"wrong identity", &blog.Error{Way: &mesh.WrongIdentityError{Got: id}}, 502, "", []string{"/svc/other"}},
+		{"being stopped", fmt.Errorf("%w: %w", service.ErrStopping, &blog.Error{Driver: context.Canceled}), 503, "1", []string{"This instance is being stopped", "before mongo-primary did."}},
+		{"not ready", mesh.ErrNotReady, 503, "", []string{"holds no valid certificate"}},
+		{"timed out", &blog.Error{Service: "mongo-primary", Driver: context.DeadlineExceeded}, 504, "", []string{"mongo-primary did not answer in time."}},
+		{"other", &blog.Error{Service: "mongo-primary", Driver: errors.New("secret detail at store.go:1")}, 502, "", []string{"gave no usable answer"}},
 	}
 	l := start(t)
 	for _, test := range tests {
@@ -426,6 +429,9 @@ func TestEachFailureIsAPageInWordsWithTheCommandThatHelps(t *testing.T) {
 				got := l.get("/web", accept)
 				if got.status != test.status {
 					t.Errorf("Accept %s: status %d, want %d", accept, got.status, test.status)
+				}
+				if again := got.header.Get("Retry-After"); again != test.again {
+					t.Errorf("Accept %s: Retry-After %q, want %q", accept, again, test.again)
 				}
 				for _, want := range test.wants {
 					if !strings.Contains(got.body, want) {

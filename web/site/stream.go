@@ -3,6 +3,7 @@ package site
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,6 +24,9 @@ const (
 	streamWrite = 10 * time.Second
 )
 
+// errStreams means that no further page can be live.
+var errStreams = errors.New("too many pages are live")
+
 // Run follows what the topology page shows until ctx ends, and then ends the
 // streams. Without it pages are not live.
 func (s *Site) Run(ctx context.Context) error { return s.lookout.run(ctx) }
@@ -32,7 +36,7 @@ func (s *Site) Run(ctx context.Context) error { return s.lookout.run(ctx) }
 // Each event is the whole state, so that a reader who comes back needs no replay.
 func (s *Site) stream(c echo.Context) error {
 	if !s.lookout.join() {
-		return echo.NewHTTPError(http.StatusServiceUnavailable)
+		return errStreams
 	}
 	defer s.lookout.leave()
 	ctx := c.Request().Context()

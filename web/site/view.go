@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
+	"sluice/internal/service"
 	"sluice/mesh"
 	"sluice/web/blog"
 )
@@ -112,6 +114,8 @@ type Problem struct {
 	Command string `json:"command,omitempty"`
 	// Login is where to log in, if that mends it.
 	Login string `json:"-"`
+	// Again is in how many seconds another try is worth while; 0 is not known.
+	Again int `json:"-"`
 	// RequestID and Detail are shown while debugging is switched on.
 	RequestID string `json:"request_id,omitempty"`
 	Detail    string `json:"detail,omitempty"`
@@ -147,16 +151,22 @@ func outbound(service string, upstream Upstream) Edge {
 }
 
 // problem puts an error into words: what it means and the one command that helps.
-func problem(service string, err error) *Problem {
+func problem(destination string, err error) *Problem {
 	var denied *mesh.DeniedError
 	var wrong *mesh.WrongIdentityError
 	switch {
 	case errors.As(err, &denied):
 		return &Problem{
-			Status: http.StatusServiceUnavailable, Kind: kindDenied, Title: "The database is closed to us",
+			Status: http.StatusServiceUnavailable, Kind: kindDenied, Title: "The database is closed to us", Again: retrySoon,
 			Reason:  denied.Error(),
 			Hint:    fmt.Sprintf("The mesh does not let %s call %s, so nothing was sent. To allow it:", denied.Decision.Source, denied.Decision.Destination),
 			Command: fmt.Sprintf("sluice intentions allow %s %s", denied.Decision.Source, denied.Decision.Destination),
+		}
+	case errors.Is(err, service.ErrStopping):
+		return &Problem{
+			Status: http.StatusServiceUnavailable, Kind: "stopping", Title: "This instance is being stopped", Again: retryElsewhere,
+			Reason: fmt.Sprintf("It had to answer before %s did.", destination),
+			Hint:   "Other instances serve meanwhile: try again. See:", Command: "sluice status",
 		}
 	case errors.As(err, &wrong):
 		return &Problem{
@@ -172,8 +182,8 @@ func problem(service string, err error) *Problem {
 		}
 	case errors.Is(err, mesh.ErrNoInstance):
 		return &Problem{
-			Status: http.StatusServiceUnavailable, Kind: kindNoInstance, Title: "The database is away",
-			Reason: fmt.Sprintf("No healthy instance of %s.", service),
+			Status: http.StatusServiceUnavailable, Kind: kindNoInstance, Title: "The database is away", Again: retrySoon,
+			Reason: fmt.Sprintf("No healthy instance of %s.", destination),
 			Hint:   "A new primary is usually elected within seconds: try again. See:", Command: "sluice status",
 		}
 	case errors.Is(err, mesh.ErrNotReady):
@@ -185,15 +195,23 @@ func problem(service string, err error) *Problem {
 	case isTimeout(err):
 		return &Problem{
 			Status: http.StatusGatewayTimeout, Kind: "timeout", Title: "No answer in time",
-			Reason: fmt.Sprintf("%s did not answer in time.", service),
+			Reason: fmt.Sprintf("%s did not answer in time.", destination),
 			Hint:   "See:", Command: "sluice status",
 		}
 	default:
 		return &Problem{
 			Status: http.StatusBadGateway, Kind: "failed", Title: "The database failed",
-			Reason: fmt.Sprintf("%s gave no usable answer.", service),
+			Reason: fmt.Sprintf("%s gave no usable answer.", destination),
 			Hint:   "The log of web has the details. See:", Command: "sluice logs",
 		}
+	}
+}
+
+// announce tells a program when another try is worth while, and the gateway so that the
+// refusal is on purpose: an instance of web is not at fault for a missing database.
+func (p *Problem) announce(header http.Header) {
+	if p != nil && p.Again > 0 {
+		header.Set("Retry-After", strconv.Itoa(p.Again))
 	}
 }
 
