@@ -70,7 +70,7 @@ func (e *edge) listen(address string, logger *slog.Logger) (*mesh.Listener, erro
 		Authorizer:   mesh.NewAuthorizer(mesh.AuthorizerConfig{Service: name, Policy: e.inward, Fallback: e.verdicts, Datacenters: e.datacenters}),
 		Table:        e.table,
 		Logger:       logger,
-		DrainTimeout: drainConnections,
+		DrainTimeout: drain + drainConnections, // it begins with that of the requests
 	})
 }
 

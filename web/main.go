@@ -37,7 +37,9 @@ const (
 	// primaryDoorPort is where a mongo-agent serves mongo-primary.
 	primaryDoorPort = 27018
 
-	// drain is how long requests in flight may go on after SIGTERM.
+	// drain is how long requests in flight may go on after SIGTERM: what is left of the
+	// order of a stop (service.DefaultGrace) once the registration is gone, which a
+	// hanging agent delays. What would take longer is told so in time, see service.Serve.
 	drain = 1500 * time.Millisecond
 	// drainConnections is how long connections may outlive their requests.
 	drainConnections = 300 * time.Millisecond
@@ -131,10 +133,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		defer serving.Store(false)
 		return service.Serve(ctx, server(pages, logger), listener, drain)
 	})
-	group.Add("topology page", pages.Run) // stops before the requests, so that its streams end
-	registrar := client.Registrar()
-	registrar.Set(cfg.registration())
-	group.Add("registration", registrar.Run)
+	edge.publish(group, pages.Run, client.Registrar(), cfg.registration())
 	logger.Info("started", "service", name, "instance", cfg.instance(), "listen", listener.Addr().String(), "operations", ops.Addr().String(), "version", service.Version())
 	return group.Run(ctx)
 }

@@ -112,8 +112,9 @@ func open(t *testing.T, agent *consultest.Agent, services ...string) *consul.Cli
 	return client
 }
 
-// startMongo runs one mongod as a replica set of one with the blog's user.
-func startMongo(t *testing.T) *mongotest.Member {
+// startMongo runs one mongod as a replica set of one with the blog's user, and returns
+// a client that may do everything.
+func startMongo(t *testing.T) (*mongotest.Member, *mongo.Client) {
 	t.Helper()
 	set := mongotest.Start(t, mongotest.Config{Addresses: []string{mongotest.FreeAddress(t, "127.0.0.1")}})
 	member := set.Members[0]
@@ -122,7 +123,11 @@ func startMongo(t *testing.T) *mongotest.Member {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = client.Disconnect(context.Background()) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = client.Disconnect(ctx)
+	})
 	members := bson.A{bson.D{{Key: "_id", Value: 0}, {Key: "host", Value: member.Address}}}
 	config := bson.D{{Key: "_id", Value: set.Name}, {Key: "members", Value: members}}
 	if err := client.Database("admin").RunCommand(t.Context(), bson.D{{Key: "replSetInitiate", Value: config}}).Err(); err != nil {
@@ -133,7 +138,7 @@ func startMongo(t *testing.T) *mongotest.Member {
 			{Key: "createUser", Value: "web"}, {Key: "pwd", Value: mongoPassword}, {Key: "roles", Value: bson.A{"readWrite"}},
 		}).Err()
 	})
-	return member
+	return member, client
 }
 
 // startRelay runs a Connect-native service in this process whose connections
@@ -258,7 +263,7 @@ func answers(t *testing.T, client *http.Client, target string, status int, texts
 
 func TestWebProcessAgainstARealConsulAndARealMongod(t *testing.T) {
 	agent := consultest.Start(t, consultest.Config{})
-	member := startMongo(t)
+	member, _ := startMongo(t)
 	intend(agent, "gateway", "web", "allow")
 	intend(agent, "web", "mongo-primary", "allow")
 	intend(agent, "web", "mongo-secondary", "allow")
@@ -390,6 +395,16 @@ func reconfigure(t *testing.T, agent *consultest.Agent, gateway *http.Client, pa
 		t.Fatal(err)
 	}
 	consultest.Await(t, 5*time.Second, "maintenance begins", answers(t, gateway, page, 503, "Under maintenance"))
+	plain := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	for _, health := range []string{"/healthz", "/readyz"} {
+		if err := answers(t, plain, "http://"+net.JoinHostPort(agent.Host, "8001")+health, 200)(); err != nil {
+			t.Errorf("%s under maintenance: %v", health, err)
+		}
+	}
+	var passing []any
+	if agent.Call(http.MethodGet, "/v1/health/service/web?passing", nil, &passing); len(passing) != 1 {
+		t.Errorf("%d instances pass under maintenance, want one", len(passing))
+	}
 	if err := client.KVPut(t.Context(), "web/maintenance", []byte("false")); err != nil {
 		t.Fatal(err)
 	}

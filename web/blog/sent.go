@@ -31,13 +31,35 @@ func noteSent(ctx context.Context) {
 
 // held returns a context that ends when the way has held connections for as long as
 // it does, nothing was sent, and there is still nobody to send it to. Whoever waits
-// is told then, and not at the end of the operation's own bound. stop frees it.
+// is told then, and not at the end of the operation's own bound; and at once when the
+// process is about to leave. stop frees it.
 func (s *Store) held(ctx context.Context, sent *atomic.Bool) (bounded context.Context, stop func()) {
 	bounded, cancel := context.WithCancel(ctx)
 	timer := time.AfterFunc(mesh.DefaultHold, func() {
-		if !sent.Load() && errors.Is(s.cfg.Way.Err(), mesh.ErrNoInstance) {
+		if !sent.Load() && s.nobody() {
 			cancel()
 		}
 	})
-	return bounded, func() { timer.Stop(); cancel() }
+	staying := context.AfterFunc(s.leaving, func() {
+		for !sent.Load() {
+			changed := s.cfg.Way.Changed()
+			if s.nobody() {
+				cancel()
+			}
+			select {
+			case <-changed:
+			case <-bounded.Done():
+				return
+			}
+		}
+	})
+	return bounded, func() { timer.Stop(); staying(); cancel() }
 }
+
+// nobody reports whether there is nobody to send anything to.
+func (s *Store) nobody() bool { return errors.Is(s.cfg.Way.Err(), mesh.ErrNoInstance) }
+
+// EndHolds ends the wait of every operation that was not sent because there is nobody
+// to send it to, now and from now on: it was not done, and says so while there is
+// time to.
+func (s *Store) EndHolds() { s.leave() }

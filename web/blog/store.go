@@ -23,6 +23,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
+	"sluice/internal/service"
 	"sluice/mesh"
 )
 
@@ -126,6 +127,9 @@ type Store struct {
 	indexed                   atomic.Bool
 	members                   *members
 	pool                      *pool
+	// leaving ends with EndHolds.
+	leaving context.Context
+	leave   context.CancelFunc
 }
 
 // Visitors is the Blog of the entries that anybody may write. It is no blog: what is
@@ -168,7 +172,9 @@ func Open(cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("open %s: %w", cfg.Service, err)
 	}
 	db := client.Database(database)
+	leaving, leave := context.WithCancel(context.Background())
 	return &Store{
+		leaving: leaving, leave: leave,
 		cfg: cfg, client: client, members: known, pool: connections, entries: db.Collection(collection), blogs: db.Collection(blogsCollection),
 		users: db.Collection(usersCollection), sessions: db.Collection(sessionsCollection), attempts: db.Collection(attemptsCollection),
 		guards: db.Collection(guardsCollection),
@@ -178,6 +184,7 @@ func Open(cfg Config) (*Store, error) {
 // Run keeps the store until ctx ends, then closes its connections.
 func (s *Store) Run(ctx context.Context) error {
 	<-ctx.Done()
+	s.leave()
 	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), 500*time.Millisecond)
 	defer cancel()
 	// What is still in use after that is cut by the way's own end.
@@ -273,6 +280,9 @@ func (s *Store) do(ctx context.Context, timeout time.Duration, operation func(co
 	ctx, stop := s.held(ctx, sent)
 	defer stop()
 	err := s.repeat(ctx, operation)
+	if err != nil && errors.Is(context.Cause(ctx), service.ErrStopping) {
+		err = fmt.Errorf("%w: %w", service.ErrStopping, err)
+	}
 	if err != nil && !refusal(err) && !sent.Load() {
 		return &unsentError{err}
 	}

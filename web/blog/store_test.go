@@ -329,6 +329,50 @@ func TestAWriteThatNobodyTookIsRefusedOnceItWasHeld(t *testing.T) {
 	}
 }
 
+func TestWhatIsHeldIsRefusedAtOnceWhenTheProcessLeaves(t *testing.T) {
+	l := start(t, false)
+	l.add(0, "before")
+	l.Catalog.Remove(l.relay)
+	l.mongod.Kill(t)
+	mongotest.Wait(t, 10*time.Second, "the way knows that nobody is there", func(context.Context) error {
+		if err := l.upstream.Err(); !errors.Is(err, mesh.ErrNoInstance) {
+			return fmt.Errorf("%w", err)
+		}
+		return nil
+	})
+	done := make(chan error, 1)
+	go func() {
+		_, err := l.Add(context.Background(), entry(1, "held"))
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		t.Fatalf("it was not held: %v", err)
+	case <-time.After(500 * time.Millisecond):
+	}
+	refused := func(err error) {
+		t.Helper()
+		if !errors.Is(err, mesh.ErrNoInstance) || blog.OutcomeOf(err) != blog.Refused {
+			t.Errorf("%v: %v, want ErrNoInstance, refused", err, blog.OutcomeOf(err))
+		}
+	}
+	began := time.Now()
+	l.EndHolds()
+	refused(<-done)
+	_, err := l.Add(t.Context(), entry(2, "later"))
+	refused(err)
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("refused after %v", took)
+	}
+	l.mongod.Start(t)
+	l.mongod.WaitListening(t)
+	l.Catalog.Add(l.relay)
+	mongotest.Wait(t, 15*time.Second, "what can be sent is done all the same", func(ctx context.Context) error {
+		_, err := l.Add(ctx, entry(3, "after"))
+		return err
+	})
+}
+
 func TestWrongPasswordIsAnErrorSoonAndNeverShown(t *testing.T) {
 	l := start(t, false)
 	store, err := blog.Open(blog.Config{
