@@ -133,12 +133,19 @@ func upTwice(t *testing.T, l *life) {
 		if result.Code != 0 {
 			t.Fatalf("up: %s", result)
 		}
-		if strings.Contains(result.Stderr, "already running") {
+		already := strings.Contains(result.Stderr, "already running")
+		if already {
 			found++
+		}
+		if l.showsPassword(t, result) == already {
+			t.Errorf("the up that started the lab shows the administrator's password, and no other: %s", result)
 		}
 	}
 	if found != 1 {
 		t.Fatalf("%d of two found a running lab, want 1", found)
+	}
+	if again := l.up(t); l.showsPassword(t, again) {
+		t.Errorf("the administrator's password is shown again: %s", again)
 	}
 	third := l.up(t, "-o", "json")
 	if !strings.Contains(third.Stderr, "already running") {
@@ -153,6 +160,17 @@ func upTwice(t *testing.T, l *life) {
 		t.Errorf("the summary of a running lab is %+v", started)
 	}
 	logSummary(t, summary)
+}
+
+// showsPassword reports whether a command printed the password of the blog's
+// administrator.
+func (l *life) showsPassword(t *testing.T, result labtest.Result) bool {
+	t.Helper()
+	password, err := os.ReadFile(filepath.Join(l.State, "secrets", "blog-admin.password"))
+	if err != nil || len(password) < 20 {
+		t.Fatalf("%d characters: %v", len(password), err)
+	}
+	return strings.Contains(result.Stdout+result.Stderr, strings.TrimSpace(string(password)))
 }
 
 func logSummary(t *testing.T, summary lab.Summary) {

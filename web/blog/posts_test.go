@@ -65,6 +65,7 @@ func TestBlogAgainstARealMongod(t *testing.T) {
 		"a page far back costs the database as much as the newest":     deepPages,
 		"a login needs the right password and its session ends":        logins,
 		"failed logins are counted even when they come at once":        throttle,
+		"fifty failed logins close a name to every address":            throttleName,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, l) })
 	}
@@ -359,6 +360,43 @@ func throttle(t *testing.T, l *lab) {
 	attempt.Address, attempt.Now = "192.0.2.9", now.Add(blog.AttemptsFor+time.Second)
 	if _, err := l.Login(t.Context(), attempt); err != nil {
 		t.Errorf("later: %v", err)
+	}
+}
+
+// throttleName: the attempts come from so many addresses that each is within its own
+// limit.
+func throttleName(t *testing.T, l *lab) {
+	now := time.Now()
+	if err := l.AddAdministrator(t.Context(), "admin", "popular", "right", now); err != nil {
+		t.Fatal(err)
+	}
+	attempt := blog.Attempt{Name: "popular", Password: "wrong", Address: "192.0.2.99", Now: now}
+	attempts := l.system.Database("blog").Collection("login_attempts")
+	for i := range blog.MaxAttemptsName - 1 {
+		seed := attempt
+		seed.Address = fmt.Sprintf("198.51.100.%d", i)
+		if err := insertAttempt(t, attempts, fmt.Sprint("seed of a name ", i), seed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if blog.MaxAttemptsName != 50 {
+		t.Errorf("the limit is %d, and the page of operations says 50", blog.MaxAttemptsName)
+	}
+	if _, err := l.Login(t.Context(), attempt); !errors.Is(err, blog.ErrLogin) {
+		t.Errorf("the 50th: %v", err)
+	}
+	attempt.Address, attempt.Password = "192.0.2.100", "right"
+	if _, err := l.Login(t.Context(), attempt); !errors.Is(err, blog.ErrThrottled) {
+		t.Errorf("the 51st, with the right password and from a new address: %v", err)
+	}
+	other := attempt
+	other.Name = "somebody else"
+	if _, err := l.Login(t.Context(), other); !errors.Is(err, blog.ErrLogin) {
+		t.Errorf("another name from there: %v", err)
+	}
+	attempt.Now = now.Add(blog.AttemptsFor + time.Second)
+	if _, err := l.Login(t.Context(), attempt); err != nil {
+		t.Errorf("a quarter of an hour later: %v", err)
 	}
 }
 

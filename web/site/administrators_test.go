@@ -76,6 +76,38 @@ func passwords(d *desk) {
 	}
 }
 
+// throttledLogins: the eleventh try from an address is refused, a right password too,
+// with when to come back; so is a change of a password, which could be used to guess.
+func throttledLogins(d *desk) {
+	address := []string{"X-Forwarded-For", "192.0.2.77"}
+	stranger := d.another(d.T)
+	try := func(password string, header ...string) answer {
+		d.Helper()
+		values := stranger.open("/admin/login")
+		values.Set("name", "admin")
+		values.Set("password", password)
+		return stranger.send(http.MethodPost, "/admin/login", values.Encode(), header...)
+	}
+	for range blog.MaxAttempts {
+		d.wants(try("wrong", address...), 401, "Name or password is wrong.")
+	}
+	password := d.open("/admin/password")
+	password.Set("old", adminPassword)
+	password.Set("new", "never to be stored")
+	password.Set("again", "never to be stored")
+	for what, refused := range map[string]answer{
+		"a login": try(adminPassword, address...), "a change": d.send(http.MethodPost, "/admin/password", password.Encode(), address...),
+	} {
+		d.wants(refused, 429, `role="alert"`, "Too many logins have failed. Try again in a quarter of an hour.")
+		if again, cookies := refused.header.Get("Retry-After"), strings.Join(refused.header.Values("Set-Cookie"), "; "); again != "900" || strings.Contains(cookies, "sluice_session") {
+			d.Errorf("%s: Retry-After %q, Set-Cookie %q", what, again, cookies)
+		}
+	}
+	if got := try(adminPassword, "X-Forwarded-For", "192.0.2.78"); got.status != 303 {
+		d.Errorf("from another address: %d", got.status)
+	}
+}
+
 // manage sends a form of the page of the administrators.
 func (d *desk) manage(action, name string) answer {
 	d.Helper()

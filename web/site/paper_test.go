@@ -352,6 +352,7 @@ func TestBlogAndItsAdministrationOnARealMongod(t *testing.T) {
 		{"a login that has ended changes nothing, whatever a secondary says", staleLogins},
 		{"a login that cannot be read anywhere is not ended", uncheckedLogins},
 		{"a new password ends every other login and a bad one is refused in words", passwords},
+		{"too many failed logins close the door, and the page says until when", throttledLogins},
 		{"administrators are made, disabled and deleted, and never by themselves", administrators},
 		{"a logout ends the session for good", logouts},
 	} {
