@@ -48,6 +48,7 @@
   for (const e of all('[tabindex]')) if (e.tabIndex > 0) bad.push('2.4.3: tabindex ' + e.tabIndex);
 
   // 4.1.3: what changes or went wrong is announced.
+  if (all('[aria-invalid]').length && !all('[role=alert]').length) bad.push('4.1.3: a form that was refused announces nothing');
   for (const e of all('.problem')) if (!e.closest('[role=alert], [role=status], [aria-live]')) bad.push('4.1.3: not announced: ' + name(e));
   for (const e of all('[data-stream]')) if (!document.querySelector('[role=status][aria-live=polite]')) bad.push('4.1.3: a live page that announces nothing');
 

@@ -41,6 +41,7 @@ func TestEachCheckOfAPageGoesRed(t *testing.T) {
 		{"3.3.1", `name="a"`, `name="a" aria-invalid="true"`},
 		{"4.1.2", "<button>Go</button>", "<button></button>"},
 		{"4.1.3", "<p>", `<div class="problem">No</div><p>`},
+		{"4.1.3", `name="a"`, `name="a" aria-invalid="true" aria-describedby="main"`},
 		{"4.1.3", "<p>", `<div data-stream="/x">Now</div><p>`},
 		{"2.4.3", `name="a"`, `name="a" tabindex="3"`},
 		{"1.4.3", "color:#222", "color:#999"},

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,9 +76,11 @@ type paper struct {
 	BlogPreview                   bool
 	Preview                       template.HTML
 	Problem                       *Problem
-	Notices                       []Notice
-	Configuration                 *configuration
-	Staff                         *staff
+	// Beside says that the problem stands beside a page that has a heading of its own.
+	Beside        bool
+	Notices       []Notice
+	Configuration *configuration
+	Staff         *staff
 	// Temporary says that one's password must be changed first.
 	Temporary   bool
 	MinPassword int
@@ -203,6 +206,7 @@ func (s *Site) print(c echo.Context, status int, name string, p paper) error {
 		p.Service, p.Member = "mongo-secondary", s.cfg.Nearby.Member(c.Request().Context())
 	}
 	p.Notices = s.notices()
+	p.Beside = slices.Contains([]string{"administrators", "blogform", "editor", "login"}, name)
 	var body bytes.Buffer
 	if err := s.press.templates[name].Execute(&body, p); err != nil {
 		return fmt.Errorf("render %s: %w", name, err)

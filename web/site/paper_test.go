@@ -128,18 +128,43 @@ type desk struct {
 	member  string
 	way     *upstream // to the primary
 	keys    *keyValues
+	live    *settings.Live
 	key     string // of the members among themselves
 	log     *journal
 	// instance makes another web of the same blog, and front is what leads to one.
 	instance func(node, datacenter string) http.Handler
 	front    *front
-	cut      func() // every connection to the front
+	// voters are what a secondary knows of them, and consul why it cannot be asked.
+	voters *voters
+	consul *atomic.Pointer[error]
+	cut    func() // every connection to the front
+}
+
+// voters is a store of a secondary that hears as many voters as a test says.
+type voters struct {
+	site.Store
+	quorum atomic.Pointer[blog.Quorum] // nil is what the store knows
+}
+
+func (v *voters) Quorum(ctx context.Context) (blog.Quorum, error) {
+	if quorum := v.quorum.Load(); quorum != nil {
+		return *quorum, nil
+	}
+	return v.Store.Quorum(ctx)
 }
 
 // front is a gateway in front of one web at a time.
-type front struct{ to atomic.Pointer[http.Handler] }
+type front struct {
+	to   atomic.Pointer[http.Handler]
+	from atomic.Pointer[string] // the address that requests come from; nil leaves them as they are
+}
 
-func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) { (*f.to.Load()).ServeHTTP(w, r) }
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if from := f.from.Load(); from != nil {
+		r.Header.Set("X-Forwarded-For", *from)
+	}
+	(*f.to.Load()).ServeHTTP(w, r)
+}
 
 // lead sends requests to another web from now on.
 func (f *front) lead(to http.Handler) { f.to.Store(&to) }
@@ -200,11 +225,11 @@ func startDesk(t *testing.T) *desk {
 	source := &keyValues{changed: make(chan struct{})}
 	live := settings.NewLive(source, slog.New(slog.DiscardHandler), nil)
 	world.Run("settings", live.Run)
-	d := &desk{T: t, keys: source, library: &failing{Library: store}, store: store, near: &nearby{Desk: near}, member: address, way: &upstream{}, key: set.Key(t), log: &journal{}}
+	d := &desk{T: t, keys: source, live: live, library: &failing{Library: store}, store: store, near: &nearby{Desk: near}, member: address, way: &upstream{}, key: set.Key(t), log: &journal{}}
 	d.instance = func(node, datacenter string) http.Handler {
 		pages, err := site.New(site.Config{
 			Base: "/web", Node: node, Datacenter: datacenter, Instance: "web-" + node, Credentials: world.Credentials("web"), Library: d.library,
-			Primary: site.Database{Store: store, Upstream: d.way}, Secondary: site.Database{Store: near, Upstream: &upstream{}}, Nearby: d.near, Settings: live,
+			Primary: site.Database{Store: store, Upstream: d.way}, Secondary: site.Database{Store: d.voters, Upstream: &upstream{}}, Nearby: d.near, Settings: live, Consul: d.consulAway,
 			Logger: slog.New(slog.NewJSONHandler(d.log, nil)),
 		})
 		if err != nil {
@@ -213,7 +238,7 @@ func startDesk(t *testing.T) *desk {
 		world.Run("topology page of "+node, pages.Run)
 		return pages
 	}
-	d.front = &front{}
+	d.voters, d.consul, d.front = &voters{Store: near}, &atomic.Pointer[error]{}, &front{}
 	d.front.lead(d.instance("web-1", "dc1"))
 	server := httptest.NewServer(d.front)
 	d.cut = server.CloseClientConnections
@@ -223,6 +248,13 @@ func startDesk(t *testing.T) *desk {
 	d.client = &http.Client{Jar: jar, Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	t.Cleanup(d.client.CloseIdleConnections)
 	return d
+}
+
+func (d *desk) consulAway() error {
+	if err := d.consul.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // at is the same desk in a part of the test.
@@ -346,6 +378,7 @@ func TestBlogAndItsAdministrationOnARealMongod(t *testing.T) {
 		{"a page tells how long it took, and a login does not", tellsItsTime},
 		{"a person works with it in a browser", inABrowser},
 		{"the topology page is live in a browser", liveInABrowser},
+		{"every page is held to what people need who see, hear or move otherwise", accessiblePages},
 		{"without a primary the blog is read, says so, and keeps what is typed", leaderless},
 		{"without a primary the administration is read from a secondary, at once", readOnlyDesk},
 		{"a feed says nothing of a failure but when to come back", feedInTrouble},
