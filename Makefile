@@ -86,7 +86,7 @@ pictures: tools build ## Take the pictures in docs/img from a lab (Chromium)
 bench: tools build ## Measure; docs/benchmarks.md keeps the results
 	$(GO) test -run '^$$' -bench . -benchtime 2s -timeout 30m ./mesh ./consul
 	$(GO) test -run '^$$' -bench Up -benchtime 3x -timeout 30m ./lab
-	$(GO) test -run '^$$' -bench ListPage -benchtime 5x -timeout 30m ./lab/proofs
+	$(GO) test -run '^$$' -bench 'ListPage|Configuration' -benchtime 5x -timeout 30m ./lab/proofs
 
 # RUNS and STOCK_RUNS of each row; ROWS selects some (with commas), MEMBERS_RATE adds
 # a driver with every member. Results are kept in bin/bench-failover and added to.

@@ -70,6 +70,25 @@ func BenchmarkListPage(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
+// BenchmarkConfiguration measures how long a change of web's configuration takes in a
+// lab, from before its write to Consul until each of both webs has answered through the
+// gateway with a page that is made with it. Run it with -benchtime 5x: each round is 40
+// changes.
+func BenchmarkConfiguration(b *testing.B) {
+	shared := labtest.New(b, labtest.Variant{Engine: "netns"}, offset)
+	shared.Up()
+	p := newProof(b, shared)
+	var all sample
+	for b.Loop() {
+		all = append(all, p.changes(40)...)
+	}
+	b.Logf("written -> in effect in both webs, %d changes: %s", len(all), all)
+	for name, at := range map[string]float64{"p50-ms": 0.5, "p99-ms": 0.99, "max-ms": 1} {
+		b.ReportMetric(all.quantile(at).Seconds()*1e3, name)
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
 // measured puts a load on the gateway from here, or on web from the gateway's node.
 func (p *proof) measured(l load) loadResult {
 	p.Helper()

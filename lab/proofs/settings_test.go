@@ -2,6 +2,8 @@ package proofs_test
 
 import (
 	"encoding/json"
+	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -53,6 +55,65 @@ func configuresWeb(p *proof) {
 		}
 	}
 	p.configure("unset", "web/tagline") // twice is no error
+
+	took := p.changes(40)
+	p.Logf("web/installed_apps written -> in effect in every web: %s (%d writes, bar: median %s)", took, len(took), configurationBar)
+	if median := took.quantile(0.5); median > configurationBar {
+		p.Errorf("half of the changes took more than %s, the bar is %s", median, configurationBar)
+	}
+}
+
+// configurationBar is what a change of the configuration may take, from before its write
+// to a page of each web that is made with it: so much for one half of them. A machine
+// under load is late with some, whatever web does.
+const configurationBar = 250 * time.Millisecond
+
+// changes writes web/installed_apps n times, with the blog and without, and returns how
+// long each took until each web had answered with a page that shows it. The page asks no
+// database, so that what is measured is the configuration.
+func (p *proof) changes(n int) sample {
+	p.Helper()
+	defer func() { _ = p.consul.KVDelete(p.bounded(10*time.Second), "web/installed_apps") }()
+	var took sample
+	for i := range n {
+		apps, has := "topology blog admin", true
+		if i%2 == 0 {
+			apps, has = "topology admin", false
+		}
+		began := monotonic()
+		if err := p.consul.KVPut(p.bounded(10*time.Second), "web/installed_apps", []byte(apps)); err != nil {
+			p.Fatal(err)
+		}
+		p.untilBothShow(has)
+		took = append(took, monotonic()-began)
+	}
+	return took
+}
+
+// untilBothShow asks for the page of the login until both webs have shown that the blog
+// is served, or that it is not.
+func (p *proof) untilBothShow(blog bool) {
+	p.Helper()
+	shown := map[string]bool{}
+	for ctx := p.bounded(10 * time.Second); len(shown) < 2; {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.lab.URL(9999, "/web/admin/login"), nil)
+		if err != nil {
+			p.Fatal(err)
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			p.Fatalf("only %d of both webs show it: %v", len(shown), err)
+		}
+		body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+		if err := errors.Join(err, response.Body.Close()); err != nil || response.StatusCode != http.StatusOK {
+			p.Fatalf("status %d, %v: %s", response.StatusCode, err, excerpt(string(body)))
+		}
+		_, served, _ := strings.Cut(string(body), "Served by <strong>")
+		node, _, _ := strings.Cut(served, "<")
+		if strings.Contains(string(body), `href="/web/blog"`) == blog && node != "" {
+			shown[node] = true
+		}
+	}
 }
 
 // configure changes one key and wants both instances to run with it.
