@@ -172,7 +172,7 @@ func (b *bench) start(ctx context.Context, p foundPeer, name string, routes []ho
 	pl := plan{
 		host: b.lab.host, port: b.lab.port(), admin: b.lab.port(), agent: b.lab.agent.address,
 		credentials: b.lab.credentials, routes: routes, root: os.Geteuid() == 0,
-		folder: filepath.Join(b.lab.folder, p.name+"-"+name),
+		folder: filepath.Join(b.lab.folder, p.name+"-"+name), groups: p.groups,
 	}
 	if p.name == fabioRepaired {
 		pl.help = help(p.path)
@@ -192,7 +192,7 @@ func (b *bench) start(ctx context.Context, p foundPeer, name string, routes []ho
 			return nil, err
 		}
 	}
-	process, err := start(command{name: p.name, path: p.path, args: l.args, folder: pl.folder})
+	process, err := start(command{name: p.name, path: p.path, args: l.args, environment: p.environment, folder: pl.folder})
 	if err != nil {
 		return nil, err
 	}

@@ -67,12 +67,16 @@ func envoyCluster(p plan, b backendPath) object {
 		}}}},
 	}
 	if b.tls {
+		parameters := object{"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"}
+		if p.groups != "" {
+			parameters["ecdh_curves"] = []string{p.groups}
+		}
 		cluster["transport_socket"] = object{"name": "tls", "typed_config": object{
 			"@type": envoyTypes + "transport_sockets.tls.v3.UpstreamTlsContext",
 			// A kept session would spare it the handshake that scenario handshake is about.
 			"max_session_keys": 0,
 			"common_tls_context": object{
-				"tls_params": object{"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
+				"tls_params": parameters,
 				"tls_certificates": []object{{
 					"certificate_chain": object{"filename": p.credentials.certificate},
 					"private_key":       object{"filename": p.credentials.key},

@@ -13,9 +13,11 @@ const (
 	sluice        = "sluice"
 	sluiceStd     = "sluice-std"
 	sluiceOther   = "sluice-other"
+	sluiceClassic = "sluice-x25519"
 	nginx         = "nginx"
 	haproxy       = "haproxy"
 	envoy         = "envoy"
+	envoyHybrid   = "envoy-mlkem"
 	traefik       = "traefik"
 	fabio         = "fabio"
 	fabioRepaired = "fabio-repaired"
@@ -34,6 +36,12 @@ type peer struct {
 	args []string
 	// brief leaves out the scenarios that are not about CPU time for a request.
 	brief bool
+	// only is the one scenario that the row is for, "" if it is for all.
+	only string
+	// environment is what it has beside ours, as NAME=value.
+	environment []string
+	// groups are what it offers for the key exchange, "" if that is its own choice.
+	groups string
 	// launch decides files and arguments. It is pure.
 	launch func(plan) (launch, error)
 	// connect is false for a proxy that cannot present a client certificate.
@@ -59,6 +67,11 @@ func peers() []peer {
 			remark: "another build, which " + otherGateway + " names",
 		},
 		{
+			name: sluiceClassic, program: "gateway", ours: true, brief: true, only: scenarioHandshake, environment: []string{"GODEBUG=tlsmlkem=0"},
+			launch: launchSluice, connect: true, version: []string{"-version"},
+			remark: "with GODEBUG=tlsmlkem=0: keys are exchanged by X25519 alone, as by Envoy",
+		},
+		{
 			name: nginx, program: "nginx", variable: "SLUICE_NGINX", debian: "nginx-light", launch: launchNginx, connect: true, version: []string{"-v"},
 			remark: "2 workers; does not verify the upstream: a Connect certificate has no name that it could check",
 		},
@@ -69,6 +82,11 @@ func peers() []peer {
 		{
 			name: envoy, program: "envoy", variable: "SLUICE_ENVOY", launch: launchEnvoy, connect: true, version: []string{"--version"},
 			remark: "2 workers; checks chain and exact identity",
+		},
+		{
+			name: envoyHybrid, program: "envoy", variable: "SLUICE_ENVOY", brief: true, only: scenarioHandshake, groups: "X25519MLKEM768",
+			launch: launchEnvoy, connect: true, version: []string{"--version"},
+			remark: "told to exchange keys by X25519MLKEM768, as sluice does",
 		},
 		{
 			name: traefik, program: "traefik", variable: "SLUICE_TRAEFIK", launch: launchTraefik, connect: true, version: []string{"version"},

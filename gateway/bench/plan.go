@@ -70,6 +70,8 @@ type plan struct {
 	help string
 	// extra are further arguments.
 	extra []string
+	// groups are what is offered for the key exchange, "" if that is the proxy's choice.
+	groups string
 	// root is true if the bench runs as root, which some proxies must be told.
 	root bool
 }

@@ -22,6 +22,8 @@ type command struct {
 	// name is what messages and the log file are called.
 	name, path string
 	args       []string
+	// environment is what it has beside ours.
+	environment []string
 	// folder receives the log file.
 	folder string
 	stdin  io.Reader
@@ -50,6 +52,7 @@ func start(c command) (*process, error) {
 	defer func() { _ = output.Close() }()
 	p.cmd = exec.Command(c.path, c.args...)
 	p.cmd.Dir, p.cmd.Stdin = c.folder, c.stdin
+	p.cmd.Env = append(os.Environ(), c.environment...)
 	p.cmd.Stdout, p.cmd.Stderr = output, output
 	if c.stdout != nil {
 		p.cmd.Stdout = c.stdout

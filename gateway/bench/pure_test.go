@@ -220,6 +220,7 @@ func fixture(factor float64) *results {
 			)
 		}
 	}
+	r.Samples = append(r.Samples, sample{Scenario: scenarioHandshake, Peer: envoyHybrid, CPU: 31})
 	r.Missing[fabioRepaired] = "no such | thing"
 	return r
 }
@@ -243,8 +244,11 @@ func TestABarIsMetMissedOrNotJudgedWithTheReason(t *testing.T) {
 		{.66, "mTLS keep-alive", envoy, missed},
 		{1, "p99 at a constant rate", envoy, met},
 		{1.01, "p99 at a constant rate", envoy, missed},
-		{1.1, "new mTLS handshake", envoy, met},
-		{1.11, "new mTLS handshake", envoy, missed},
+		{1.1, "new mTLS handshake per request, CPU, each", envoy, met},
+		{1.11, "new mTLS handshake per request, CPU, each", envoy, missed},
+		{1.1, "new mTLS handshake per request, CPU, both by X25519MLKEM768", envoyHybrid, met},
+		{1.11, "new mTLS handshake per request, CPU, both by X25519MLKEM768", envoyHybrid, missed},
+		{1, "new mTLS handshake per request, CPU, both by X25519 alone", envoy, unknown},
 		{.1, "mTLS keep-alive", nginx, unknown},
 		{.1, "plain keep-alive", fabioRepaired, unknown},
 		{.1, "failed requests", "0", unknown},

@@ -105,7 +105,7 @@ func scenarioNames() []string {
 func (b *bench) startAll(ctx context.Context, name string, routes []hostRoute, h hit, connect bool) ([]*proxy, error) {
 	var started []*proxy
 	for _, p := range b.found {
-		if routes != nil && p.brief {
+		if routes != nil && p.brief || p.only != "" && p.only != name {
 			continue
 		}
 		if connect && !p.connect {

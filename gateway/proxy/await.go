@@ -144,7 +144,7 @@ func (s *session) next(ctx context.Context) (ready, idle bool) {
 const (
 	// keepBuffer is how long an idle connection keeps its buffer: under load, requests
 	// follow each other faster.
-	keepBuffer = 2 * time.Second
+	keepBuffer = 500 * time.Millisecond
 	// keepBuffers is of how many connections at a time, for that long.
 	keepBuffers = 1000
 )

@@ -448,7 +448,7 @@ func TestTimesHoldOnAConnectionThatWasUsedBefore(t *testing.T) {
 		l.impatient(t, proxy.OwnConfig{}, nil)
 		conn := l.dial(t)
 		answers := bufio.NewReader(conn)
-		for _, pause := range []time.Duration{0, 2200 * time.Millisecond} { // longer than an idle connection keeps its buffer
+		for _, pause := range []time.Duration{0, 700 * time.Millisecond} { // longer than an idle connection keeps its buffer
 			fmt.Fprint(conn, "GET / HTTP/1.1\r\nHo")
 			<-time.After(pause)
 			fmt.Fprint(conn, "st: x\r\n\r\n")
