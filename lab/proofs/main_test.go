@@ -45,6 +45,8 @@ func TestInSeparateNetworkNamespaces(t *testing.T) {
 		{"replication is on the wire as TLS only", replicationIsTLS},
 		{"the command line denies and allows in words, at once", togglesInWords},
 		{"the command line configures web, at once and in words", configuresWeb},
+		{"maintenance takes no instance of web out of rotation", maintenanceEjectsNobody},
+		{"an instance of web goes away and comes back without a request that fails", webGoesAndComesBack},
 		{"plan shows drift and apply removes it", planAndApply},
 		{"apply never overwrites a concurrent change", applyComparesAndSets},
 		{"check and why say who decides", checkAndWhy},
@@ -58,6 +60,7 @@ func TestInSeparateNetworkNamespaces(t *testing.T) {
 		{"a page says that Consul is away, hung or dead, and goes on", consulAway},
 		{"a restart of the Consul server is not felt", restartedServer},
 		{"without a majority the pages say so and the blog is read", readOnlyInWords},
+		{"without a primary a write is held, and is refused with its form or stored once", writesAreHeld},
 		{"a killed primary hands over to another member", killedPrimary},
 	} {
 		t.Run(claim.name, func(t *testing.T) {

@@ -3,8 +3,10 @@ package proofs_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -147,4 +149,77 @@ func (p *proof) listsSettings() {
 		p.Errorf("get of a value that is not valid: %s", got)
 	}
 	p.lab.Must("web", "config", "unset", "web/debug")
+}
+
+// maintenanceEjectsNobody closes the blog for maintenance: every page is 503 with
+// Retry-After, and the gateway takes no instance for broken.
+func maintenanceEjectsNobody(p *proof) {
+	p.configure("set", "web/maintenance", "true")
+	for range 20 {
+		for _, path := range []string{"/web", "/web/blog/main"} {
+			response, err := http.Get(p.lab.URL(9999, path))
+			if err != nil {
+				p.Fatal(err)
+			}
+			_ = response.Body.Close()
+			if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") != "30" {
+				p.Fatalf("%s: %d, Retry-After %q", path, response.StatusCode, response.Header.Get("Retry-After"))
+			}
+		}
+	}
+	if err := p.inRotation("web-web-1", "web-web-2"); err != nil {
+		p.Errorf("under maintenance: %v", err)
+	}
+	for _, name := range []string{"web-1", "web-2"} {
+		for _, process := range p.node(name).Processes {
+			if process.Healthy != nil && !*process.Healthy {
+				p.Errorf("%s/%s under maintenance: %s", name, process.Name, process.Health)
+			}
+		}
+	}
+	p.configure("unset", "web/maintenance")
+	for range 8 {
+		p.pageSays("text/html", http.StatusOK)
+	}
+}
+
+// inRotation holds that the gateway picks these instances of web, none of which it has
+// ejected, and no others.
+func (p *proof) inRotation(want ...string) error {
+	response, err := http.Get(p.lab.URL(9998, "/routes"))
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	var table struct {
+		Routes []struct {
+			Instances []struct {
+				Instance string `json:"instance"`
+				Service  string `json:"service"`
+				Eligible bool   `json:"eligible"`
+				Avoided  bool   `json:"avoided"`
+				Why      string `json:"why"`
+			} `json:"instances"`
+		} `json:"routes"`
+	}
+	if err := json.NewDecoder(response.Body).Decode(&table); err != nil {
+		return err
+	}
+	var found []string
+	for _, route := range table.Routes {
+		for _, i := range route.Instances {
+			if i.Service != "web" {
+				continue
+			}
+			found = append(found, i.Instance)
+			if !i.Eligible || i.Avoided {
+				return fmt.Errorf("%s: eligible %t (%s), avoided %t", i.Instance, i.Eligible, i.Why, i.Avoided)
+			}
+		}
+	}
+	slices.Sort(found)
+	if !slices.Equal(found, want) {
+		return fmt.Errorf("the gateway picks %v, want %v", found, want)
+	}
+	return nil
 }
