@@ -47,7 +47,9 @@ type ListenConfig struct {
 	// room, twice that once the client has spoken; default 1 s.
 	EvictionGrace time.Duration
 	// DrainTimeout is how long Run waits for live connections once it stops,
-	// before it cuts them; default 3 s, below 0 is not at all.
+	// before it cuts them; default 3 s, below 0 is not at all. An http.Server closes its
+	// listener at the beginning of a Shutdown, so that this goes on beside the drain of
+	// the requests, and must not be shorter.
 	DrainTimeout time.Duration
 	// Now tells the time by which certificates are judged; nil is time.Now.
 	Now func() time.Time
