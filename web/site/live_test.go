@@ -86,9 +86,13 @@ func TestAPageIsToldOfDenialsAndRoleChangesAsTheyHappen(t *testing.T) {
 	l.until(events, "event: topology\n", "data: ", "127.0.10.2:27017", "/svc/gateway<", "Nothing has changed", `data-node="web-1" data-datacenter="dc1"`)
 
 	l.toPrimary.fail(denied("web", "mongo-primary"))
-	l.until(events, "web -> mongo-primary is denied: denied by intention web -> mongo-primary.", `class="card denied"`, "since")
+	l.until(events, "web -> mongo-primary is denied: denied by intention web -> mongo-primary.", `class="card denied"`, "since", "not connected")
 	l.toPrimary.fail(nil)
 	l.until(events, "web -> mongo-primary works again after")
+	l.toSecond.fail(denied("web", "mongo-secondary"))
+	l.until(events, `<span class="badge bad">no</span> denied by intention web -> mongo-secondary`)
+	l.toSecond.fail(nil)
+	l.until(events, "web -> mongo-secondary works again after", `<span class="badge good">works</span>`)
 
 	l.primary.mu.Lock()
 	l.primary.hello.Primary, l.primary.hello.Me = "127.0.10.1:27017", "127.0.10.1:27017"

@@ -101,8 +101,10 @@ func trimDot(text string) string {
 // forHow says how long something took.
 func forHow(d time.Duration) string {
 	switch {
+	case d < 100*time.Millisecond:
+		return "less than 0.1 s"
 	case d < 10*time.Second:
-		return fmt.Sprintf("%.1f s", max(d, 0).Seconds())
+		return fmt.Sprintf("%.1f s", d.Seconds())
 	case d < 2*time.Minute:
 		return fmt.Sprintf("%d s", int(d.Seconds()))
 	default:

@@ -19,6 +19,7 @@ func TestWhatChangedIsToldInWords(t *testing.T) {
 		{"the first connection", sight{primary: wayState{state: "unused"}}, sight{primary: open}, ""},
 		{"a deny", sight{primary: open}, sight{primary: deny}, "web -> mongo-primary is denied: denied by intention web -> mongo-primary."},
 		{"an allow", sight{primary: deny}, sight{primary: open}, "web -> mongo-primary works again after 3.0 s."},
+		{"a moment", sight{primary: gone}, sight{primary: wayState{state: "open", since: start.Add(40 * time.Millisecond)}}, "web -> mongo-primary works again after less than 0.1 s."},
 		{"no primary", sight{primary: open}, sight{primary: gone}, "web -> mongo-primary fails: No healthy instance of mongo-primary."},
 		{"a secondary lost", sight{secondary: open}, sight{secondary: gone}, "web -> mongo-secondary fails: No healthy instance of mongo-primary."},
 		{"an election", sight{leader: "a:1"}, sight{leader: "b:1"}, "b:1 is primary now. It was a:1."},

@@ -117,13 +117,13 @@ func (s *Site) liveEvent(c echo.Context, seen outlook) (string, error) {
 func (v *View) take(seen outlook) {
 	v.Events = seen.events
 	v.Notices = notices(seen.sight)
-	if seen.asked {
+	if seen.asked && !seen.sight.primary.broken() { // the last answer is older than what broke
 		hello := seen.hello
 		v.Set, v.Hosts, v.Primary, v.Me = hello.Set, hello.Hosts, hello.Primary, hello.Me
 		v.IsPrimary, v.IsSecondary = hello.IsPrimary, hello.IsSecondary
 	}
 	v.Secondary = Secondary{Error: seen.sight.secondary.reason}
-	if seen.secondAsks {
+	if seen.secondAsks && !seen.sight.secondary.broken() {
 		v.Secondary = Secondary{OK: true, Me: seen.secondaryHello.Me, IsSecondary: seen.secondaryHello.IsSecondary}
 	}
 	v.PrimarySince, v.SecondarySince = seen.sight.primary.since, seen.sight.secondary.since
