@@ -293,8 +293,9 @@ func least(a, b time.Duration) time.Duration {
 	return a
 }
 
-// streamEnded tells why a TCP connection has failed.
+// streamEnded tells of a TCP connection, and why it has failed.
 func (g *gateway) streamEnded(info tcp.Info, err error) {
+	g.proxy.StreamEnded(info, err)
 	if err != nil && !errors.Is(err, tcp.ErrIdle) {
 		g.log.Info("TCP connection ended", "client", info.Client, "server", info.Server, "server_name", info.ServerName,
 			"service", info.Service, "instance", info.Instance, "err", err)

@@ -114,9 +114,10 @@ func ofDuration(decimals int) field {
 	}
 }
 
+// appendAddr appends address and port; the address alone where the port is not known.
 func appendAddr(dst []byte, addr netip.AddrPort) []byte {
-	if !addr.IsValid() {
-		return dst
+	if addr.Port() == 0 {
+		return appendHost(dst, addr)
 	}
 	return addr.AppendTo(dst)
 }
@@ -129,7 +130,7 @@ func appendHost(dst []byte, addr netip.AddrPort) []byte {
 }
 
 func appendPort(dst []byte, addr netip.AddrPort) []byte {
-	if !addr.IsValid() {
+	if !addr.IsValid() || addr.Port() == 0 {
 		return dst
 	}
 	return strconv.AppendUint(dst, uint64(addr.Port()), 10)

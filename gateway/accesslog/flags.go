@@ -22,7 +22,7 @@ const (
 	UpstreamMalformed
 	// NoRoute (NR): no route takes the request.
 	NoRoute
-	// RetriesExhausted (URX): the last attempt that was allowed failed.
+	// RetriesExhausted (URX): of several attempts the last one that was allowed failed.
 	RetriesExhausted
 	// ClientGone (DC): the client ended its connection first.
 	ClientGone
@@ -38,7 +38,7 @@ const (
 	NotReady
 	// HandshakeFailed (TF): TLS with an instance failed for another reason.
 	HandshakeFailed
-	// Refused (CA): the client's address may not use the route.
+	// Refused (CA): the client's address may not use the route, or nobody may.
 	Refused
 	// Unauthenticated (CU): the client's credentials are missing or wrong.
 	Unauthenticated
@@ -47,9 +47,10 @@ const (
 	OtherDatacenter
 	// Panicked (PM): ejected instances were used, because too few were left.
 	Panicked
-	// Drained (DR): cut because its instance, or the gateway, was being drained.
+	// Drained (DR): cut because the gateway stopped, and waited no longer for it.
 	Drained
-	// Cut (CT): cut because its instance turned unhealthy, or its route went.
+	// Cut (CT): a TCP connection that was cut because its instance turned unhealthy, or
+	// its route went.
 	Cut
 	// Hedged (HG): the request was sent to a second instance as well.
 	Hedged

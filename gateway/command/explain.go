@@ -116,12 +116,18 @@ func explainPast(ctx context.Context, s Streams, o options, id string) error {
 	}
 	fmt.Fprintf(s.Out, "%s %s%s from %s at %s: %d after %s\n", t.Method, t.Host, t.Path, t.Client, t.At.Format(time.RFC3339), t.Status, t.Took)
 	fmt.Fprintf(s.Out, "route %s\n", or(t.Route, "none"))
+	if t.Flags != "" {
+		fmt.Fprintln(s.Out, "flags", t.Flags)
+	}
 	for i, a := range t.Attempts {
 		what := "try"
 		if a.Hedge {
 			what = "hedge"
 		}
 		fmt.Fprintf(s.Out, "  %s %d after %s: %s %s on %s (%s), %s in %s", what, i+1, a.Began, a.Service, a.Instance, a.Node, a.Address, a.Outcome, a.Took)
+		if a.Serial != "" {
+			fmt.Fprintf(s.Out, " with leaf %s", a.Serial)
+		}
 		if a.Error != "" {
 			fmt.Fprintf(s.Out, ": %s", a.Error)
 		}

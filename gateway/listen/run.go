@@ -26,7 +26,8 @@ func (s *Server) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	// What was accepted outlives ctx by the drain.
-	life, cut := context.WithCancel(context.WithoutCancel(ctx))
+	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	cut := func() { end(fmt.Errorf("%w: %w", tcp.ErrCut, tcp.ErrDrained)) }
 	defer cut()
 	arrive, giveUp := context.WithCancel(life)
 	defer giveUp()
@@ -56,7 +57,8 @@ func (s *Server) Run(ctx context.Context) error {
 	<-ctx.Done()
 	s.draining.Store(true)
 	s.drain(life, giveUp)
-	cut()
+	cut() // before the connections, so that it is known why they end
+	s.cutAll()
 	parts.Wait()
 	s.finish(context.WithoutCancel(life))
 	select {
@@ -101,7 +103,7 @@ func (s *Server) accept(p phases, listener net.Listener) error {
 	return tcp.New(cfg).Serve(p.serve, listener)
 }
 
-// drain waits for what is in flight, and cuts what is left when the time is over.
+// drain waits for what is in flight, until the time is over.
 func (s *Server) drain(life context.Context, giveUp context.CancelFunc) {
 	bound, cancel := context.WithTimeout(life, s.cfg.Drain)
 	defer cancel()
@@ -116,7 +118,6 @@ func (s *Server) drain(life context.Context, giveUp context.CancelFunc) {
 	giveUp()
 	_ = s.std.Shutdown(bound)
 	s.gate.left.wait(bound)
-	s.cutAll()
 }
 
 func (s *Server) cutAll() {

@@ -1,15 +1,12 @@
 package proxy
 
 import (
-	"context"
-	"errors"
 	"net/http"
 	"net/netip"
 	"time"
 
 	"sluice/gateway/accesslog"
 	"sluice/gateway/balance"
-	"sluice/mesh"
 )
 
 // head is what the access log wants of a request's head.
@@ -80,14 +77,10 @@ func (x *exchange) instance() string {
 }
 
 func (p *Proxy) entry(x *exchange, h head, end ending) accesslog.Entry {
-	target := x.raw
-	if x.hasQuery {
-		target += "?" + x.query
-	}
 	e := accesslog.Entry{
-		Start: x.started, End: end.at, Client: netip.AddrPortFrom(x.client, 0), TLS: x.tls, Method: x.method, Target: target,
+		Start: x.started, End: end.at, Overhead: x.overhead(end.at), Client: x.clientAddress(), TLS: x.tls, Method: x.method, Target: x.withQuery(x.raw),
 		Protocol: h.protocol(), Host: x.host, User: x.user, RequestID: x.id, Referer: h.Get("Referer"), UserAgent: h.Get("User-Agent"),
-		Headers: h, Status: end.status, BytesIn: end.in, BytesOut: end.out, Attempts: len(x.attempts),
+		Headers: h, Status: end.status, BytesIn: end.in, BytesOut: end.out, Attempts: len(x.attempts), Flags: x.allFlags(), Reason: x.reason(),
 	}
 	if x.plan != nil {
 		e.Route = x.plan.name
@@ -96,36 +89,42 @@ func (p *Proxy) entry(x *exchange, h head, end ending) accesslog.Entry {
 		e.Service, e.Instance, e.Datacenter = m.target.service, m.target.instance.ServiceID, p.datacenterOf(&m.target.instance)
 		e.Upstream, _ = netip.ParseAddrPort(m.target.instance.Address)
 		e.UpstreamTLS = m.mesh() || m.wire.manner.tls
+		e.UpstreamTarget = x.withQuery(rewriting{m.options.Strip, m.options.Prepend}.target(x.raw, x.path))
 		if m.mesh() {
 			e.Source, e.Destination = p.cfg.Source, m.target.instance.ID.String()
 		}
 	}
-	if x.err != nil {
-		e.Reason, e.Flags = x.err.Error(), flagsOf(x.err)
+	if n := len(x.attempts); n > 0 {
+		e.Serial = x.attempts[n-1].serial
 	}
 	return e
 }
 
-// flagsOf says what was out of the ordinary.
-func flagsOf(err error) accesslog.Flags {
-	switch {
-	case errors.Is(err, mesh.ErrDenied):
-		return accesslog.Denied
-	case errors.Is(err, mesh.ErrWrongIdentity):
-		return accesslog.WrongIdentity
-	case errors.Is(err, mesh.ErrNotReady):
-		return accesslog.NotReady
-	case errors.Is(err, balance.ErrOverflow):
-		return accesslog.Overflow
-	case errors.Is(err, mesh.ErrNoInstance):
-		return accesslog.NoHealthy
-	case errors.Is(err, context.Canceled), errors.Is(err, errClientGone), clientsFault(err):
-		return accesslog.ClientGone
-	case isTimeout(err):
-		return accesslog.UpstreamTimeout
-	case unsent(err):
-		return accesslog.ConnectFailed
-	default:
-		return accesslog.UpstreamReset
+// clientAddress is who has asked: without the port behind a proxy, which does not say
+// it.
+func (x *exchange) clientAddress() netip.AddrPort {
+	if x.client != x.peer {
+		return netip.AddrPortFrom(x.client, 0)
 	}
+	return netip.AddrPortFrom(x.client, x.port)
+}
+
+func (x *exchange) withQuery(path string) string {
+	if x.hasQuery {
+		return path + "?" + x.query
+	}
+	return path
+}
+
+// overhead is the time in which the gateway alone had the request: until it had an
+// answer, and no instance was being tried.
+func (x *exchange) overhead(end time.Time) time.Duration {
+	var tried time.Duration
+	for i := range x.attempts {
+		if a := &x.attempts[i]; !a.hedge { // what ran beside another one is counted with that
+			tried += a.took
+			end = a.began.Add(a.took)
+		}
+	}
+	return max(0, end.Sub(x.started)-tried)
 }

@@ -79,7 +79,7 @@ func (c *clientConn) open() *session {
 	s.carrier.session = s
 	s.reader, s.writer = c.own.pool.NewReader(s.body, c.own.cfg.Limits), c.own.pool.NewWriter(s.body)
 	if peer, err := netip.ParseAddrPort(c.conn.RemoteAddr().String()); err == nil {
-		s.peer = peer.Addr().Unmap()
+		s.peer, s.peerPort = peer.Addr().Unmap(), peer.Port()
 		s.peerText = s.peer.String()
 	}
 	s.port = "80"

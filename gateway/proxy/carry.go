@@ -35,6 +35,8 @@ type sent[R any] struct {
 	// progress says how far it got, if err is not nil.
 	progress retry.Progress
 	err      error
+	// serial is the number of the leaf that the gateway showed; "" where it showed none.
+	serial string
 	// pending is the dial that the attempt may have waited for.
 	pending *pending
 }
@@ -88,6 +90,7 @@ func carry[R any](ctx context.Context, p *Proxy, x *exchange, c carrier[R]) (car
 		}
 		x.answered = t.member
 		if t.err == nil {
+			x.picked(t.pick)
 			if x.plan.options.Hedge > 0 {
 				x.plan.recent.Observe(t.took)
 			}
@@ -118,7 +121,7 @@ func begun[R any](pick balance.Pick, m *member, now time.Time) tried[R] {
 // left to a dial that goes on.
 func once[R any](ctx context.Context, p *Proxy, c carrier[R], t tried[R]) tried[R] {
 	t.sent, t.err = try(ctx, p, t.member, c, t.began)
-	t.progress = t.sent.progress
+	t.progress, t.serial = t.sent.progress, t.sent.serial
 	t.outcome = outcomeOf(ctx, t.sent.status, t.sent.deferred, t.err)
 	ended := p.now()
 	t.took = ended.Sub(t.began)

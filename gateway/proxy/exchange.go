@@ -7,7 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"sluice/gateway/accesslog"
 	"sluice/gateway/acl"
+	"sluice/gateway/auth"
 	"sluice/gateway/balance"
 	"sluice/gateway/retry"
 	"sluice/gateway/route"
@@ -24,6 +26,8 @@ type ask struct {
 	// peer is who has connected, client who has asked: another one behind a trusted
 	// proxy. The zero Addr is somebody unknown.
 	peer, client netip.Addr
+	// port is the one that peer has connected from; 0 is not known.
+	port uint16
 	// tls is true if the client speaks TLS: with the gateway, or with a trusted proxy,
 	// which says so.
 	tls bool
@@ -55,6 +59,9 @@ type exchange struct {
 	stopUpload func()
 	bare       bool
 
+	// broke is why the body of an answer has ended early, where net/http carries it.
+	broke error
+
 	// What happened.
 	attempts []attempt
 	tried    []*balance.Endpoint
@@ -64,6 +71,10 @@ type exchange struct {
 	// waits is how often the request has waited for a newer table.
 	waits int
 	err   error
+	// flags are what was out of the ordinary and no error says, and why is the reason
+	// in words where the gateway has answered by itself.
+	flags accesslog.Flags
+	why   string
 	room  [3]attempt
 	rooms [3]*balance.Endpoint
 }
@@ -79,6 +90,8 @@ type attempt struct {
 	err     error
 	// progress says how far it got, if it failed.
 	progress retry.Progress
+	// serial is the number of the leaf that the gateway showed; "" where it showed none.
+	serial string
 }
 
 func (x *exchange) begin(id string, now time.Time) {
@@ -92,29 +105,29 @@ func (x *exchange) begin(id string, now time.Time) {
 func (p *Proxy) admit(ctx context.Context, x *exchange, authorization string) *page {
 	x.state = p.state.Load()
 	if x.path == "" || x.path[0] != '/' || x.method == http.MethodConnect || route.HasDotSegment(x.path) {
-		return p.pageBadRequest(&x.ask)
+		return x.remark(accesslog.ClientMalformed, "a request like this is not carried", p.pageBadRequest(&x.ask))
 	}
 	if p.cfg.HealthPath != "" && x.path == p.cfg.HealthPath {
 		return &page{Status: http.StatusOK, Title: "OK", Reason: "The gateway is up."}
 	}
 	matched, ok := x.state.table.Lookup(x.host, x.path)
 	if x.ambiguous(matched) {
-		return p.pageAmbiguous(&x.ask)
+		return x.remark(accesslog.ClientMalformed, "the path means another route for a lenient reader", p.pageAmbiguous(&x.ask))
 	}
 	if !ok {
-		return p.pageNoRoute(&x.ask)
+		return x.remark(accesslog.NoRoute, "no route takes it", p.pageNoRoute(&x.ask))
 	}
 	x.plan = planOf(matched)
 	if x.plan.closed != "" {
-		return p.discreet(pageClosed(x.plan))
+		return x.remark(accesslog.Refused, x.plan.closed, p.discreet(pageClosed(x.plan)))
 	}
 	for _, list := range x.plan.lists {
 		if verdict := list.Check(x.client); !verdict.Allowed() {
-			return p.discreet(pageRefused(x.plan, verdict))
+			return x.remark(accesslog.Refused, verdict.String(), p.discreet(pageRefused(x.plan, verdict)))
 		}
 	}
 	if x.plan.climbs(x.path) {
-		return p.pageBadRequest(&x.ask)
+		return x.remark(accesslog.ClientMalformed, "the path leaves what the route takes", p.pageBadRequest(&x.ask))
 	}
 	if answer := p.authenticate(ctx, x, authorization); answer != nil {
 		return answer
@@ -141,12 +154,17 @@ func (x *exchange) ambiguous(matched *route.Route) bool {
 func (p *Proxy) authenticate(ctx context.Context, x *exchange, authorization string) *page {
 	for _, scheme := range x.plan.schemes {
 		if p.cfg.Auth == nil {
-			return p.discreet(pageClosed(&plan{name: x.plan.name, terms: &terms{closed: "no scheme of authentication is configured"}}))
+			const why = "no scheme of authentication is configured"
+			return x.remark(accesslog.Refused, why, p.discreet(pageClosed(&plan{name: x.plan.name, terms: &terms{closed: why}})))
 		}
 		verdict := p.cfg.Auth.Check(ctx, scheme, authorization)
 		if !verdict.Allowed() {
 			x.unauthorized = true
-			return p.discreet(pageUnauthorized(x.plan, verdict))
+			flag := accesslog.Unauthenticated
+			if verdict.Reason == auth.Busy {
+				flag = accesslog.Overflow
+			}
+			return x.remark(flag, verdict.Reason.String(), p.discreet(pageUnauthorized(x.plan, verdict)))
 		}
 		x.user = verdict.User
 	}

@@ -92,6 +92,16 @@ func (p *Proxy) dial(ctx context.Context, instance mesh.Instance, m manner) (net
 	return conn, nil
 }
 
+// serialOf is the number of the leaf that the gateway has shown on a connection,
+// hexadecimal; "" outside the mesh.
+func serialOf(conn net.Conn) string {
+	meshed, ok := conn.(*mesh.Conn)
+	if !ok || meshed.LocalCertificate() == nil {
+		return ""
+	}
+	return meshed.LocalCertificate().SerialNumber.Text(16)
+}
+
 // transport returns a net/http client for one instance.
 func (p *Proxy) transport(instance mesh.Instance, m manner) *http.Transport {
 	t := &http.Transport{

@@ -341,7 +341,7 @@ func (f *follower) rotate(heard time.Time) {
 		from = traced.Provenance()
 	}
 	f.followRoots(credentials.Roots, from, heard)
-	serial := credentials.Certificate.Leaf.SerialNumber.String()
+	serial := credentials.Certificate.Leaf.SerialNumber.Text(16)
 	before := f.serial
 	f.serial = serial
 	if before == "" || before == serial {

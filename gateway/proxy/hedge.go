@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"sluice/gateway/accesslog"
 	"sluice/gateway/balance"
 	"sluice/gateway/hedge"
 )
@@ -56,6 +57,7 @@ func (r *racing[R]) race(ctx context.Context, pick balance.Pick, m *member) trie
 			}
 			if second, other, err := p.pick(x, p.now()); err == nil {
 				p.metrics.hedges.Inc()
+				x.flags |= accesslog.Hedged
 				r.start(ctx, second, other)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"sluice/gateway/accesslog"
 	"sluice/gateway/balance"
 	"sluice/internal/service/mask"
 )
@@ -20,15 +21,17 @@ const (
 
 // Trace is what became of one request.
 type Trace struct {
-	ID       string         `json:"id"`
-	At       time.Time      `json:"at"`
-	Took     time.Duration  `json:"took_ns"`
-	Method   string         `json:"method"`
-	Host     string         `json:"host"`
-	Path     string         `json:"path"`
-	Client   string         `json:"client"`
-	Status   int            `json:"status"`
-	Route    string         `json:"route,omitempty"`
+	ID     string        `json:"id"`
+	At     time.Time     `json:"at"`
+	Took   time.Duration `json:"took_ns"`
+	Method string        `json:"method"`
+	Host   string        `json:"host"`
+	Path   string        `json:"path"`
+	Client string        `json:"client"`
+	Status int           `json:"status"`
+	Route  string        `json:"route,omitempty"`
+	// Flags are those of the access log, and Error says what went wrong.
+	Flags    string         `json:"flags,omitempty"`
 	Error    string         `json:"error,omitempty"`
 	Attempts []AttemptTrace `json:"attempts"`
 }
@@ -46,6 +49,9 @@ type AttemptTrace struct {
 	Then  string `json:"then,omitempty"`
 	Hedge bool   `json:"hedge,omitempty"`
 	Error string `json:"error,omitempty"`
+	// Serial is that of the leaf that the gateway showed, hexadecimal; "" if it showed
+	// none.
+	Serial string `json:"serial,omitempty"`
 }
 
 // history keeps the last requests. What it keeps of one is copied only when it is
@@ -69,6 +75,8 @@ type record struct {
 	status             int
 	plan               *plan
 	err                error
+	why                string
+	flags              accesslog.Flags
 	attempts           []attempt
 }
 
@@ -83,7 +91,7 @@ func (h *history) put(x *exchange, status int, now time.Time) {
 	r := &h.ring[h.next]
 	h.next = (h.next + 1) % len(h.ring)
 	r.id, r.at, r.took, r.status, r.plan, r.err = x.id, x.started, now.Sub(x.started), status, x.plan, x.err
-	r.client = x.client
+	r.client, r.why, r.flags = x.client, x.why, x.allFlags()
 	r.text = r.text[:0]
 	r.method, r.host, r.path = r.keep(x.method), r.keep(x.host), r.keep(x.path)
 	r.attempts = append(r.attempts[:0], x.attempts...)
@@ -136,6 +144,7 @@ func (r *record) trace(mask mask.Mask) Trace {
 	if r.plan != nil {
 		t.Route = r.plan.name
 	}
+	t.Flags, t.Error = r.flags.String(), r.why
 	if r.err != nil {
 		t.Error = r.err.Error()
 	}
@@ -143,7 +152,7 @@ func (r *record) trace(mask mask.Mask) Trace {
 		i := a.member.target.instance
 		trace := AttemptTrace{
 			Service: a.member.target.service, Instance: i.ServiceID, Node: i.Node, Address: i.Address,
-			Began: a.began.Sub(r.at), Took: a.took, Outcome: a.outcome.String(), Then: string(a.reason), Hedge: a.hedge,
+			Began: a.began.Sub(r.at), Took: a.took, Outcome: a.outcome.String(), Then: string(a.reason), Hedge: a.hedge, Serial: a.serial,
 		}
 		if a.outcome == balance.Canceled && a.err == nil {
 			trace.Then = "another attempt was faster"

@@ -64,6 +64,7 @@ type session struct {
 	writer   *h1.Writer
 	request  h1.Request
 	peer     netip.Addr
+	peerPort uint16
 	peerText string
 	// port is where the client has connected to.
 	port  string
@@ -100,7 +101,7 @@ func (s *session) begin() {
 	x.begin(s.nextID(), s.p.now())
 	x.ask = ask{
 		method: text(r.Method), host: text(r.Host), raw: text(r.Path), path: text(r.Path), query: text(r.Query), hasQuery: r.HasQuery,
-		peer: s.peer, client: s.peer, tls: s.tls, hasBody: r.Body.Kind == h1.Chunked || r.Body.Length > 0,
+		peer: s.peer, port: s.peerPort, client: s.peer, tls: s.tls, hasBody: r.Body.Kind == h1.Chunked || r.Body.Length > 0,
 	}
 	if strings.IndexByte(x.raw, '%') >= 0 {
 		x.path, _ = url.PathUnescape(x.raw) // the codec has looked at the escapes
@@ -285,7 +286,7 @@ func (s *session) deliver(done carried[response]) {
 	reusable := !unsent && err == nil && up.response.KeepAlive && from.Kind != h1.UntilClose && (sending == nil || sending.err == nil) && !up.left()
 	if err != nil {
 		s.broken = true
-		s.x.err = s.blame(done.member, err)
+		s.x.err = s.p.blame(done.member, err)
 	}
 	now := s.p.now()
 	if reusable {
@@ -298,15 +299,19 @@ func (s *session) deliver(done carried[response]) {
 }
 
 // blame says who broke an answer that had begun.
-func (s *session) blame(m *member, err error) error {
+func (p *Proxy) blame(m *member, err error) error {
 	var write *h1.WriteError
 	if errors.As(err, &write) || errors.Is(err, errClientGone) {
 		return errClientGone
 	}
 	if m.mesh() {
-		if denied := s.p.denied(m.target.service); denied != nil {
+		if denied := p.denied(m.target.service); denied != nil {
 			return denied
 		}
+	}
+	var read *h1.ReadError
+	if errors.As(err, &read) {
+		err = read.Err // it was the instance's body, and no client's
 	}
 	return wrap(m, err)
 }
@@ -315,6 +320,7 @@ func (s *session) blame(m *member, err error) error {
 func (s *session) account(status int) { s.accountAt(status, s.p.now()) }
 
 func (s *session) accountAt(status int, now time.Time) {
+	s.x.drained(s.life)
 	s.ended = s.p.system(now)
 	s.p.account(s.x, ownHead{s}, ending{status, s.in, s.out, now})
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -28,6 +29,9 @@ func (p *Proxy) rescue(w *statusRecorder, r *http.Request) {
 	if failure == nil {
 		return
 	}
+	if failure == http.ErrAbortHandler && w.x.err == nil {
+		w.x.err = cmp.Or(w.x.broke, errClientGone)
+	}
 	if failure != http.ErrAbortHandler {
 		w.x.err = p.Panicked(failure)
 		if w.status < 200 {
@@ -39,11 +43,14 @@ func (p *Proxy) rescue(w *statusRecorder, r *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-// fault is the error of an upload that a panic has broken off, nil of any other. An
-// instance may answer half a request before its connection is closed.
+// fault is why half a request is all that an instance has got; nil if it has not. It may
+// answer that before it sees its connection closed.
 func (u *upload) fault() error {
-	if u != nil && u.panicked.Load() {
-		return errPanic
+	if u == nil {
+		return nil
+	}
+	if broken := u.broken.Load(); broken != nil {
+		return *broken
 	}
 	return nil
 }

@@ -30,6 +30,8 @@ type conn struct {
 	reused bool
 	since  time.Time
 	era    uint64
+	// serial is that of the leaf which the gateway has shown, hexadecimal.
+	serial string
 	// patience bounds the pause between two pieces of a body; 0 while a head is
 	// awaited.
 	patience time.Duration

@@ -21,8 +21,6 @@ const (
 	// expectWait is how long an instance may take to ask for the body that a client
 	// holds back (RFC 9110, section 10.1.1).
 	expectWait = time.Second
-	// settleUpload is how long an answer waits for the end of the request's body.
-	settleUpload = 5 * time.Millisecond
 )
 
 var (
@@ -92,9 +90,9 @@ func (c *ownCarrier) over(ctx context.Context, up *conn, m *member, traceparent 
 	}
 	if err != nil {
 		up.end()
-		return sent[response]{progress: progress, err: err}
+		return sent[response]{progress: progress, err: err, serial: up.serial}
 	}
-	return sent[response]{answer: answer, status: up.response.Status, deferred: deferred(up.response.Status, up.response.Get)}
+	return sent[response]{answer: answer, status: up.response.Status, serial: up.serial, deferred: deferred(up.response.Status, up.response.Get)}
 }
 
 func noStop() bool { return true }
@@ -115,6 +113,7 @@ func (c *ownCarrier) connect(ctx context.Context, dialing *pending, m *member) (
 	if err != nil {
 		return nil, err
 	}
+	serial := serialOf(dialled)
 	if m.wire.manner.tls {
 		name, _, _ := net.SplitHostPort(m.target.instance.Address)
 		secure := tls.Client(dialled, &tls.Config{
@@ -128,7 +127,7 @@ func (c *ownCarrier) connect(ctx context.Context, dialing *pending, m *member) (
 		dialled = secure
 	}
 	_, bare := dialled.(*net.TCPConn)
-	up := &conn{Conn: dialled, era: era, bare: bare}
+	up := &conn{Conn: dialled, era: era, bare: bare, serial: serial}
 	up.peeker.begin(dialled)
 	up.reader = c.own.pool.NewReader(up, h1.Limits{Head: maxResponseHead})
 	up.writer = c.own.pool.NewWriter(up)

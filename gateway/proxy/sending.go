@@ -8,6 +8,9 @@ import (
 	"sluice/gateway/h1"
 )
 
+// settleUpload is how long an answer waits for the end of the request's body.
+const settleUpload = 5 * time.Millisecond
+
 // upload is a client's body on its way to an instance, which may answer before it
 // is there.
 type upload struct {
@@ -16,8 +19,9 @@ type upload struct {
 	err  error
 	// failed is true if the client did not send its body, or not as it should, or if we
 	// are at fault.
-	failed   bool
-	panicked atomic.Bool
+	failed bool
+	// broken is err once the rest does not come, before the instance can notice.
+	broken atomic.Pointer[error]
 }
 
 // startUpload sends head and body. What has come already goes at once.
@@ -37,6 +41,7 @@ func (c *ownCarrier) startUpload(up *conn) *upload {
 		defer close(u.done)
 		u.guarded(c, up)
 		if u.failed {
+			u.broken.Store(&u.err)
 			_ = up.Close() // the instance must not take for whole what is not, nor wait for the rest
 		}
 	}()
@@ -47,7 +52,6 @@ func (c *ownCarrier) startUpload(up *conn) *upload {
 func (u *upload) guarded(c *ownCarrier, up *conn) {
 	defer func() {
 		if failure := recover(); failure != nil {
-			u.panicked.Store(true)
 			u.failed, u.err = true, c.p.Panicked(failure)
 		}
 	}()

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/gateway/accesslog"
 	"sluice/gateway/retry"
 )
 
@@ -54,6 +55,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	recorder := &statusRecorder{ResponseWriter: w, x: x}
 	// Deferred, so that a response that was cut half-way is counted too.
 	defer func() {
+		x.drained(r.Context())
 		p.account(x, stdHead{r}, ending{recorder.status, counted(r.Body), recorder.written, p.now()})
 	}()
 	defer p.rescue(recorder, r)
@@ -62,7 +64,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	recorder.Header().Set("X-Request-Id", x.id)
 	if reason := misread(r); reason != "" {
-		p.writeStd(pageMisread(reason), recorder, r)
+		p.writeStd(x.remark(accesslog.ClientMalformed, reason, pageMisread(reason)), recorder, r)
 		return
 	}
 	if answer := p.admit(r.Context(), x, single(r.Header["Authorization"])); answer != nil {
@@ -102,43 +104,6 @@ func offersHTTP2(upgrades []string) bool {
 	return false
 }
 
-// clock bounds the time until the head of an answer. It begins anew with each
-// piece of the request's body, and ends with the answer, whose body may take
-// longer.
-type clock struct {
-	mu      sync.Mutex
-	timer   *time.Timer
-	timeout time.Duration
-	stopped bool
-}
-
-// startClock starts a clock; without a timeout it never ends.
-func startClock(timeout time.Duration, over func()) *clock {
-	if timeout == 0 {
-		return &clock{stopped: true}
-	}
-	return &clock{timer: time.AfterFunc(timeout, over), timeout: timeout}
-}
-
-func (c *clock) restart() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.stopped {
-		c.timer.Reset(c.timeout)
-	}
-}
-
-// stop reports whether the time was not over.
-func (c *clock) stop() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.stopped {
-		return true
-	}
-	c.stopped = true
-	return c.timer.Stop()
-}
-
 func (p *Proxy) askOf(r *http.Request) ask {
 	a := ask{
 		method: r.Method, host: r.Host, raw: rawPath(r), path: r.URL.Path, query: r.URL.RawQuery,
@@ -146,7 +111,7 @@ func (p *Proxy) askOf(r *http.Request) ask {
 		hasBody: r.Body != nil && r.Body != http.NoBody,
 	}
 	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		a.peer = peer.Addr().Unmap()
+		a.peer, a.port = peer.Addr().Unmap(), peer.Port()
 	}
 	a.client = p.clientOf(a.peer, r.Header["X-Forwarded-For"])
 	if p.cfg.Trusted.Contains(a.peer) {
@@ -187,6 +152,10 @@ func (rt roundTripper) RoundTrip(request *http.Request) (*http.Response, error) 
 	c := &stdCarrier{x: x, request: request, body: holdBody(request, x.stopUpload, rt.p.Panicked)}
 	done, err := carry[*http.Response](request.Context(), rt.p, x, c)
 	if err != nil {
+		// net/http ends the request's context with any failure to read from the client.
+		if failed := c.body.failed.Load(); failed != nil {
+			err = *failed
+		}
 		return nil, err
 	}
 	response := done.answer
@@ -196,6 +165,9 @@ func (rt roundTripper) RoundTrip(request *http.Request) (*http.Response, error) 
 		return nil, errTimeout
 	}
 	response.Body = endWith(response.Body, done.end)
+	if body, ok := response.Body.(*trackedBody); ok {
+		body.broken = func(err error) { x.broke = rt.p.blame(done.member, err) }
+	}
 	return response, nil
 }
 
@@ -216,7 +188,16 @@ func (c *stdCarrier) send(ctx context.Context, m *member, _ time.Time) (result s
 	var answered atomic.Bool
 	dialing := &pending{}
 	defer func() { result.pending = dialing }()
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: func() { answered.Store(true) }})
+	var shown atomic.Pointer[net.Conn]
+	defer func() {
+		if conn := shown.Load(); conn != nil {
+			result.serial = serialOf(*conn)
+		}
+	}()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotFirstResponseByte: func() { answered.Store(true) },
+		GotConn:              func(got httptrace.GotConnInfo) { shown.Store(&got.Conn) },
+	})
 	ctx = context.WithValue(ctx, pendingKey{}, dialing)
 	request := c.request.WithContext(ctx)
 	aim(request, c.x, m)
@@ -281,6 +262,10 @@ type heldBody struct {
 	panicked func(failure any) error
 	empty    bool
 	used     atomic.Bool
+	// closed is true once nobody wants the body, and failed why it could not be read
+	// before.
+	closed atomic.Bool
+	failed atomic.Pointer[error]
 }
 
 // holdBody replaces the request's body, so that it can be sent again while
@@ -305,11 +290,15 @@ func (b *heldBody) Read(p []byte) (n int, err error) {
 	n, err = b.reader.Read(p)
 	if err != nil && err != io.EOF {
 		err = clientBody(err)
+		if !b.closed.Load() {
+			b.failed.CompareAndSwap(nil, &err)
+		}
 	}
 	return n, err
 }
 
 func (b *heldBody) Close() error {
+	b.closed.Store(true)
 	if b.used.Load() && b.stop != nil {
 		b.stop()
 	}
@@ -328,6 +317,17 @@ func endWith(body io.ReadCloser, end func()) io.ReadCloser {
 type trackedBody struct {
 	io.ReadCloser
 	done func()
+	// broken is told why the body has not come to its end; may be nil.
+	broken func(error)
+}
+
+// Read reads the body.
+func (b *trackedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF && b.broken != nil {
+		b.broken(err)
+	}
+	return n, err
 }
 
 func (b *trackedBody) Close() error {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"sluice/gateway/proxy"
+	"sluice/gateway/tcp"
 	"sluice/internal/meshtest"
 	"sluice/mesh"
 )
@@ -54,7 +55,8 @@ func stopping(t *testing.T, l *lab) (answer <-chan string, stop, cut context.Can
 	if err != nil {
 		t.Fatal(err)
 	}
-	life, cut := context.WithCancel(context.Background())
+	life, end := context.WithCancelCause(context.Background())
+	cut = func() { end(tcp.ErrDrained) }
 	serving, stop := context.WithCancel(life)
 	ended, got := make(chan struct{}), make(chan string, 1)
 	go func() {

@@ -27,12 +27,12 @@ func (p *Proxy) RouteStream(ctx context.Context, call tcp.Call) (tcp.Target, err
 	}
 	pl := planOf(matched)
 	if pl.closed != "" {
-		return tcp.Target{}, fmt.Errorf("route %s: %s", pl.name, pl.closed)
+		return tcp.Target{}, fmt.Errorf("route %s: %w: %s", pl.name, errRefused, pl.closed)
 	}
 	client := call.Client.Addr().Unmap()
 	for _, list := range pl.lists {
 		if verdict := list.Check(client); !verdict.Allowed() {
-			return tcp.Target{}, fmt.Errorf("route %s: %s", pl.name, verdict)
+			return tcp.Target{}, fmt.Errorf("route %s: %w: %s", pl.name, errRefused, verdict)
 		}
 	}
 	x := &exchange{ask: ask{host: call.ServerName, peer: client, client: client}, state: state, plan: pl}

@@ -17,6 +17,10 @@ import (
 // the reason.
 var ErrCut = errors.New("cut")
 
+// ErrDrained means that a connection was cut because a stop waited no longer for it.
+// There is ErrCut beside it.
+var ErrDrained = errors.New("the gateway stops")
+
 // Info describes one connection at one moment.
 type Info struct {
 	// ID is unique in its Table and never used again.

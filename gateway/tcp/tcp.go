@@ -166,7 +166,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	select {
 	case <-finished:
 	case <-timer.C:
-		cut(fmt.Errorf("%w: the gateway stops", ErrCut))
+		cut(fmt.Errorf("%w: %w", ErrCut, ErrDrained))
 		<-finished
 	}
 	return err
