@@ -23,8 +23,9 @@ func TestATokenFileThatOthersCanReadIsRefused(t *testing.T) {
 		ok      bool
 	}{
 		"0600": {token, 0o600, true}, "0400 and a newline": {token + "\n", 0o400, true},
-		"0644": {token, 0o644, false}, "0640": {token, 0o640, false}, "0700": {token, 0o700, false},
+		"0644": {token, 0o644, false}, "0640": {token, 0o640, false}, "0700": {token, 0o700, true},
 		"empty": {"", 0o600, false}, "blank": {" \n", 0o600, false},
+		"a blank inside": {token + " " + token, 0o600, false}, "no ASCII": {token + "ü", 0o600, false},
 		"two lines": {token + "\n" + token, 0o600, false}, "too long": {strings.Repeat("x", 5000), 0o600, false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"sluice/gateway/listen"
 	"sluice/gateway/override"
 	"sluice/gateway/proxy"
+	"sluice/internal/secret"
 	"sluice/internal/service"
 	"sluice/mesh"
 )
@@ -64,10 +65,10 @@ func (g *gateway) adminToken() (func() (string, error), error) {
 	if file == "" {
 		return nil, nil
 	}
-	if _, err := service.ReadSecret(file); err != nil {
+	if _, err := secret.Read(file); err != nil {
 		return nil, fmt.Errorf("-admin-token-file: %w", err)
 	}
-	return func() (string, error) { return service.ReadSecret(file) }, nil
+	return func() (string, error) { return secret.Read(file) }, nil
 }
 
 func answer(value func() any) http.Handler {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"sluice/consul"
+	"sluice/internal/secret"
 	"sluice/internal/service"
 	"sluice/mesh"
 	"sluice/web/blog"
@@ -159,7 +160,7 @@ func (with opening) show(ops *service.Ops, edge *edge) {
 
 // opening reads the secrets.
 func (cfg config) opening() (opening, error) {
-	password, err := service.ReadSecret(cfg.mongoPassword)
+	password, err := secret.Read(cfg.mongoPassword)
 	if err != nil {
 		return opening{}, err
 	}

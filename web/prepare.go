@@ -5,7 +5,7 @@ import (
 	"log/slog"
 	"time"
 
-	"sluice/internal/service"
+	"sluice/internal/secret"
 	"sluice/web/blog"
 )
 
@@ -20,7 +20,7 @@ func (cfg config) foundation() (blog.Foundation, error) {
 	if cfg.adminPassword == "" {
 		return first, nil
 	}
-	password, err := service.ReadSecret(cfg.adminPassword)
+	password, err := secret.Read(cfg.adminPassword)
 	if err != nil {
 		return first, err
 	}

@@ -15,7 +15,7 @@ import (
 
 	"sluice/consul"
 	"sluice/datacenters"
-	"sluice/internal/service"
+	"sluice/internal/secret"
 	"sluice/lab"
 	"sluice/lab/control"
 	"sluice/lab/engine"
@@ -195,7 +195,7 @@ func (w ledgerWay) close() {
 
 // openWay opens the way that the header names.
 func openWay(ctx context.Context, header ledger.Header, place ledgerPlace) (ledgerWay, error) {
-	password, err := service.ReadSecret(place.passwordFile)
+	password, err := secret.Read(place.passwordFile)
 	if err != nil {
 		return ledgerWay{}, err
 	}

@@ -21,14 +21,14 @@ type room struct {
 // values of identity and intentions because the mesh speaks in them; lab and the
 // command line read the mesh's report.
 func rooms() []room {
-	service := []string{"mesh", "consul", "identity", "intentions", "internal/service"}
+	service := []string{"mesh", "consul", "identity", "intentions", "internal/service", "internal/secret"}
 	return []room{
 		{"identity", nil, "an identity is a value that every room can share"},
 		{"datacenters", nil, "the topology describes; whoever acts on it imports it"},
 		{"intentions", []string{"identity"}, "who may talk to whom is decided without I/O, so that it can be tested in full"},
 		{"certs", []string{"identity"}, "certificates are judged without I/O"},
 		{"mesh", []string{"identity", "intentions"}, "the security core must be readable, and fuzzed, without Consul"},
-		{"consul", []string{"identity", "intentions", "mesh"}, "the adapter to Consul knows no process of the product"},
+		{"consul", []string{"identity", "intentions", "mesh", "internal/secret"}, "the adapter to Consul knows no process of the product"},
 		{"web", service, "a service reaches others over the mesh, never by import"},
 		{"web/settings", nil, "values are judged by the same code before they are written and where they hold, so it is linked elsewhere and knows nothing of web"},
 		{"mongo-agent", service, "a service reaches others over the mesh, never by import"},
@@ -39,6 +39,7 @@ func rooms() []room {
 		{"drills", []string{"lab", "ledger", "consul", "datacenters", "certs", "intentions", "mesh", "internal"}, "drills see services from outside"},
 		{"cmd/sluice", []string{"lab", "ledger", "drills", "consul", "datacenters", "certs", "intentions", "identity", "mesh", "web/settings", "internal"}, "the command line is thin, and no service is linked into it"},
 		{"internal/service", nil, "what every process shares must not know any of them"},
+		{"internal/secret", nil, "how a secret is read from a file is one rule, for everybody who reads one"},
 		{"internal/binaries", nil, "finding a program needs nothing of the product"},
 		{"internal/imports", nil, "the rules do not depend on what they rule"},
 	}

@@ -10,8 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -223,30 +221,5 @@ func TestLoggerNamesNodeAndDatacenterAndKeepsItsLevel(t *testing.T) {
 	}
 	if got := common.Listen(8000); got != "127.1.1.11:8000" {
 		t.Errorf("Listen = %q", got)
-	}
-}
-
-func TestSecretIsReadFromAPrivateFileOnlyAndNeverShownInErrors(t *testing.T) {
-	write := func(content string, mode os.FileMode) string {
-		path := filepath.Join(t.TempDir(), "secret")
-		if err := os.WriteFile(path, []byte(content), mode); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	if got, err := service.ReadSecret(write("s3cret\n", 0o600)); err != nil || got != "s3cret" {
-		t.Errorf("private file: %q, %v", got, err)
-	}
-	for name, path := range map[string]string{
-		"readable by others": write("s3cret\n", 0o644),
-		"empty":              write("\n", 0o600),
-		"two lines":          write("s3cret\nmore\n", 0o600),
-		"too long":           write(strings.Repeat("s3cret", 1000), 0o600),
-		"folder":             t.TempDir(),
-		"missing":            filepath.Join(t.TempDir(), "none"),
-	} {
-		if _, err := service.ReadSecret(path); err == nil || strings.Contains(err.Error(), "s3cret") {
-			t.Errorf("%s: error = %v, want one without the secret", name, err)
-		}
 	}
 }
