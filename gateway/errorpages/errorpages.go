@@ -47,7 +47,8 @@ type Config struct {
 	// Interval is how often Run looks at the folder; 0 is DefaultInterval.
 	Interval time.Duration
 	// Changed is called after each change of the folder, and each new problem with it; may
-	// be nil. It is called by one goroutine at a time, and not for Open.
+	// be nil. It is called by one goroutine at a time, in the order of the changes, and not
+	// for Open. It must not call Reload.
 	Changed func(Change)
 	// Logger gets a line per change and per problem; nil is silent.
 	Logger *slog.Logger
@@ -59,6 +60,9 @@ type Pages struct {
 	cfg    Config
 	live   atomic.Pointer[theme]
 	failed atomic.Uint64
+
+	// reloading is held from a look at the folder until it is told what came of it.
+	reloading sync.Mutex
 
 	mu      sync.Mutex
 	looked  [sha256.Size]byte // the sum of what was last looked at
@@ -100,6 +104,8 @@ func (p *Pages) Run(ctx context.Context) error {
 // Reload looks at the folder once. If it has changed, its pages are used from now
 // on, or the error says why not and those before stay.
 func (p *Pages) Reload() error {
+	p.reloading.Lock()
+	defer p.reloading.Unlock()
 	change, err := p.reload()
 	if change != nil && p.cfg.Changed != nil {
 		p.cfg.Changed(*change)

@@ -8,8 +8,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -225,5 +228,38 @@ func TestAPageThatFailsMakesWayForTheGatewaysOwn(t *testing.T) {
 	shows(t, pages, 503, "")
 	if pages.State().Failed != 1 || !strings.Contains(log.String(), "request=ID") {
 		t.Errorf("%+v and the log %q; want one failure", pages.State(), log)
+	}
+}
+
+func TestChangesAreToldOneAfterTheOtherHoweverManyLook(t *testing.T) {
+	dir := folder(t, map[string]string{"503.html": "0"})
+	var inside, told atomic.Int64
+	pages, err := errorpages.Open(errorpages.Config{Dir: dir, Changed: func(errorpages.Change) {
+		if inside.Add(1) > 1 {
+			t.Error("a change is told while another one is")
+		}
+		told.Add(1)
+		for range 1000 {
+			runtime.Gosched() // time for the others to look
+		}
+		inside.Add(-1)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var looking sync.WaitGroup
+	for i := range 4 {
+		looking.Go(func() {
+			for n := range 25 {
+				text := fmt.Sprint(i, n)
+				_ = os.WriteFile(filepath.Join(dir, "."+text), []byte(text), 0o600)
+				_ = os.Rename(filepath.Join(dir, "."+text), filepath.Join(dir, "503.html"))
+				_ = pages.Reload()
+			}
+		})
+	}
+	looking.Wait()
+	if told.Load() < 2 {
+		t.Errorf("%d changes were told: they were too few to meet", told.Load())
 	}
 }
