@@ -147,7 +147,7 @@ func (g *gateway) openTracer() (err error) {
 // openFiles opens what the flags name: passwords, error pages and the access log.
 func (g *gateway) openFiles() (err error) {
 	if len(g.cfg.Auth) > 0 {
-		if g.auth, err = auth.Open(auth.Config{Schemes: g.cfg.Auth, Logger: g.log}); err != nil {
+		if g.auth, err = auth.Open(auth.Config{Schemes: g.cfg.Auth, Changed: g.passwordsChanged, Logger: g.log}); err != nil {
 			return err
 		}
 	}

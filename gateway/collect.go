@@ -64,6 +64,15 @@ func processMetrics() []processMetric {
 		ofLog("access_log_dropped_total", "Requests that the access log had no room for.", func(g *gateway) uint64 { return g.access.Counters().Dropped }),
 		ofLog("access_log_lost_total", "Lines that the access log's output did not take.", func(g *gateway) uint64 { return g.access.Counters().Lost }),
 		{
+			"password_files_refused", "Password files of which what they hold now is not used, and what they held before is.", prometheus.GaugeValue,
+			func(g *gateway) (float64, bool) {
+				if g.auth == nil {
+					return 0, false
+				}
+				return float64(len(g.auth.Problems())), true
+			},
+		},
+		{
 			"error_pages_refused", "1 while what the folder of error pages holds now is not used, and that before is.", prometheus.GaugeValue,
 			func(g *gateway) (float64, bool) {
 				if g.pages == nil {

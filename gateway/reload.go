@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"sluice/gateway/auth"
 	"sluice/gateway/errorpages"
 	"sluice/gateway/listen"
 	"sluice/gateway/proxy"
@@ -22,6 +23,15 @@ func (g *gateway) pagesChanged(change errorpages.Change) {
 	g.proxy.Record(proxy.Event{
 		At: time.Now(), Kind: "errorpage", Subject: g.cfg.ErrorPages, Text: pagesText(change), Effect: change.Took,
 	})
+}
+
+// passwordsChanged puts a change of a password file into the timeline.
+func (g *gateway) passwordsChanged(change auth.Change) {
+	text := change.String()
+	if change.Problem != nil {
+		text = refusedText(change.Problem)
+	}
+	g.proxy.Record(proxy.Event{At: time.Now(), Kind: "password", Subject: "scheme " + change.Scheme, Text: text, Effect: change.Took})
 }
 
 func reloadText(change tlsfiles.Change) string {

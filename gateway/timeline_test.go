@@ -114,7 +114,14 @@ func TestTheTimelineHasTheIndexOfEachChangeInARealConsul(t *testing.T) {
 	mintFile(t, filepath.Join(dir, "a.pem"), 1)
 	clients := filepath.Join(t.TempDir(), "clients.pem")
 	mintFile(t, clients, 2)
-	startProcess(t, "-listen", agent.Host+":9443;proto=https;certs="+dir+";clientca="+clients, "-node", agent.Node, "-address", agent.Host, "-loopback", agent.Host,
+	passwords := filepath.Join(t.TempDir(), "staff")
+	write := func(text string) {
+		if err := errors.Join(os.WriteFile(passwords+".new", []byte(text), 0o600), os.Rename(passwords+".new", passwords)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("# nobody yet\n")
+	startProcess(t, "-auth", "name=staff;file="+passwords, "-listen", agent.Host+":9443;proto=https;certs="+dir+";clientca="+clients, "-node", agent.Node, "-address", agent.Host, "-loopback", agent.Host,
 		"-consul", agent.Address, "-token-file", agent.PolicyFile(overrideRights))
 	admin := "http://" + net.JoinHostPort(agent.Host, "9998")
 	consultest.Await(t, 20*time.Second, "both instances serve", answers(admin+"/routes", 200, "web-1", "web-2"))
@@ -150,7 +157,9 @@ func TestTheTimelineHasTheIndexOfEachChangeInARealConsul(t *testing.T) {
 	}
 	mintFile(t, clients, 3)
 	mintFile(t, filepath.Join(dir, "a.pem"), 4)
+	write("ann:plain text\n")
 	for kind, text := range map[string]string{
+		"password": "scheme staff refused, those before stay: ",
 		"clientca": ":9443 + CN=minted (serial 3); - CN=minted (serial 2)", "certificate": ":9443 + gateway.test (serial 4); - gateway.test (serial 1)",
 	} {
 		if e := tells(t, admin, began, kind, text); e.Effect <= 0 || e.Effect > time.Second {

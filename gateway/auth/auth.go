@@ -41,6 +41,10 @@ type Config struct {
 	// Parallel bounds the passwords that are compared at once, each of which takes a
 	// processor for some 50 ms; 0 is half the processors.
 	Parallel int
+	// Changed is called after each change of a file, and each new problem with one; may be
+	// nil. It is called by one goroutine at a time, and not for Open. It must not call
+	// Reload.
+	Changed func(Change)
 	// Logger gets a line per change of a file and per problem; nil is silent.
 	Logger *slog.Logger
 }
@@ -49,9 +53,12 @@ type Config struct {
 type Guard struct {
 	interval time.Duration
 	logger   *slog.Logger
-	schemes  map[string]*scheme
-	turns    chan struct{}
-	salt     [sha256.Size]byte
+	changed  func(Change)
+	// reloading is held while files are looked at.
+	reloading sync.Mutex
+	schemes   map[string]*scheme
+	turns     chan struct{}
+	salt      [sha256.Size]byte
 }
 
 // scheme is a Scheme with what its file holds now.
@@ -70,6 +77,9 @@ func Open(cfg Config) (*Guard, error) {
 	g := &Guard{interval: cfg.Interval, logger: cfg.Logger, schemes: map[string]*scheme{}}
 	if g.interval <= 0 {
 		g.interval = DefaultInterval
+	}
+	if g.changed = cfg.Changed; g.changed == nil {
+		g.changed = func(Change) {}
 	}
 	if g.logger == nil {
 		g.logger = slog.New(slog.DiscardHandler)
@@ -103,13 +113,20 @@ func (g *Guard) Run(ctx context.Context) error {
 
 // Reload looks at all files once and takes what has changed.
 func (g *Guard) Reload() {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
 	for _, s := range g.schemes {
+		began, before := time.Now(), s.users.Load()
 		changed, err := s.load()
-		if s.note(err) {
+		after := s.users.Load()
+		fresh, mended := s.note(err)
+		switch {
+		case fresh:
 			g.logger.Error("password file refused; the users read before stay", "scheme", s.Name, "err", err)
-		}
-		if changed {
-			g.logger.Info("password file read", "scheme", s.Name, "users", len(s.users.Load().hashes))
+			g.changed(Change{Scheme: s.Name, Problem: err, Took: time.Since(began)})
+		case changed, mended:
+			g.logger.Info("password file read", "scheme", s.Name, "users", len(after.hashes))
+			g.changed(changeOf(s.Name, before, after, time.Since(began)))
 		}
 	}
 }
@@ -146,13 +163,15 @@ func (s *scheme) load() (changed bool, err error) {
 	return true, nil
 }
 
-// note keeps the problem of the last look and reports whether it is a new one.
-func (s *scheme) note(err error) bool {
+// note keeps the problem of the last look and reports whether it is a new one, or one
+// before is over.
+func (s *scheme) note(err error) (fresh, mended bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fresh := err != nil && (s.problem == nil || s.problem.Error() != err.Error())
+	fresh = err != nil && (s.problem == nil || s.problem.Error() != err.Error())
+	mended = err == nil && s.problem != nil
 	s.problem = err
-	return fresh
+	return fresh, mended
 }
 
 // Check gives the verdict on the value of an Authorization header for a scheme.

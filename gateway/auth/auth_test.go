@@ -268,3 +268,36 @@ func BenchmarkCheckOfCredentialsSeenBefore(b *testing.B) {
 		}
 	}
 }
+
+func TestEachChangeOfAFileIsToldOnceAndNamesNobody(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "staff")
+	ann, bob, other := line(t, "ann", "x"), line(t, "bob", "x"), line(t, "ann", "y")
+	write(t, file, ann)
+	var told []string
+	guard, err := auth.Open(auth.Config{Schemes: []auth.Scheme{{Name: "staff", File: file}}, Changed: func(c auth.Change) {
+		if c.Scheme != "staff" || c.Took <= 0 || c.Took > time.Minute {
+			t.Errorf("got %+v", c)
+		}
+		told = append(told, c.String())
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ content, want string }{
+		{ann, ""},
+		{ann + bob, "users: 2 (1 new)"},
+		{other, "users: 1 (1 gone, 1 with another password)"},
+		{"ann:SECRET", "line 1: its hash is"},
+		{other, "users: 1 (as before)"},
+		{"# nobody\n", "users: 0 (1 gone)"},
+	} {
+		told = nil
+		write(t, file, c.content)
+		guard.Reload()
+		guard.Reload()
+		text := strings.Join(told, "; ")
+		if (text == "") != (c.want == "") || !strings.Contains(text, c.want) || len(told) > 1 || strings.Contains(text, "ann") || strings.Contains(text, "SECRET") {
+			t.Errorf("after %d bytes: %q is told, want %q once", len(c.content), text, c.want)
+		}
+	}
+}

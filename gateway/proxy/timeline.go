@@ -21,7 +21,7 @@ type Event struct {
 	// At is when the change was applied.
 	At time.Time `json:"at"`
 	// Kind is route, tag, health, ejection, intention, leaf, root, override, drain,
-	// certificate, clientca or errorpage.
+	// certificate, clientca, errorpage or password.
 	Kind string `json:"kind"`
 	// Subject is the route, the service, the instance or the serial number that
 	// changed.
