@@ -24,12 +24,7 @@ func (g *gateway) admin() error {
 	}
 	g.ops.Health("identity", func(context.Context) error { return g.identity.Ready() })
 	g.ops.Ready("routes", func(context.Context) error { return g.healthyRoute() })
-	g.ops.Ready("stop", func(context.Context) error {
-		if g.draining.Load() {
-			return errors.New("the gateway is stopping")
-		}
-		return nil
-	})
+	g.ops.Ready("stop", func(context.Context) error { return g.stopping() })
 	g.ops.Handle("GET /mesh", mesh.ReportConfig{
 		Credentials: []mesh.CredentialSource{g.identity},
 		Policies:    []mesh.PolicyRef{{Service: name, Side: mesh.SideSource, Source: g.policy}},
@@ -136,6 +131,22 @@ func (g *gateway) errorPages() *errorpages.State {
 	}
 	state := g.pages.State()
 	return &state
+}
+
+// stopping returns an error from the signal to stop on.
+func (g *gateway) stopping() error {
+	if g.draining.Load() {
+		return errors.New("the gateway is stopping")
+	}
+	return nil
+}
+
+// healthy is whether new requests should come here.
+func (g *gateway) healthy() error {
+	if err := g.stopping(); err != nil {
+		return err
+	}
+	return g.identity.Ready()
 }
 
 func (g *gateway) healthyRoute() error {

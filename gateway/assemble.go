@@ -185,7 +185,7 @@ func (g *gateway) makeProxy() error {
 		Strategy: g.cfg.Strategy, Timeout: g.cfg.Timeout, Retries: g.cfg.Retries, Budget: g.cfg.Budget(), Ejection: g.cfg.Ejection(),
 		SlowStart: g.cfg.SlowStart(), MaxConn: g.cfg.MaxConn, Dial: g.cfg.Dial, IdleConns: g.cfg.IdleConns, KeepAlive: g.cfg.KeepAlive,
 		ServedBy: g.cfg.ServedBy, ServedDC: g.cfg.ServedDC, ExplainErrors: g.cfg.ExplainErrors, NoRouteStatus: g.cfg.NoRouteStatus,
-		Registry: g.standIns, HealthPath: g.cfg.HealthPath, Absent: g.absent, Streams: g.streams,
+		Registry: g.standIns, HealthPath: g.cfg.HealthPath, Healthy: g.healthy, Absent: g.absent, Streams: g.streams,
 		Logger: g.log, Access: g.access, Secrets: g.cfg.MaskedParameters(), Registerer: g.ops.Registry(), MetricsPrefix: g.cfg.MetricsPrefix,
 	}
 	if os.Getenv("GOGC") == "" { // whoever sets it has decided
@@ -307,8 +307,8 @@ func (g *gateway) streamEnded(info tcp.Info, err error) {
 // red, lets requests end, and only then lets go of identity and catalog.
 func (g *gateway) join() {
 	g.group.Logger = g.log
-	if g.cfg.Drain+time.Second > service.DefaultGrace {
-		g.group.Grace = g.cfg.Drain + time.Second
+	if wait := g.cfg.StopDelay + g.cfg.Drain + time.Second; wait > service.DefaultGrace {
+		g.group.Grace = wait
 		g.group.Bound = g.group.Grace + service.DefaultBound - service.DefaultGrace
 	}
 	g.group.Add("operations endpoint", g.ops.Run)
@@ -346,7 +346,12 @@ func (g *gateway) join() {
 	g.group.Add("registration", func(ctx context.Context) error {
 		stop := context.AfterFunc(ctx, func() { g.draining.Store(true) })
 		defer stop()
-		return g.registrar.Run(ctx)
+		err := g.registrar.Run(ctx)
+		if g.cfg.StopDelay > 0 && ctx.Err() != nil {
+			timer := time.NewTimer(g.cfg.StopDelay) // the listeners stop after it
+			<-timer.C
+		}
+		return err
 	})
 	g.log.Info("started", "service", name, "listen", g.listeners[0].Addr().String(), "listeners", len(g.listeners),
 		"operations", g.ops.Addr().String(), "codec", g.cfg.Codec, "version", service.Version())

@@ -114,8 +114,9 @@ type Config struct {
 	ErrorPages string
 	// NoRouteStatus is the answer where no route takes a request.
 	NoRouteStatus int
-	// Drain is how long what is in flight may go on after a stop.
-	Drain time.Duration
+	// StopDelay is how long requests are still taken after the signal to stop, while
+	// health is red already, and Drain how long what is in flight may go on after that.
+	StopDelay, Drain time.Duration
 	// MetricsPrefix begins the name of every metric.
 	MetricsPrefix string
 	// AccessLog is NoAccessLog, Stdout or the path of a file; AccessLogFormat as

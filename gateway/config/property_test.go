@@ -30,7 +30,7 @@ func pools() map[string][]string {
 		"max-header-bytes": {"1024", "1500", "1MiB"}, "max-headers": {"10"}, "max-body": {"0", "10MiB", "8589934591GiB"},
 		"admin-address": {"", "127.0.0.1:9000", "[::1]:9001", "192.0.2.1:9002;public=true"}, "admin-token-file": {"", "/etc/admin"},
 		"health-path": {"", "/healthz"}, "response-headers": {"none", "dc", "instance", "instance,dc"}, "explain-errors": {"true"}, "error-pages": {"", "/etc/pages"}, "cpu-profile": {"", "/tmp/cpu.pprof"},
-		"no-route-status": {"404", "503"}, "drain": {"0", "1.5s"}, "metrics-prefix": {"gw", "_a1"}, "access-log": {"none", "stdout", "/var/log/access"},
+		"no-route-status": {"404", "503"}, "drain": {"0", "1.5s"}, "stop-delay": {"0", "2s"}, "metrics-prefix": {"gw", "_a1"}, "access-log": {"none", "stdout", "/var/log/access"},
 		"access-log-format": {"json", "common", "combined", `$remote_host "$request" # $response_status`}, "access-log-mask": {"default", "none", "default,pin", "pin,otp"},
 	}
 }

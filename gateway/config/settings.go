@@ -214,7 +214,7 @@ func operationSettings() []setting {
 			get: one(func(c *Config) string { return c.adminAddress.String() }),
 		},
 		text("admin-token-file", "FILE", "token that changes on the operations page take, readable by its owner only; without it nothing can be changed", func(c *Config) *string { return &c.AdminTokenFile }, anything),
-		text("health-path", "PATH", "path that every HTTP listener answers itself, 200 or 503; empty for none", func(c *Config) *string { return &c.HealthPath }, checkPath),
+		text("health-path", "PATH", "path that every HTTP listener answers itself: 200, or 503 without a valid certificate and from the signal to stop on; empty for none", func(c *Config) *string { return &c.HealthPath }, checkPath),
 		{
 			name: "response-headers", value: "dc,instance|none", usage: "headers that answers get: X-Served-Dc (dc), X-Served-By (instance)",
 			set: setResponseHeaders, get: one(responseHeaders),
@@ -222,7 +222,8 @@ func operationSettings() []setting {
 		toggle("explain-errors", "tell clients why there is no answer, with the names of services and instances", func(c *Config) *bool { return &c.ExplainErrors }),
 		text("error-pages", "DIR", "folder of templates for the pages of errors: 503.html for one status, error.html for the others", func(c *Config) *string { return &c.ErrorPages }, anything),
 		whole("no-route-status", "status of the answer where no route takes a request", span[int]{100, 999}, func(c *Config) *int { return &c.NoRouteStatus }),
-		duration("drain", "how long what is in flight may go on after a stop", span[time.Duration]{0, anHour}, func(c *Config) *time.Duration { return &c.Drain }),
+		duration("stop-delay", "how long requests are still taken after the signal to stop, while the registration is gone and health is red, so that load balancers in front learn of it", span[time.Duration]{0, anHour}, func(c *Config) *time.Duration { return &c.StopDelay }),
+		duration("drain", "how long what is in flight may go on after that", span[time.Duration]{0, anHour}, func(c *Config) *time.Duration { return &c.Drain }),
 		text("metrics-prefix", "NAME", "what the name of every metric begins with", func(c *Config) *string { return &c.MetricsPrefix }, checkMetricsPrefix),
 		text("access-log", "stdout|none|FILE", "where the access log goes; a file is appended to", func(c *Config) *string { return &c.AccessLog }, func(text string) error {
 			if text != Stdout && text != NoAccessLog && !strings.Contains(text, "/") {

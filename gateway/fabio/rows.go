@@ -34,7 +34,7 @@ func proxyRows() []row {
 		{name: "proxy.responseheadertimeout", convert: (*converter).answerTimeout},
 		{name: "proxy.readtimeout", convert: (*converter).listenerTimeout},
 		{name: "proxy.writetimeout", convert: (*converter).listenerTimeout},
-		{name: "proxy.deregistergraceperiod", kind: Elsewhere, reason: "at a stop the registration goes first and health turns red, then -drain begins"},
+		{name: "proxy.deregistergraceperiod", convert: duration("stop-delay", time.Hour)},
 		{name: "proxy.maxconn", convert: number("idle-upstream", 1, 1_000_000)},
 		{name: "proxy.dialtimeout", convert: upstreamTime("dial-timeout")},
 		{name: "proxy.keepalivetimeout", kind: Elsewhere, reason: "the mesh notices a vanished peer by keep-alives of its own"},

@@ -157,8 +157,10 @@ type Config struct {
 	ErrorPages ErrorPages
 	// NoRouteStatus is the status where no route takes a request; 0 is 404.
 	NoRouteStatus int
-	// HealthPath, if not "", is answered by the gateway itself, whoever asks.
+	// HealthPath, if not "", is answered by the gateway itself, whoever asks: with 200, or
+	// 503 while Healthy returns an error. Healthy may be nil.
 	HealthPath string
+	Healthy    func() error
 	// IdleConns is how many idle connections are kept to one instance, 256, and
 	// KeepAlive for how long, 60 s.
 	IdleConns int

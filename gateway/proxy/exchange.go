@@ -108,7 +108,7 @@ func (p *Proxy) admit(ctx context.Context, x *exchange, authorization string) *p
 		return x.remark(accesslog.ClientMalformed, "a request like this is not carried", p.pageBadRequest(&x.ask))
 	}
 	if p.cfg.HealthPath != "" && x.path == p.cfg.HealthPath {
-		return &page{Status: http.StatusOK, Title: "OK", Reason: "The gateway is up."}
+		return p.pageHealth(x)
 	}
 	matched, ok := x.state.table.Lookup(x.host, x.path)
 	if x.ambiguous(matched) {

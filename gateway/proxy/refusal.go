@@ -26,6 +26,16 @@ func pageRefusedBody(refused *h1.Error) *page {
 	}
 }
 
+// pageHealth tells whoever asks no more than whether to send requests here.
+func (p *Proxy) pageHealth(x *exchange) *page {
+	if p.cfg.Healthy != nil {
+		if err := p.cfg.Healthy(); err != nil {
+			return x.remark(0, err.Error(), &page{Status: http.StatusServiceUnavailable, Title: "Not now", Reason: "The gateway takes no new requests, or is not ready to."})
+		}
+	}
+	return &page{Status: http.StatusOK, Title: "OK", Reason: "The gateway is up."}
+}
+
 func (p *Proxy) pageAmbiguous(a *ask) *page {
 	return &page{
 		Status: http.StatusBadRequest, Title: "Ambiguous path",
