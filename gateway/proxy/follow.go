@@ -56,13 +56,15 @@ type follower struct {
 	rulesSeen intentions.Set
 	// registered counts the routes that ask for a service to be registered.
 	registered map[Registration]int
+	// named counts the routes that name a service.
+	named map[string]int
 }
 
 // Run follows the catalog, the overrides and the intentions until ctx ends: it
 // publishes a new routing table on each change, and drops the idle connections to
 // services that may no longer be called.
 func (p *Proxy) Run(ctx context.Context) error {
-	f := &follower{Proxy: p, inquiry: newInquiry(p), registered: map[Registration]int{}}
+	f := &follower{Proxy: p, inquiry: newInquiry(p), registered: map[Registration]int{}, named: map[string]int{}}
 	f.fleet = fleet{proxy: p, crews: map[string]*crew{}}
 	defer p.closeAll()
 	defer p.dials.end()
@@ -264,6 +266,7 @@ func (f *follower) publish(now time.Time, table *route.Table, changes []route.Ch
 		}
 	}
 	f.register(changes)
+	f.count(changes)
 	f.report(old.table, next.table)
 	return came, gone
 }
@@ -324,45 +327,6 @@ func (f *follower) applyPolicy(heard time.Time) {
 			}
 		}
 	}
-}
-
-// rotate retires connections that present a leaf that was replaced. Requests in
-// flight finish on them.
-func (f *follower) rotate(heard time.Time) {
-	if f.cfg.Credentials == nil {
-		return
-	}
-	credentials, err := f.cfg.Credentials.Credentials()
-	if err != nil || credentials.Certificate == nil {
-		return
-	}
-	var from mesh.Provenance
-	if traced, ok := f.cfg.Credentials.(TracedCredentials); ok {
-		from = traced.Provenance()
-	}
-	f.followRoots(credentials.Roots, from, heard)
-	serial := credentials.Certificate.Leaf.SerialNumber.Text(16)
-	before := f.serial
-	f.serial = serial
-	if before == "" || before == serial {
-		return
-	}
-	f.log.Info("a new leaf: connections with the old one are retired", "serial", serial)
-	f.metrics.rotations.Inc()
-	for _, c := range f.fleet.crews {
-		for _, t := range c.targets {
-			for m, w := range t.wires {
-				if !m.plain {
-					w.retire()
-				}
-			}
-		}
-	}
-	now := time.Now()
-	f.timeline.add(Event{
-		At: now, Kind: "leaf", Subject: serial, Text: "a new leaf; connections with the old one, " + before + ", are retired",
-		Index: from.LeafIndex, Effect: now.Sub(heard),
-	})
 }
 
 // decide returns the verdict on calling service by the newest snapshot; false

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/gateway/route"
 )
 
 type metrics struct {
@@ -96,4 +98,44 @@ func (m *metrics) request(service string, status int, took time.Duration) {
 		s.codes[status].Store(counter)
 	}
 	(*counter).Inc()
+}
+
+// forget takes away the series of a service. One that was told of only now begins anew.
+func (m *metrics) forget(service string) {
+	m.services.Delete(service)
+	for _, series := range []interface {
+		DeletePartialMatch(prometheus.Labels) int
+	}{m.requests, m.duration, m.denied, m.impostors} {
+		series.DeletePartialMatch(prometheus.Labels{"service": service})
+	}
+}
+
+// prune takes away the series of services that no route names any more. A request that
+// was under way when its last route went may have brought them back, so it is looked
+// at all of them.
+func (m *metrics) prune(named map[string]int) {
+	m.services.Range(func(key, _ any) bool {
+		if service, _ := key.(string); service != "" && named[service] == 0 {
+			m.forget(service)
+		}
+		return true
+	})
+}
+
+// count keeps how many routes name a service.
+func (f *follower) count(changes []route.Change) {
+	for _, c := range changes {
+		if c.Before != nil {
+			for _, service := range c.Before.Services {
+				if f.named[service]--; f.named[service] == 0 {
+					delete(f.named, service)
+				}
+			}
+		}
+		if c.After != nil {
+			for _, service := range c.After.Services {
+				f.named[service]++
+			}
+		}
+	}
 }

@@ -238,12 +238,14 @@ func (i *idle) sweep(now time.Time) {
 }
 
 // sweep closes connections to instances that have been idle for too long, now and
-// then. net/http does so by itself.
+// then, and drops the metrics of services that are gone. net/http does the former by
+// itself.
 func (f *follower) sweep(now time.Time) {
 	if now.Sub(f.swept) < sweepEvery {
 		return
 	}
 	f.swept = now
+	f.metrics.prune(f.named)
 	for _, c := range f.fleet.crews {
 		for _, t := range c.targets {
 			for _, w := range t.wires {

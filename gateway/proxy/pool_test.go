@@ -61,7 +61,7 @@ func TestTheFollowerSweepsNowAndThen(t *testing.T) {
 		up := &conn{Conn: near}
 		up.reader, up.writer = h1.NewReader(up, h1.Limits{}), h1.NewWriter(up)
 		w.own.give(up, time.Now())
-		f := &follower{fleet: fleet{crews: map[string]*crew{"web": {targets: map[targetKey]*target{{}: {wires: map[manner]*wire{{}: w}}}}}}}
+		f := &follower{Proxy: &Proxy{metrics: newMetrics("x", nil)}, fleet: fleet{crews: map[string]*crew{"web": {targets: map[targetKey]*target{{}: {wires: map[manner]*wire{{}: w}}}}}}}
 		f.sweep(time.Now())
 		time.Sleep(time.Minute)
 		f.sweep(time.Now())
