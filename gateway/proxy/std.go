@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -52,7 +51,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.begin(p.newID(), p.now())
 	x.ask = p.askOf(r)
 	p.span(x, r.Header.Get("Traceparent"))
-	recorder := &statusRecorder{ResponseWriter: w, x: x}
+	recorder := &statusRecorder{ResponseWriter: w, x: x, panicked: p.Panicked}
 	// Deferred, so that a response that was cut half-way is counted too.
 	defer func() {
 		x.drained(r.Context())
@@ -165,8 +164,11 @@ func (rt roundTripper) RoundTrip(request *http.Request) (*http.Response, error) 
 		return nil, errTimeout
 	}
 	response.Body = endWith(response.Body, done.end)
-	if body, ok := response.Body.(*trackedBody); ok {
+	switch body := response.Body.(type) {
+	case *trackedBody:
 		body.broken = func(err error) { x.broke = rt.p.blame(done.member, err) }
+	case *trackedUpgrade:
+		body.panicked = rt.p.Panicked
 	}
 	return response, nil
 }
@@ -251,95 +253,6 @@ func aim(request *http.Request, x *exchange, m *member) {
 	request.Host = m.hostFor(x)
 }
 
-// heldBody is a request's body that survives a failed attempt: it knows whether
-// anything has been read from it, and closing it does nothing before that. (The
-// server closes the real one when the handler ends.)
-type heldBody struct {
-	reader io.Reader
-	// stop ends a Read that waits for the client.
-	stop func()
-	// panicked is told of a panic in Read, which a goroutine of net/http calls.
-	panicked func(failure any) error
-	empty    bool
-	used     atomic.Bool
-	// closed is true once nobody wants the body, and failed why it could not be read
-	// before.
-	closed atomic.Bool
-	failed atomic.Pointer[error]
-}
-
-// holdBody replaces the request's body, so that it can be sent again while
-// nothing of it has been read.
-func holdBody(request *http.Request, stop func(), panicked func(any) error) *heldBody {
-	if request.Body == nil || request.Body == http.NoBody {
-		return &heldBody{empty: true}
-	}
-	body := &heldBody{reader: request.Body, stop: stop, panicked: panicked}
-	request.Body = body
-	request.GetBody = nil // net/http must not send it again by itself
-	return body
-}
-
-func (b *heldBody) Read(p []byte) (n int, err error) {
-	b.used.Store(true)
-	defer func() {
-		if failure := recover(); failure != nil {
-			n, err = 0, b.panicked(failure)
-		}
-	}()
-	n, err = b.reader.Read(p)
-	if err != nil && err != io.EOF {
-		err = clientBody(err)
-		if !b.closed.Load() {
-			b.failed.CompareAndSwap(nil, &err)
-		}
-	}
-	return n, err
-}
-
-func (b *heldBody) Close() error {
-	b.closed.Store(true)
-	if b.used.Load() && b.stop != nil {
-		b.stop()
-	}
-	return nil
-}
-
-// endWith calls end once when the body is closed.
-func endWith(body io.ReadCloser, end func()) io.ReadCloser {
-	tracked := &trackedBody{ReadCloser: body, done: sync.OnceFunc(end)}
-	if w, ok := body.(io.ReadWriteCloser); ok {
-		return &trackedUpgrade{trackedBody: tracked, Writer: w} // a switched protocol
-	}
-	return tracked
-}
-
-type trackedBody struct {
-	io.ReadCloser
-	done func()
-	// broken is told why the body has not come to its end; may be nil.
-	broken func(error)
-}
-
-// Read reads the body.
-func (b *trackedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF && b.broken != nil {
-		b.broken(err)
-	}
-	return n, err
-}
-
-func (b *trackedBody) Close() error {
-	defer b.done()
-	return b.ReadCloser.Close()
-}
-
-type trackedUpgrade struct {
-	*trackedBody
-	io.Writer
-}
-
 // statusRecorder remembers the status and the length of a response. Unwrap keeps
 // streaming and upgrades possible.
 type statusRecorder struct {
@@ -347,6 +260,8 @@ type statusRecorder struct {
 	x       *exchange
 	status  int
 	written int64
+	// panicked is told of a panic in the goroutines of a switched protocol.
+	panicked func(failure any) error
 }
 
 // WriteHeader writes the head, with the request's ID. An interim answer may have
