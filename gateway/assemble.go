@@ -180,7 +180,7 @@ func (g *gateway) makeProxy() error {
 	cfg := proxy.Config{
 		Source: name, Prefix: g.cfg.Prefix, Match: g.cfg.Match, Datacenter: g.cfg.Datacenter, Datacenters: others(g.cfg),
 		Catalog: g.catalog, Dialer: g.dialer, Credentials: g.identity, Policy: g.policy,
-		BodyIdle: g.cfg.BodyIdle, MinBodyRate: g.cfg.MinBodyRate,
+		BodyIdle: g.cfg.BodyIdle, MinBodyRate: g.cfg.MinBodyRate, MaxFields: g.cfg.MaxHeaders,
 		AllowPlain: g.cfg.AllowPlain, Trusted: g.cfg.TrustedProxies, Auth: g.auth,
 		Strategy: g.cfg.Strategy, Timeout: g.cfg.Timeout, Retries: g.cfg.Retries, Budget: g.cfg.Budget(), Ejection: g.cfg.Ejection(),
 		SlowStart: g.cfg.SlowStart(), MaxConn: g.cfg.MaxConn, Dial: g.cfg.Dial, IdleConns: g.cfg.IdleConns, KeepAlive: g.cfg.KeepAlive,

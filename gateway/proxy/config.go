@@ -130,6 +130,9 @@ type Config struct {
 	// Calls of gRPC have neither. See OwnConfig for the gateway's own codec.
 	BodyIdle    time.Duration
 	MinBodyRate int64
+	// MaxFields bounds the header fields of a request where net/http reads it; 0 is no
+	// bound.
+	MaxFields int
 	// Timeout bounds a request from its head to the head of its answer, all
 	// attempts together; 0 is 30 s.
 	Timeout time.Duration

@@ -55,7 +55,7 @@ func grpcStatus(status int) int {
 		return grpcUnimplemented
 	case http.StatusRequestTimeout, http.StatusGatewayTimeout:
 		return grpcDeadlineExceeded
-	case http.StatusRequestEntityTooLarge:
+	case http.StatusRequestEntityTooLarge, http.StatusRequestHeaderFieldsTooLarge:
 		return grpcResourceExhausted
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable:
 		return grpcUnavailable

@@ -66,6 +66,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.writeStd(x.remark(accesslog.ClientMalformed, reason, pageMisread(reason)), recorder, r)
 		return
 	}
+	if p.tooManyFields(r) {
+		p.writeStd(x.remark(accesslog.ClientMalformed, "too many header fields", pageTooManyFields()), recorder, r)
+		return
+	}
 	if answer := p.admit(r.Context(), x, single(r.Header["Authorization"])); answer != nil {
 		p.writeStd(answer, recorder, r)
 		return

@@ -37,6 +37,26 @@ func misread(r *http.Request) string {
 	return ""
 }
 
+// tooManyFields reports whether a request has more header fields than it may: what is
+// done for each of them is the gateway's work.
+func (p *Proxy) tooManyFields(r *http.Request) bool {
+	fields := 0
+	if r.Host != "" {
+		fields = 1 // net/http keeps it apart
+	}
+	for _, values := range r.Header {
+		fields += len(values)
+	}
+	return p.cfg.MaxFields > 0 && fields > p.cfg.MaxFields
+}
+
+func pageTooManyFields() *page {
+	answer := pageMisread("it has too many header fields")
+	answer.Status = http.StatusRequestHeaderFieldsTooLarge
+	answer.Title = http.StatusText(answer.Status)
+	return answer
+}
+
 // odd reports whether a byte of a request target is one on which readers differ.
 func odd(c rune) bool { return c <= ' ' || c >= 0x7f || c == '#' }
 
