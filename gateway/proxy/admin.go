@@ -42,6 +42,8 @@ type InstanceState struct {
 	Address  string `json:"address"`
 	// Identity is the SPIFFE ID that it has to prove; "" for a plain one.
 	Identity string `json:"identity,omitempty"`
+	// Impostor is who answered at its address instead, the last time; "" if it did itself.
+	Impostor string `json:"impostor,omitempty"`
 	// Verdict says whether the gateway may call it, and by which intention.
 	Verdict string `json:"verdict"`
 	Allowed bool   `json:"allowed"`
@@ -150,7 +152,10 @@ func (p *Proxy) instanceState(m *member, e balance.MemberExplanation) InstanceSt
 		Draining: e.Draining, PerSecond: minute.PerSecond, P50: minute.P50, P99: minute.P99, Failed: minute.Failed,
 	}
 	if m.mesh() {
-		state.Identity = i.ID.String()
+		state.Identity, state.Impostor = i.ID.String(), m.target.impostorText()
+		if state.Impostor != "" {
+			state.Why += "; " + state.Impostor
+		}
 	}
 	return state
 }

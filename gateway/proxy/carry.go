@@ -126,6 +126,7 @@ func once[R any](ctx context.Context, p *Proxy, c carrier[R], t tried[R]) tried[
 	ended := p.now()
 	t.took = ended.Sub(t.began)
 	t.pick.Report(ended, t.outcome, t.took)
+	t.member.target.identify(t.err, ended)
 	if t.err != nil && !(t.outcome == balance.Canceled && p.abandon(t.sent.pending, t.pick, t.began)) {
 		t.pick.Release()
 	}

@@ -68,7 +68,9 @@ func TestADenyEndsWhatGoesOnWithin250ms(t *testing.T) {
 	echoing(t, world, "db-1", "urlprefix-:"+port)
 	table := tcp.NewTable(nil)
 	l := with(t, world, proxy.Config{Dialer: world.Dialer("gateway", own), Policy: own, Streams: table})
-	world.Run("streams", func(ctx context.Context) error { return tcp.New(tcp.Config{Route: l.RouteStream, Table: table}).Serve(ctx, bound) })
+	world.Run("streams", func(ctx context.Context) error {
+		return tcp.New(tcp.Config{Route: l.RouteStream, Table: table}).Serve(ctx, bound)
+	})
 
 	for what, begin := range map[string]func() (end func()){
 		"an answer that is streamed": func() func() {

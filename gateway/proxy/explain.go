@@ -161,9 +161,11 @@ func (p *Proxy) explainPlan(ctx context.Context, x *exchange, e *Explained) {
 
 // judge says in one sentence who would answer.
 func (e *Explained) judge() {
-	eligible, denied := 0, ""
+	eligible, denied, impostor := 0, "", ""
 	for _, i := range e.Instances {
 		switch {
+		case i.Eligible && i.Allowed && i.Impostor != "":
+			impostor = i.Instance + ": " + i.Impostor
 		case i.Eligible && i.Allowed:
 			eligible++
 		case i.Eligible && denied == "":
@@ -171,6 +173,10 @@ func (e *Explained) judge() {
 		}
 	}
 	switch {
+	case eligible > 0 && impostor != "":
+		e.Verdict = fmt.Sprintf("One of %d instances answers, or the request is refused. %s.", eligible, impostor)
+	case impostor != "":
+		e.Status, e.Verdict = http.StatusForbidden, "The call is refused. "+impostor+"."
 	case eligible == 1:
 		e.Verdict = "The only eligible instance answers."
 	case eligible > 1:

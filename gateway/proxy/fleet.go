@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"sluice/gateway/balance"
@@ -41,6 +42,8 @@ type target struct {
 	token string
 	// recent is what its last minute was like, for people.
 	recent rate.Window
+	// impostor is who answered at its address instead, the last time; nil if it did.
+	impostor atomic.Pointer[impostor]
 	// wires belong to Run; plans hold what a request needs.
 	wires map[manner]*wire
 }

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"sluice/gateway/proxy"
 	"sluice/internal/meshtest"
+	"sluice/mesh"
 )
 
 func TestWrongIdentityIsARefusalAndSaysNothingAboutHealth(t *testing.T) {
@@ -60,9 +62,58 @@ func TestWrongIdentityIsARefusalAndSaysNothingAboutHealth(t *testing.T) {
 			t.Errorf("%s is %v, want %v", name, n, want)
 		}
 	}
+	e, err := l.Explain(t.Context(), proxy.Question{URL: "/web"})
+	if err != nil || e.Status != 0 || !strings.Contains(e.Verdict, "One of 1 instances answers, or the request is refused. web-wrong: wrong identity: "+other.ID.String()+" answered") {
+		t.Errorf("the explanation is %d %q, %v", e.Status, e.Verdict, err)
+	}
+	for _, i := range e.Instances {
+		if wrong := i.Node == "wrong"; wrong != strings.Contains(i.Why, "wrong identity") || wrong != (i.Impostor != "") {
+			t.Errorf("%s: %q, %q", i.Node, i.Why, i.Impostor)
+		}
+	}
 	for _, i := range l.Routes().Routes[0].Instances {
 		if !i.Eligible || i.Avoided || i.Failed != 0 {
 			t.Errorf("%s: eligible %t (%s), failed %d", i.Node, i.Eligible, i.Why, i.Failed)
 		}
 	}
+}
+
+func TestAnInstanceThatIsItselfAgainIsNotCalledAnImpostor(t *testing.T) {
+	world := meshtest.New(t)
+	world.Policy.Set(allowWeb)
+	web := world.Serve("web", "right", http.HandlerFunc(hello))
+	other := world.Serve("other", "other-1", http.HandlerFunc(hello))
+	var lost atomic.Bool
+	l := with(t, misled(world, web, "urlprefix-/web"), proxy.Config{Dialer: elsewhere{world.Dialer("gateway", nil), other.Address, &lost}, Policy: world.Policy})
+	for _, c := range []struct {
+		lost   bool
+		status int
+	}{{true, 403}, {false, 200}} {
+		lost.Store(c.lost)
+		meshtest.Wait(t, "it is answered so", func() bool { return l.get("/web").status == c.status })
+		e, err := l.Explain(t.Context(), proxy.Question{URL: "/web"})
+		if err != nil || (e.Status == 403) != c.lost || strings.Contains(e.Verdict, "wrong identity") != c.lost {
+			t.Errorf("lost %t: %d %q, %v", c.lost, e.Status, e.Verdict, err)
+		}
+	}
+}
+
+// misled adds an instance that is known under tags.
+func misled(world *meshtest.World, instance mesh.Instance, tags ...string) *meshtest.World {
+	world.Catalog.Add(world.Instance("web", "web-1", instance.Address, tags...))
+	return world
+}
+
+// elsewhere is a dialer that is led to another address while it is lost.
+type elsewhere struct {
+	proxy.Dialer
+	address string
+	lost    *atomic.Bool
+}
+
+func (e elsewhere) DialInstance(ctx context.Context, instance mesh.Instance) (*mesh.Conn, error) {
+	if e.lost.Load() {
+		instance.Address = e.address
+	}
+	return e.Dialer.DialInstance(ctx, instance)
 }

@@ -63,6 +63,7 @@ func (p *Proxy) dialStream(ctx context.Context, x *exchange) (tcp.Target, error)
 			outcome = balance.LocalFailure // the listener's patience is not the client's
 		}
 		pick.Report(p.now(), outcome, p.now().Sub(began))
+		m.target.identify(err, p.now())
 		if err == nil {
 			return p.streamTarget(x, m, &stream{Conn: conn, end: sync.OnceFunc(pick.Release)}), nil
 		}
