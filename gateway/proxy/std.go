@@ -60,6 +60,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer p.rescue(recorder, r)
 	body := countBody(r.Body, http.NewResponseController(w))
 	r.Body = body
+	if c, ok := body.(*countedBody); ok {
+		defer c.finish()
+	}
 
 	recorder.Header().Set("X-Request-Id", x.id)
 	if reason := misread(r); reason != "" {

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -23,6 +24,11 @@ type countedBody struct {
 	pace  pace
 	// reading and over say that a Read is going on, and that none may begin.
 	reading, over atomic.Bool
+
+	mu sync.Mutex
+	// done is true once the handler has returned: client must not be used any more, and
+	// goroutines of net/http may still read.
+	done bool
 }
 
 func countBody(body io.ReadCloser, client *http.ResponseController) io.ReadCloser {
@@ -43,7 +49,7 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	defer b.reading.Store(false)
 	now := time.Now()
 	if b.idle > 0 && now.Sub(b.armed) > b.idle/4 {
-		if err := b.client.SetReadDeadline(now.Add(b.idle)); err != nil {
+		if err := b.deadline(now.Add(b.idle)); err != nil {
 			return 0, err
 		}
 		b.armed = now
@@ -61,7 +67,7 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	}
 	if err != nil && b.idle > 0 && !b.over.Load() {
 		// net/http reads on behind the body, to learn whether the client leaves.
-		_ = b.client.SetReadDeadline(time.Time{})
+		_ = b.deadline(time.Time{})
 		b.idle = 0
 	}
 	return n, err
@@ -72,8 +78,25 @@ func (b *countedBody) Read(p []byte) (int, error) {
 func (b *countedBody) stop() {
 	b.over.Store(true)
 	if b.reading.Load() {
-		_ = b.client.SetReadDeadline(time.Unix(1, 0))
+		_ = b.deadline(time.Unix(1, 0))
 	}
+}
+
+// finish is called when the handler returns.
+func (b *countedBody) finish() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.done = true
+}
+
+// deadline moves the deadline for reading from the client, while there is a handler.
+func (b *countedBody) deadline(at time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.done {
+		return os.ErrDeadlineExceeded
+	}
+	return b.client.SetReadDeadline(at)
 }
 
 func counted(body io.ReadCloser) int64 {

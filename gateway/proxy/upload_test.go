@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"testing"
 	"testing/synctest"
@@ -29,5 +30,39 @@ func TestABodyThatComesTooSlowlyEndsAfterTheGraceAndOthersGoOn(t *testing.T) {
 				t.Errorf("at least %d a second: ended after %v, want soon after %v", least, took, rateGrace)
 			}
 		})
+	}
+}
+
+// handlersWriter is a client as long as its handler runs.
+type handlersWriter struct {
+	http.ResponseWriter
+	t     *testing.T
+	ended bool
+	calls int
+}
+
+func (w *handlersWriter) SetReadDeadline(time.Time) error {
+	w.calls++
+	if w.ended {
+		w.t.Error("the client is used after its handler, which net/http does not bear")
+	}
+	return nil
+}
+
+func TestABodyThatOutlivesItsHandlerLeavesTheClientAlone(t *testing.T) {
+	w := &handlersWriter{t: t}
+	b := countBody(io.NopCloser(dribble{}), http.NewResponseController(w)).(*countedBody)
+	b.bound(time.Second, 0)
+	if _, err := b.Read(make([]byte, 1)); err != nil || w.calls != 1 {
+		t.Fatalf("%v after %d deadlines", err, w.calls)
+	}
+	b.finish()
+	w.ended = true
+	b.reading.Store(true) // in a goroutine of net/http
+	b.stop()
+	b.over.Store(false)
+	b.armed = time.Time{}
+	if _, err := b.Read(make([]byte, 1)); err == nil {
+		t.Error("it is read on")
 	}
 }
