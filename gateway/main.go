@@ -21,7 +21,10 @@ func main() { service.Main(run) }
 // run is the whole process: a tool if the first argument names one, else the
 // gateway.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
-	if len(args) > 0 && command.Is(args[0]) {
+	if len(args) > 0 && args[0] == "help" { // as many programs have it
+		args = append(args[1:], "-h")
+	}
+	if len(args) > 0 && command.Meant(args[0]) {
 		return command.Run(ctx, command.Streams{Out: stdout, Err: stderr}, args)
 	}
 	cfg, err := config.Parse(config.Input{Args: args, Getenv: getenv, Stdout: stdout})

@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,7 +55,7 @@ func verbs() []verb {
 		{
 			"explain", "explain [flags] URL | REQUEST-ID",
 			"Tell which host, path and route take a request, who may use it, and which\ninstances could get it; or what became of a recent request, try by try.",
-			"  gateway explain http://shop.example/cart\n  gateway explain -client 192.0.2.7 /admin\n  gateway explain 4FZ2K7QWMBN3XHYAAAAAAAAAAC\n",
+			"  gateway explain http://shop.example/cart\n  gateway explain -client 192.0.2.7 /admin\n  gateway explain tcp://:5432\n  gateway explain 4FZ2K7QWMBN3XHYAAAAAAAAAAC\n",
 			explain,
 		},
 		{
@@ -71,14 +73,16 @@ func verbs() []verb {
 	}
 }
 
-// Is reports whether a first argument names a command.
-func Is(word string) bool {
+// Meant reports whether a first argument is no flag, and so meant as a command.
+func Meant(word string) bool { return word != "" && word[0] != '-' }
+
+// Names are those of all commands.
+func Names() []string {
+	var names []string
 	for _, v := range verbs() {
-		if v.name == word {
-			return true
-		}
+		names = append(names, v.name)
 	}
-	return false
+	return names
 }
 
 // Run carries out the command that args name. Its error is nil for yes, a
@@ -90,7 +94,20 @@ func Run(ctx context.Context, s Streams, args []string) error {
 			return v.start(ctx, s, args[1:])
 		}
 	}
-	return service.UsageError{Err: fmt.Errorf("no command %q", args[0])}
+	names := Names()
+	all := strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
+	for _, name := range names {
+		if strings.HasPrefix(name, args[0]) || sameLetters(name, args[0]) {
+			return service.UsageError{Err: fmt.Errorf("there is no command %q; do you mean %s? The commands are %s", args[0], name, all)}
+		}
+	}
+	return service.UsageError{Err: fmt.Errorf("there is no command %q; the commands are %s, and without one it is the gateway, which takes flags alone", args[0], all)}
+}
+
+// sameLetters reports whether two words differ by the order of their letters, as
+// those do that are typed too fast.
+func sameLetters(a, b string) bool {
+	return slices.Equal(slices.Sorted(slices.Values([]byte(a))), slices.Sorted(slices.Values([]byte(strings.ToLower(b)))))
 }
 
 func (v verb) start(ctx context.Context, s Streams, args []string) error {
@@ -117,27 +134,36 @@ func (v verb) start(ctx context.Context, s Streams, args []string) error {
 		fmt.Fprintf(s.Out, "\nExamples:\n%s\nIt ends with 0 for yes, 1 for no or a failure, 2 for wrong usage.\n", v.examples)
 		return nil
 	case err != nil:
-		return service.UsageError{Err: fmt.Errorf("%s: %w", v.name, err)}
+		return service.UsageError{Err: fmt.Errorf("%s: %w", v.name, err), Command: v.name}
 	case o.output != "text" && o.output != "json":
-		return service.UsageError{Err: fmt.Errorf("%s: -o %q: want text or json", v.name, o.output)}
+		return service.UsageError{Err: fmt.Errorf("%s: -o %q: want text or json", v.name, o.output), Command: v.name}
 	}
-	return v.run(ctx, s, o, fs.Args())
+	err := v.run(ctx, s, o, fs.Args())
+	var usage service.UsageError
+	if errors.As(err, &usage) {
+		return service.UsageError{Err: usage.Err, Command: v.name}
+	}
+	return err
 }
 
 // ask gets JSON from a gateway.
 func ask(ctx context.Context, o options, path string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	url := strings.TrimSuffix(o.admin, "/") + path
+	address := strings.TrimSuffix(o.admin, "/") + path
 	if !strings.Contains(o.admin, "://") {
-		url = "http://" + url
+		address = "http://" + address
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return service.UsageError{Err: fmt.Errorf("-admin %q: %w", o.admin, err)}
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
+		var long *url.Error // it repeats the address, with the question
+		if errors.As(err, &long) {
+			err = long.Err
+		}
 		return fmt.Errorf("ask the gateway at %s: %w (is it running there? -admin names another place)", o.admin, err)
 	}
 	defer response.Body.Close()

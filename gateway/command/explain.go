@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"strings"
 	"text/tabwriter"
@@ -20,6 +21,9 @@ func explain(ctx context.Context, s Streams, o options, args []string) error {
 	}
 	if isRequestID(args[0]) {
 		return explainPast(ctx, s, o, args[0])
+	}
+	if _, err := netip.ParseAddr(o.client); err != nil && o.client != "" {
+		return service.UsageError{Err: fmt.Errorf("explain: -client %q: want an IP address", o.client)}
 	}
 	query := url.Values{"url": {args[0]}, "method": {o.method}, "client": {o.client}}
 	var e proxy.Explained

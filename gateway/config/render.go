@@ -113,6 +113,9 @@ Examples
 func Usage() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Usage: %s -node NAME -address IP [flags]\n", program)
+	for _, command := range []string{"explain URL | REQUEST-ID", "lint [TAG ...]", "import-fabio FILE"} {
+		fmt.Fprintf(&b, "       %s %s\n", program, command)
+	}
 	group := ""
 	for _, f := range Flags() {
 		if f.Group != group {

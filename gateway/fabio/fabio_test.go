@@ -120,6 +120,8 @@ func propertyTests() []struct{ text, want string } {
 		{"proxy.readtimeout=1s", "by hand: add it to -listen"},
 		{"proxy.cs=cs=a;type=file;cert=/a.pem;key=/b.pem", "done otherwise: a: its files"},
 		{"proxy.cs=cs=a;type=file;cert='/a;.pem'", "by hand: a: put"},
+		{"proxy.addr=:1\nproxy.cs=cs=a;type=file;cert=/a.pem", "same: a: no listener has it"},
+		{"proxy.deregistergraceperiod=3s", "-stop-delay 3s"},
 		{"proxy.cs=", "same: there is none"},
 		{"proxy.cs=cs=a;type=path;cert=/a,cs=b;type=path;cert=/b", "by hand: there is one -cert-dir"},
 		{"proxy.auth=", "same: there is none"},

@@ -214,6 +214,13 @@ func (c *converter) source(name string) group {
 	return nil
 }
 
+// listens reports whether a listener has the certificate source of that name, as far as
+// there are listeners.
+func (c *converter) listens(name string) bool {
+	groups, err := parseGroups(c.values["proxy.addr"])
+	return err != nil || len(groups) == 0 || slices.ContainsFunc(groups, func(g group) bool { return g.get("cs") == name })
+}
+
 // writable reports whether the paths of a source can be part of -listen.
 func (g group) writable() bool {
 	return !strings.ContainsAny(g.get("cert")+g.get("key")+g.get("clientca"), ",;|\"")
@@ -250,6 +257,8 @@ func (c *converter) certificates(value string) {
 			continue
 		case kind == "path":
 			dirs = append(dirs, cert)
+		case kind == "file" && !c.listens(name):
+			c.note(Same, "%s: no listener has it", name)
 		case kind == "file" && g.writable():
 			c.note(Elsewhere, "%s: its files are in -listen, with each listener that has it", name)
 		case kind == "file":

@@ -68,6 +68,9 @@ type Explained struct {
 
 // Explain tells what would become of a request now. It changes nothing.
 func (p *Proxy) Explain(ctx context.Context, q Question) (Explained, error) {
+	if address, ok := strings.CutPrefix(q.URL, "tcp://"); ok {
+		return p.explainStream(ctx, q, strings.TrimSuffix(address, "/")), nil
+	}
 	x, err := exchangeFor(q)
 	if err != nil {
 		return Explained{}, err
@@ -226,7 +229,7 @@ func (p *Proxy) ExplainHandler() http.Handler {
 		if id := query.Get("id"); id != "" {
 			trace, ok := p.Trace(id)
 			if !ok {
-				http.Error(w, "no such request among the last 1024", http.StatusNotFound)
+				http.Error(w, "no such request among the last 1024 and the last 64 that failed", http.StatusNotFound)
 				return
 			}
 			writeJSON(w, trace)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 
 	"sluice/gateway/balance"
@@ -26,14 +27,9 @@ func (p *Proxy) RouteStream(ctx context.Context, call tcp.Call) (tcp.Target, err
 		return tcp.Target{}, tcp.ErrNoRoute
 	}
 	pl := planOf(matched)
-	if pl.closed != "" {
-		return tcp.Target{}, fmt.Errorf("route %s: %w: %s", pl.name, errRefused, pl.closed)
-	}
 	client := call.Client.Addr().Unmap()
-	for _, list := range pl.lists {
-		if verdict := list.Check(client); !verdict.Allowed() {
-			return tcp.Target{}, fmt.Errorf("route %s: %w: %s", pl.name, errRefused, verdict)
-		}
+	if err := pl.admits(client); err != nil {
+		return tcp.Target{}, err
 	}
 	x := &exchange{ask: ask{host: call.ServerName, peer: client, client: client}, state: state, plan: pl}
 	x.begin("", p.now())
@@ -43,6 +39,19 @@ func (p *Proxy) RouteStream(ctx context.Context, call tcp.Call) (tcp.Target, err
 	ctx, cancel := context.WithTimeoutCause(ctx, pl.timeout, errTimeout)
 	defer cancel()
 	return p.dialStream(ctx, x)
+}
+
+// admits returns why a TCP connection of a client is refused; nil if it is not.
+func (pl *plan) admits(client netip.Addr) error {
+	if pl.closed != "" {
+		return fmt.Errorf("route %s: %w: %s", pl.name, errRefused, pl.closed)
+	}
+	for _, list := range pl.lists {
+		if verdict := list.Check(client); !verdict.Allowed() {
+			return fmt.Errorf("route %s: %w: %s", pl.name, errRefused, verdict)
+		}
+	}
+	return nil
 }
 
 // dialStream dials one instance after the other.

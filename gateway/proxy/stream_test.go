@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -121,5 +123,37 @@ func TestATCPConnectionGoesElsewhereWhileNobodyWasReached(t *testing.T) {
 	meshtest.Wait(t, "both are there", func() bool { return len(l.Table().Routes()[0].Instances) == 2 })
 	for range 10 {
 		speaks(t, connect())
+	}
+}
+
+func TestATCPConnectionIsExplainedByWhereItComesIn(t *testing.T) {
+	world := meshtest.New(t)
+	world.Policy.Set(meshtest.Allow("gateway", "db"))
+	l, _ := streams(t, world)
+	port := l.Table().Routes()[0].Host
+	echoing(t, world, "db-2", "urlprefix-db.test proto=tcp allow=ip:192.0.2.0/24")
+	meshtest.Wait(t, "both routes are there", func() bool { return l.Table().Len() == 2 })
+	for _, c := range []struct {
+		url, client, verdict string
+		status               int
+	}{
+		{"tcp://" + port, "", "The only eligible instance answers.", 0},
+		{"tcp://127.0.0.1" + port, "", "The only eligible instance answers.", 0},
+		{"tcp://:1", "", "No TCP route takes it, so the connection is reset.", 404},
+		{"tcp://DB.test", "192.0.2.1", "The only eligible instance answers.", 0},
+		{"tcp://db.test/", "198.51.100.1", "The connection is reset: route db.test proto=tcp: refused: 198.51.100.1 is in no allowed network.", 403},
+	} {
+		q := proxy.Question{URL: c.url}
+		if c.client != "" {
+			q.Client = netip.MustParseAddr(c.client)
+		}
+		e, err := l.Explain(t.Context(), q)
+		if err != nil || e.Verdict != c.verdict || e.Status != c.status || (c.status != 404) != (len(e.Instances) == 1) {
+			t.Errorf("%s: %d %q, %v, instances %+v; want %d %q", c.url, e.Status, e.Verdict, err, e.Instances, c.status, c.verdict)
+		}
+	}
+	world.Policy.Set()
+	if e, err := l.Explain(t.Context(), proxy.Question{URL: "tcp://" + port}); err != nil || e.Status != 403 || !strings.Contains(e.Verdict, "denied") {
+		t.Errorf("denied: %d %q, %v", e.Status, e.Verdict, err)
 	}
 }

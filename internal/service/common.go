@@ -109,7 +109,7 @@ func (c *Common) Validate() error {
 	if len(problems) == 0 {
 		return nil
 	}
-	return UsageError{errors.Join(problems...)}
+	return UsageError{Err: errors.Join(problems...)}
 }
 
 // Logger returns the process' logger, which writes to w. Call it after Validate.

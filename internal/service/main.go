@@ -23,7 +23,11 @@ const (
 var ErrVersion = errors.New("version printed")
 
 // UsageError is an error in how the process was called.
-type UsageError struct{ Err error }
+type UsageError struct {
+	Err error
+	// Command is the part of the program that was called wrongly; "" is the program.
+	Command string
+}
 
 // Error returns the text of the cause.
 func (e UsageError) Error() string { return e.Err.Error() }
@@ -43,7 +47,7 @@ func Main(run Run) {
 	code := ExitCode(err)
 	switch code {
 	case ExitUsage:
-		fmt.Fprintf(os.Stderr, "%s: %v\nRun '%s -h' for the flags.\n", name, err, name)
+		fmt.Fprintf(os.Stderr, "%s: %v\nRun '%s -h' for the flags.\n", name, err, usageOf(name, err))
 	case ExitFailure:
 		if err.Error() == "" {
 			break // it has been said
@@ -51,6 +55,15 @@ func Main(run Run) {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 	}
 	os.Exit(code)
+}
+
+// usageOf is what to call with -h.
+func usageOf(name string, err error) string {
+	var usage UsageError
+	if errors.As(err, &usage) && usage.Command != "" {
+		return name + " " + usage.Command
+	}
+	return name
 }
 
 // ExitCode returns how a process ends that failed with err.
@@ -80,12 +93,12 @@ func ParseFlags(fs *flag.FlagSet, args []string, stdout io.Writer) error {
 		fs.PrintDefaults()
 		return err
 	case err != nil:
-		return UsageError{err}
+		return UsageError{Err: err}
 	case *version:
 		fmt.Fprintf(stdout, "%s %s\n", fs.Name(), Version())
 		return ErrVersion
 	case fs.NArg() > 0:
-		return UsageError{fmt.Errorf("unexpected argument %q", fs.Arg(0))}
+		return UsageError{Err: fmt.Errorf("unexpected argument %q", fs.Arg(0))}
 	}
 	return nil
 }
