@@ -55,7 +55,7 @@ func processMetrics() []processMetric {
 			return float64(value(g)), true
 		}}
 	}
-	return []processMetric{
+	return append(fileMetrics(), []processMetric{
 		{
 			"streams", "TCP connections that are carried.", prometheus.GaugeValue,
 			func(g *gateway) (float64, bool) { return float64(len(g.streams.Connections())), true },
@@ -63,6 +63,25 @@ func processMetrics() []processMetric {
 		ofLog("access_log_lines_total", "Lines written to the access log.", func(g *gateway) uint64 { return g.access.Counters().Written }),
 		ofLog("access_log_dropped_total", "Requests that the access log had no room for.", func(g *gateway) uint64 { return g.access.Counters().Dropped }),
 		ofLog("access_log_lost_total", "Lines that the access log's output did not take.", func(g *gateway) uint64 { return g.access.Counters().Lost }),
+		{
+			"registration_problems", "Services of register= that are not registered.", prometheus.GaugeValue,
+			func(g *gateway) (float64, bool) { return float64(g.standIns.problems()), true },
+		},
+		{
+			"override_problems", "Lines of overrides that are ignored.", prometheus.GaugeValue,
+			func(g *gateway) (float64, bool) {
+				if g.overrides == nil {
+					return 0, false
+				}
+				return float64(len(g.overrides.Problems())), true
+			},
+		},
+	}...)
+}
+
+// fileMetrics are of what the flags name and others may change.
+func fileMetrics() []processMetric {
+	return []processMetric{
 		{
 			"password_files_refused", "Password files of which what they hold now is not used, and what they held before is.", prometheus.GaugeValue,
 			func(g *gateway) (float64, bool) {
@@ -91,19 +110,6 @@ func processMetrics() []processMetric {
 					return 0, false
 				}
 				return float64(g.pages.State().Failed), true
-			},
-		},
-		{
-			"registration_problems", "Services of register= that are not registered.", prometheus.GaugeValue,
-			func(g *gateway) (float64, bool) { return float64(g.standIns.problems()), true },
-		},
-		{
-			"override_problems", "Lines of overrides that are ignored.", prometheus.GaugeValue,
-			func(g *gateway) (float64, bool) {
-				if g.overrides == nil {
-					return 0, false
-				}
-				return float64(len(g.overrides.Problems())), true
 			},
 		},
 	}
