@@ -10,6 +10,10 @@ type Tracer interface {
 // Traced is what is known of a request at its beginning.
 type Traced struct{ ID, Method, Scheme, Host, Path, Client string }
 
+// IsTimeout reports whether an error that a Span is told of means that an answer did not
+// come in time.
+func IsTimeout(err error) bool { return isTimeout(err) }
+
 // Span is the span of one request. Its tries may be of several goroutines.
 type Span interface {
 	// Try begins the span of one attempt. traceparent is what the instance gets; end

@@ -6,8 +6,10 @@ package trace
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strconv"
+	"sync/atomic"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -15,6 +17,7 @@ import (
 
 	"sluice/gateway/proxy"
 	"sluice/internal/service/tracing"
+	"sluice/mesh"
 )
 
 // Tracer is a proxy.Tracer. It is safe for concurrent use.
@@ -24,29 +27,63 @@ type Tracer struct {
 
 // Begin implements proxy.Tracer.
 func (t *Tracer) Begin(parent string, r proxy.Traced) proxy.Span {
-	ctx, s := t.Provider.Tracer().Start(t.Extract(context.Background(), parent), r.Method, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
-		attribute.String("http.request.method", r.Method), attribute.String("url.scheme", r.Scheme), attribute.String("url.path", r.Path),
-		attribute.String("server.address", r.Host), attribute.String("client.address", r.Client), attribute.String("sluice.request_id", r.ID),
-	))
-	return &span{tracer: t, ctx: ctx, span: s, method: r.Method}
+	s := &span{tracer: t, method: methodOf(r.Method), name: methodOf(r.Method)}
+	attributes := []attribute.KeyValue{
+		attribute.String("http.request.method", s.method), attribute.String("url.scheme", r.Scheme), attribute.String("url.path", r.Path),
+		attribute.String("client.address", r.Client), attribute.String("sluice.request_id", r.ID),
+	}
+	if s.method == otherMethod {
+		s.name = "HTTP"
+		attributes = append(attributes, attribute.String("http.request.method_original", r.Method))
+	}
+	attributes = append(attributes, serverOf(r.Host)...)
+	s.ctx, s.span = t.Provider.Tracer().Start(t.Extract(context.Background(), parent), s.name, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(attributes...))
+	return s
+}
+
+// otherMethod stands for methods that are nobody's: a client may make up as many as
+// it likes.
+const otherMethod = "_OTHER"
+
+func methodOf(method string) string {
+	switch method {
+	case "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "CONNECT":
+		return method
+	}
+	return otherMethod
+}
+
+// serverOf are the attributes of an address or a Host, with or without a port.
+func serverOf(address string) []attribute.KeyValue {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return []attribute.KeyValue{attribute.String("server.address", address)}
+	}
+	attributes := []attribute.KeyValue{attribute.String("server.address", host)}
+	if number, err := strconv.Atoi(port); err == nil {
+		attributes = append(attributes, attribute.Int("server.port", number))
+	}
+	return attributes
 }
 
 type span struct {
 	tracer *Tracer
 	ctx    context.Context //nolint:containedctx // it is the span: what follows is its child
 	span   trace.Span
-	method string
+	// method is that of the request, and name what spans are called by it.
+	method, name string
+	// tries counts those that have begun.
+	tries atomic.Int64
 }
 
 // Try implements proxy.Span.
 func (s *span) Try(service, instance, address string) (string, func(int, error)) {
-	ctx, try := s.tracer.Provider.Tracer().Start(s.ctx, s.method, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
-		attribute.String("http.request.method", s.method), attribute.String("sluice.service", service), attribute.String("sluice.instance", instance),
-	))
-	if host, port, err := net.SplitHostPort(address); err == nil {
-		number, _ := strconv.Atoi(port)
-		try.SetAttributes(attribute.String("server.address", host), attribute.Int("server.port", number))
+	attributes := append(serverOf(address),
+		attribute.String("http.request.method", s.method), attribute.String("sluice.service", service), attribute.String("sluice.instance", instance))
+	if again := s.tries.Add(1) - 1; again > 0 {
+		attributes = append(attributes, attribute.Int64("http.request.resend_count", again))
 	}
+	ctx, try := s.tracer.Provider.Tracer().Start(s.ctx, s.name, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attributes...))
 	return s.tracer.Inject(ctx), func(status int, err error) { finish(try, status, err, status >= 400) }
 }
 
@@ -54,7 +91,7 @@ func (s *span) Try(service, instance, address string) (string, func(int, error))
 func (s *span) End(status int, route string, err error) {
 	if route != "" {
 		s.span.SetAttributes(attribute.String("http.route", route))
-		s.span.SetName(s.method + " " + route)
+		s.span.SetName(s.name + " " + route)
 	}
 	finish(s.span, status, err, status >= 500) // 4xx is the client's
 }
@@ -67,8 +104,29 @@ func finish(s trace.Span, status int, err error, failed bool) {
 	case err != nil:
 		s.RecordError(err)
 		s.SetStatus(codes.Error, err.Error())
+		s.SetAttributes(attribute.String("error.type", typeOf(err)))
 	case failed:
 		s.SetStatus(codes.Error, strconv.Itoa(status))
+		s.SetAttributes(attribute.String("error.type", strconv.Itoa(status)))
 	}
 	s.End()
+}
+
+// typeOf is one of a few words for an error.
+func typeOf(err error) string {
+	switch {
+	case errors.Is(err, mesh.ErrDenied):
+		return "denied"
+	case errors.Is(err, mesh.ErrWrongIdentity):
+		return "wrong_identity"
+	case errors.Is(err, mesh.ErrNotReady):
+		return "identity_not_ready"
+	case errors.Is(err, mesh.ErrNoInstance):
+		return "no_instance"
+	case proxy.IsTimeout(err):
+		return "timeout"
+	case errors.Is(err, context.Canceled):
+		return "canceled"
+	}
+	return "_OTHER"
 }
