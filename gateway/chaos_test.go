@@ -338,3 +338,17 @@ func TestTheLastGoodTableServesWhileTheAgentHangs(t *testing.T) {
 	a.only("/flap", "200")
 	a.whole()
 }
+
+func TestNoRequestFailsWhileTheRootIsReplaced(t *testing.T) {
+	a := startArena(t)
+	last := newest(t, a.admin)
+	rotateRoot(t, a.Agent)
+	for kind, text := range map[string]string{"root": "+ ", "leaf": "connections with the old one"} {
+		tells(t, a.admin, last, kind, text)
+	}
+	a.more(400)
+	a.end()
+	a.only("/web", "200")
+	a.only("/flap", "200")
+	a.whole()
+}
