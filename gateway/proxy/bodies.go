@@ -133,11 +133,45 @@ func rescued(panicked func(any) error, err *error) {
 	}
 }
 
+// guardedConn is a connection that goroutines of net/http read and write: a panic of
+// ours ends it, and nothing else.
+type guardedConn struct {
+	net.Conn
+	panicked func(failure any) error
+}
+
+func (c *guardedConn) Read(p []byte) (n int, err error) {
+	defer rescued(c.panicked, &err)
+	return c.Conn.Read(p)
+}
+
+func (c *guardedConn) Write(p []byte) (n int, err error) {
+	defer rescued(c.panicked, &err)
+	return c.Conn.Write(p)
+}
+
+// Close ends it.
+func (c *guardedConn) Close() (err error) {
+	defer rescued(c.panicked, &err)
+	return c.Conn.Close()
+}
+
+// CloseWrite tells the other side that nothing more comes.
+func (c *guardedConn) CloseWrite() (err error) {
+	defer rescued(c.panicked, &err)
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Conn.Close()
+}
+
+// NetConn returns the connection below.
+func (c *guardedConn) NetConn() net.Conn { return c.Conn }
+
 // switchedConn is the client's side of a switched protocol, in the same danger.
 type switchedConn struct {
-	net.Conn
-	early    *bufio.Reader
-	panicked func(failure any) error
+	guardedConn
+	early *bufio.Reader
 }
 
 // Hijack takes the connection out of net/http. What the client has sent behind its
@@ -147,7 +181,7 @@ func (w *statusRecorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return &switchedConn{Conn: conn, early: buffered.Reader, panicked: w.panicked}, buffered, nil
+	return &switchedConn{guardedConn{conn, w.panicked}, buffered.Reader}, buffered, nil
 }
 
 func (c *switchedConn) Read(p []byte) (n int, err error) {
@@ -156,18 +190,4 @@ func (c *switchedConn) Read(p []byte) (n int, err error) {
 		return c.early.Read(p[:min(n, len(p))])
 	}
 	return c.Conn.Read(p)
-}
-
-func (c *switchedConn) Write(p []byte) (n int, err error) {
-	defer rescued(c.panicked, &err)
-	return c.Conn.Write(p)
-}
-
-// CloseWrite tells the client that nothing more comes.
-func (c *switchedConn) CloseWrite() (err error) {
-	defer rescued(c.panicked, &err)
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return c.Conn.Close()
 }

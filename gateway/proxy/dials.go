@@ -123,7 +123,10 @@ func (p *Proxy) dialPending(ctx context.Context, instance mesh.Instance, m manne
 	defer leave()
 	w.begin()
 	defer func() { w.end(err) }()
-	return p.dialGuarded(ctx, instance, m)
+	if conn, err = p.dialGuarded(ctx, instance, m); err != nil {
+		return nil, err
+	}
+	return &guardedConn{conn, p.Panicked}, nil
 }
 
 // dialApart is dial for an attempt that may be given up: it returns when ctx ends,

@@ -98,6 +98,9 @@ func (p *Proxy) dial(ctx context.Context, instance mesh.Instance, m manner) (net
 // serialOf is the number of the leaf that the gateway has shown on a connection,
 // hexadecimal; "" outside the mesh.
 func serialOf(conn net.Conn) string {
+	if guarded, ok := conn.(*guardedConn); ok {
+		conn = guarded.Conn
+	}
 	meshed, ok := conn.(*mesh.Conn)
 	if !ok || meshed.LocalCertificate() == nil {
 		return ""

@@ -27,7 +27,7 @@ func (s *session) passOn() {
 	_ = s.conn.SetReadDeadline(time.Time{})
 	_ = s.conn.SetWriteDeadline(time.Time{})
 	s.body.patience = 0
-	s.own.cfg.Fallback(&passed{Conn: s.conn, head: head.Bytes(), rest: s.reader})
+	s.own.cfg.Fallback(&passed{Conn: s.conn, head: head.Bytes(), rest: s.reader, panicked: s.p.Panicked})
 }
 
 // passed is a connection whose first request was read already.
@@ -35,10 +35,13 @@ type passed struct {
 	net.Conn
 	head []byte
 	rest *h1.Reader
+	// panicked is told of a panic in Read, which a goroutine of net/http may call.
+	panicked func(failure any) error
 }
 
 // Read gives the request that was read, then what follows it.
-func (c *passed) Read(p []byte) (int, error) {
+func (c *passed) Read(p []byte) (n int, err error) {
+	defer rescued(c.panicked, &err)
 	if len(c.head) > 0 {
 		n := copy(p, c.head)
 		c.head = c.head[n:]

@@ -274,6 +274,10 @@ type statusRecorder struct {
 // WriteHeader writes the head, with the request's ID. An interim answer may have
 // taken the fields that were set before.
 func (w *statusRecorder) WriteHeader(status int) {
+	if status < 200 { // ReverseProxy passes interim answers on in a goroutine of the transport
+		var told error
+		defer rescued(w.panicked, &told)
+	}
 	if w.status < 200 {
 		w.status = status
 		w.Header().Set("X-Request-Id", w.x.id)
