@@ -82,6 +82,7 @@ fuzz: ## Fuzz every parser for FUZZ_TIME each (default 10s)
 
 pictures: tools build ## Take the pictures in docs/img from a lab (Chromium)
 	SLUICE_PICTURES=$(CURDIR)/docs/img $(GO) test -count=1 -timeout $(TEST_TIMEOUT) -run '^TestPictures$$' -v ./lab/proofs
+	SLUICE_PICTURES=$(CURDIR)/docs/img $(GO) test -count=1 -timeout $(TEST_TIMEOUT) -run '^TestAnOperatorWorksWithTheAdminPageInABrowser$$' ./gateway
 
 bench: tools build ## Measure; docs/benchmarks.md keeps the results
 	$(GO) test -run '^$$' -bench . -benchtime 2s -timeout 30m ./mesh ./consul

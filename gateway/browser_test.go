@@ -236,6 +236,14 @@ func TestAnOperatorWorksWithTheAdminPageInABrowser(t *testing.T) {
 		b.await("answer", "How the route was found")
 		b.await("answer", "shop.example/")
 	})
+	if dir := os.Getenv("SLUICE_PICTURES"); dir != "" {
+		step("the documentation has a picture", func(b *browser) {
+			b.On(browsertest.Screen{Width: 1440, Height: 1000, Scheme: "light"})
+			if err := os.WriteFile(filepath.Join(dir, "gateway-admin.png"), b.Shot(true), 0o644); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
 	step("it fits a telephone", func(b *browser) {
 		for _, scheme := range []string{"light", "dark"} {
 			b.picture(pictures, scheme, 1440)
