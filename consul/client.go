@@ -142,6 +142,9 @@ func (c *Client) transport(dial dialFunc) http.RoundTripper {
 		MaxIdleConns:        256,
 		MaxIdleConnsPerHost: 256,
 		IdleConnTimeout:     90 * time.Second,
+		// A watch keeps a connection for itself: half of the defaults is enough for it.
+		ReadBufferSize:  2 << 10,
+		WriteBufferSize: 1 << 10,
 		// The agent is on the same machine: to pack an answer and unpack it costs both
 		// more than its bytes.
 		DisableCompression: true,

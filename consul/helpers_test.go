@@ -6,8 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -100,4 +105,40 @@ func closed(c <-chan struct{}) func() error {
 
 func unequal(what string, got, want any) error {
 	return fmt.Errorf("%s is %v, want %v", what, got, want)
+}
+
+// recorder passes requests on to an agent, and keeps what was asked.
+type recorder struct {
+	address string
+
+	mu    sync.Mutex
+	asked []string // method, path and filter
+}
+
+func record(t testing.TB, agent *consultest.Agent) *recorder {
+	t.Helper()
+	r := &recorder{}
+	forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: agent.Address})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		r.mu.Lock()
+		r.asked = append(r.asked, strings.TrimSpace(request.Method+" "+request.URL.Path+" "+request.URL.Query().Get("filter")))
+		r.mu.Unlock()
+		forward.ServeHTTP(w, request)
+	}))
+	t.Cleanup(server.Close)
+	r.address = server.URL
+	return r
+}
+
+// count says how often something was asked.
+func (r *recorder) count(what string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for _, asked := range r.asked {
+		if asked == what {
+			n++
+		}
+	}
+	return n
 }

@@ -32,6 +32,8 @@ const (
 type lister struct {
 	client     *Client
 	datacenter string
+	// only is a filter on the instances that count; "" is all.
+	only string
 	// settled returns the services that may be left out, sorted.
 	settled func() []string
 	reader  answers.Services
@@ -48,7 +50,7 @@ func (l *lister) list(_ context.Context, options *api.QueryOptions) ([]string, *
 	if !allIn(l.skipped, skip) {
 		options.WaitIndex = 0 // the newest answer says nothing of some of them
 	}
-	options.Filter = without(skip)
+	options.Filter = both(l.only, without(skip))
 	var tagged []string
 	var total int
 	_, meta, err := l.client.long.Catalog().Services(readBy(options, func(from io.Reader, buffer []byte) (err error) {
@@ -58,7 +60,7 @@ func (l *lister) list(_ context.Context, options *api.QueryOptions) ([]string, *
 	if err != nil {
 		return nil, nil, explain("list services", `service_prefix "" { policy = "read" }`, err)
 	}
-	if total == 0 && len(skip) == 0 && meta.ResultsFilteredByACLs {
+	if total == 0 && options.Filter == "" && meta.ResultsFilteredByACLs {
 		err := api.StatusError{Code: 403, Body: "every service is hidden from the token"}
 		return nil, nil, explain("list services", `service_prefix "" { policy = "read" } and node_prefix "" { policy = "read" }`, err)
 	}
@@ -95,6 +97,14 @@ func without(services []string) string {
 		return ""
 	}
 	return "ServiceName not matches `^(" + strings.Join(services, "|") + ")$`"
+}
+
+// both is the filter of what two filters let pass.
+func both(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return "(" + a + ") and (" + b + ")"
 }
 
 // weighed is a service with the size of its tags, in bytes.

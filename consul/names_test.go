@@ -164,3 +164,30 @@ func TestAServiceWhoseChangesAreNotHeardIsNotLeftOutOfTheList(t *testing.T) {
 		t.Errorf("left out are %q, want none", r.snap.Load().settled)
 	}
 }
+
+func TestARoundWithoutNewsMakesNoNewSnapshot(t *testing.T) {
+	r := openAt(t, "127.0.0.1:1", "").ResolverAll("urlprefix-")
+	watch := newWatch(watchConfig[instanceList]{name: "test", equal: instanceList.equal, logger: slog.New(slog.DiscardHandler)})
+	running := map[string]*followed{"web": {watch: watch}}
+	list := instanceList{instances: []mesh.Instance{{ServiceID: "web-1", Tags: []string{"urlprefix-/"}}}}
+	publish := func() *servicesSnapshot {
+		r.publish(running)
+		return r.snap.Load()
+	}
+	empty := publish()
+	watch.learn(list, 1, true)
+	known := publish()
+	watch.learn(list, 2, true)
+	if known == empty || publish() != known {
+		t.Error("a first answer makes no snapshot, or the same answer a second one")
+	}
+	list.instances = []mesh.Instance{{ServiceID: "web-1", Tags: []string{"urlprefix-/other"}}}
+	watch.learn(list, 3, true)
+	if changed := publish(); changed == known || changed.services["web"][0].Tags[0] != "urlprefix-/other" {
+		t.Error("a change makes no snapshot")
+	}
+	delete(running, "web")
+	if len(publish().services) > 0 {
+		t.Error("a service that is gone is named")
+	}
+}

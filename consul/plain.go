@@ -14,6 +14,10 @@ import (
 // the mesh that is all, which another watch is told of already.
 const onlyPlain = "Service.Connect.Native == false"
 
+// plainServices leaves out of the list of services what has no instance but those, and
+// proxies.
+const plainServices = `ServiceConnect.Native == false and ServiceKind == ""`
+
 // watchPlain follows the passing instances of service that are outside the mesh
 // and have a tag that begins with prefix.
 func (c *Client) watchPlain(service, prefix string, kick chan<- struct{}) *Watch[instanceList] {

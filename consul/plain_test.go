@@ -90,6 +90,26 @@ func TestPlainInstancesAreNamedOnRequestAndNothingOfTheMeshIsAmongThem(t *testin
 	}
 }
 
+func TestAServiceThatIsWholeInTheMeshIsWatchedOnce(t *testing.T) {
+	t.Parallel()
+	agent := consultest.Start(t, consultest.Config{})
+	tags := []string{"urlprefix-/x plain=true"}
+	registerAs(agent, map[string]any{"ID": "native-1", "Name": "native", "Port": 1, "Tags": tags, "Connect": map[string]any{"Native": true}})
+	registerAs(agent, map[string]any{"ID": "plain-1", "Name": "plain", "Port": 2, "Tags": tags})
+	recorder := record(t, agent)
+	resolver := openAt(t, recorder.address, agent.ServiceFile("gateway")).ResolverAllWithPlain("urlprefix-")
+	stop := running(t, resolver.Run)
+	defer stop()
+	consultest.Await(t, 5*time.Second, "both are found", namesAre(resolver, "native-1=mesh plain-1=plain"))
+	if recorder.count("GET /v1/health/service/native "+onlyPlain) > 0 {
+		t.Error("instances outside the mesh are asked for, of a service that has none")
+	}
+	registerAs(agent, map[string]any{"ID": "native-2", "Name": "native", "Port": 3, "Tags": tags})
+	consultest.Await(t, 5*time.Second, "the first one outside the mesh is found", namesAre(resolver, "native-1=mesh native-2=plain plain-1=plain"))
+	agent.Call(http.MethodPut, "/v1/agent/service/deregister/native-2", nil, nil)
+	consultest.Await(t, 5*time.Second, "the last one outside the mesh is gone", namesAre(resolver, "native-1=mesh plain-1=plain"))
+}
+
 func TestPlainInstanceThatTheMeshKnowsIsLeftOutWhicheverWatchHearsFirst(t *testing.T) {
 	plain := []mesh.Instance{{Node: "a", ServiceID: "1"}, {Node: "a", ServiceID: "2"}, {Node: "b", ServiceID: "1"}}
 	list := instanceList{

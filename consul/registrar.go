@@ -5,6 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -237,7 +240,11 @@ func (r *Registrar) apply(ctx context.Context, todo []*desiredInstance, leaving 
 	if len(todo) == 0 && len(leaving) == 0 {
 		return next, nil
 	}
-	services, checks, err := r.actual(ctx)
+	ids := slices.Clone(leaving)
+	for _, instance := range todo {
+		ids = append(ids, instance.registration.ID)
+	}
+	services, checks, err := r.actual(ctx, ids)
 	if err != nil {
 		return next, err
 	}
@@ -268,17 +275,37 @@ func (r *Registrar) note(id string, err error) {
 	r.problems[id] = err
 }
 
-func (r *Registrar) actual(ctx context.Context) (map[string]*api.AgentService, map[string]*api.AgentCheck, error) {
+// actual returns what the agent has of some instances, and maybe of others.
+func (r *Registrar) actual(ctx context.Context, ids []string) (map[string]*api.AgentService, map[string]*api.AgentCheck, error) {
 	agent := r.client.brief.Agent()
-	services, err := agent.ServicesWithFilterOpts("", query(ctx))
+	services, err := agent.ServicesWithFilterOpts(anyOf("ID", ids), query(ctx))
 	if err != nil {
 		return nil, nil, explain("read the agent's registrations", "a token that the agent knows", err)
 	}
-	checks, err := agent.ChecksWithFilterOpts("", query(ctx))
+	checks, err := agent.ChecksWithFilterOpts(anyOf("ServiceID", ids), query(ctx))
 	if err != nil {
 		return nil, nil, explain("read the agent's checks", "a token that the agent knows", err)
 	}
 	return services, checks, nil
+}
+
+// mostNamed is how many IDs a filter names at most.
+const mostNamed = 20
+
+// plainID is an ID that means itself between quotes.
+var plainID = regexp.MustCompile(`^[0-9A-Za-z_.:/-]+$`)
+
+// anyOf is a filter on what has one of some IDs: the agent may have much of others. It
+// is "", which filters nothing, if that cannot be said.
+func anyOf(field string, ids []string) string {
+	var terms []string
+	for _, id := range ids {
+		if !plainID.MatchString(id) || len(ids) > mostNamed {
+			return ""
+		}
+		terms = append(terms, field+` == "`+id+`"`)
+	}
+	return strings.Join(terms, " or ")
 }
 
 // converge brings one instance in line: the registration, then the report.

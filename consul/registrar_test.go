@@ -189,3 +189,31 @@ func TestRegisteringWithoutARightSaysWhichRuleIsMissing(t *testing.T) {
 		t.Log(err)
 	}
 }
+
+func TestTheAgentIsAskedForOurOwnRegistrationsAndFindsThem(t *testing.T) {
+	t.Parallel()
+	agent := consultest.Start(t, consultest.Config{})
+	recorder := record(t, agent)
+	registrar := openAt(t, recorder.address, agent.ServiceFile("web")).Registrar()
+	registrar.Set(ttl("web-1", "web"))
+	registrar.Pass("web-1", "")
+	running(t, registrar.Run)
+	consultest.Await(t, 10*time.Second, "it is looked at three times", func() error {
+		services, checks := recorder.count(`GET /v1/agent/services ID == "web-1"`), recorder.count(`GET /v1/agent/checks ServiceID == "web-1"`)
+		if services < 3 || checks < 3 {
+			return fmt.Errorf("services were asked for %d times, checks %d", services, checks)
+		}
+		return nil
+	})
+	if n := recorder.count("PUT /v1/agent/service/register"); n != 1 {
+		t.Errorf("it was registered %d times, want once", n)
+	}
+	for _, ids := range [][]string{nil, {`a"b`}, make([]string, mostNamed+1)} {
+		if filter := anyOf("ID", ids); filter != "" {
+			t.Errorf("%q: filter %s, want none", ids, filter)
+		}
+	}
+	if filter := anyOf("ID", []string{"a", "b:1"}); filter != `ID == "a" or ID == "b:1"` {
+		t.Errorf("filter %s", filter)
+	}
+}

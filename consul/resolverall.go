@@ -23,10 +23,11 @@ type ResolverAll struct {
 	prefix string
 	// datacenter is where it looks; empty is the agent's own.
 	datacenter string
-	// plain says that instances outside the mesh are followed too.
-	plain bool
-	roots *Watch[rootFacts]
-	names *Watch[[]string]
+	roots      *Watch[rootFacts]
+	names      *Watch[[]string]
+	// plain are the services with an instance outside the mesh that has the tag; nil if
+	// such instances are not followed.
+	plain *Watch[[]string]
 	kick  chan struct{}
 	snap  atomic.Pointer[servicesSnapshot]
 }
@@ -39,8 +40,9 @@ type servicesSnapshot struct {
 	// were left out.
 	indexes map[string]uint64
 	// settled are services with an instance that has the tag, of which every change is
-	// heard, and whose tags are many; sorted.
-	settled []string
+	// heard, and whose tags are many; settledPlain are those of which that is so of
+	// instances outside the mesh. Sorted.
+	settled, settledPlain []string
 	// known says that the list of services has arrived.
 	known          bool
 	changed, round chan struct{}
@@ -52,15 +54,20 @@ func (c *Client) ResolverAll(tagPrefix string) *ResolverAll { return c.resolverA
 
 func (c *Client) resolverAll(tagPrefix, datacenter string) *ResolverAll {
 	r := &ResolverAll{client: c, prefix: tagPrefix, datacenter: datacenter, kick: make(chan struct{}, 1)}
-	name, wait := placeOf("services", datacenter)
 	r.roots = c.watchRoots(nil)
 	r.snap.Store(&servicesSnapshot{changed: make(chan struct{}), round: make(chan struct{})})
-	lister := &lister{client: c, datacenter: datacenter, reader: answers.Services{Prefix: tagPrefix}}
-	lister.settled = func() []string { return r.snap.Load().settled }
-	r.names = newWatch(watchConfig[[]string]{
-		name: name, wait: wait, equal: slices.Equal[[]string], kick: r.kick, logger: c.log, query: lister.list,
-	})
+	r.names = r.list("services", "", func() []string { return r.snap.Load().settled })
 	return r
+}
+
+// list follows the services that have an instance with the tag for which the filter
+// holds; see lister.
+func (r *ResolverAll) list(what, only string, settled func() []string) *Watch[[]string] {
+	name, wait := placeOf(what, r.datacenter)
+	l := &lister{client: r.client, datacenter: r.datacenter, only: only, settled: settled, reader: answers.Services{Prefix: r.prefix}}
+	return newWatch(watchConfig[[]string]{
+		name: name, wait: wait, equal: slices.Equal[[]string], kick: r.kick, logger: r.client.log, query: l.list,
+	})
 }
 
 // ResolverAllWithPlain returns a resolver as ResolverAll does, which names beside
@@ -70,7 +77,7 @@ func (c *Client) resolverAll(tagPrefix, datacenter string) *ResolverAll {
 // instance nor one that a sidecar proxy serves.
 func (c *Client) ResolverAllWithPlain(tagPrefix string) *ResolverAll {
 	r := c.ResolverAll(tagPrefix)
-	r.plain = true
+	r.plain = r.list("services outside the mesh", plainServices, func() []string { return r.snap.Load().settledPlain })
 	return r
 }
 
@@ -91,7 +98,13 @@ func (r *ResolverAll) Changed() <-chan struct{} { return r.snap.Load().changed }
 func (r *ResolverAll) Index(service string) uint64 { return r.snap.Load().indexes[service] }
 
 // Err returns why the list of services cannot be confirmed now; nil if it can.
-func (r *ResolverAll) Err() error { return r.names.State().Err }
+func (r *ResolverAll) Err() error {
+	err := r.names.State().Err
+	if err == nil && r.plain != nil {
+		err = r.plain.State().Err
+	}
+	return err
+}
 
 // Instances returns the passing instances of service. The error is
 // mesh.ErrNoInstance with the reason.
@@ -118,10 +131,14 @@ func (r *ResolverAll) Run(ctx context.Context) error {
 	defer group.Wait()
 	group.Go(func() { _ = r.roots.Run(ctx) })
 	group.Go(func() { _ = r.names.Run(ctx) })
+	if r.plain != nil {
+		group.Go(func() { _ = r.plain.Run(ctx) })
+	}
 	running := map[string]*followed{}
 	for {
-		if names := r.names.State(); names.Known {
-			r.reconcile(ctx, &group, running, names.Value)
+		if names, plain, known := r.listed(); known {
+			r.reconcile(ctx, &group, running, names)
+			r.reconcilePlain(ctx, &group, running, plain)
 			r.publish(running)
 		}
 		select {
@@ -132,23 +149,38 @@ func (r *ResolverAll) Run(ctx context.Context) error {
 	}
 }
 
+// listed returns the services to follow, and those of which instances outside the mesh
+// are followed as well. known is false until both are.
+func (r *ResolverAll) listed() (names, plain []string, known bool) {
+	state := r.names.State()
+	names, known = state.Value, state.Known
+	if r.plain != nil {
+		outside := r.plain.State()
+		plain, known = outside.Value, known && outside.Known
+	}
+	return names, plain, known
+}
+
 // followed is what runs for one service.
 type followed struct {
 	watch *Watch[instanceList]
 	// plain is nil where only the mesh is followed.
-	plain *Watch[instanceList]
-	stop  context.CancelFunc
+	plain           *Watch[instanceList]
+	stop, stopPlain context.CancelFunc
+	// told is what the snapshot was made of.
+	told facts
 	// inside and outside are what merged was made of.
 	inside  instanceList
 	outside []mesh.Instance
 	merged  []mesh.Instance
 }
 
-// reconcile starts the watches of each new name and stops those that are gone.
+// reconcile starts the watch of each new name and stops those of names that are gone.
 func (r *ResolverAll) reconcile(ctx context.Context, group *sync.WaitGroup, running map[string]*followed, names []string) {
 	for name, child := range running {
-		if !slices.Contains(names, name) {
+		if _, found := slices.BinarySearch(names, name); !found {
 			child.stop()
+			child.endPlain()
 			delete(running, name)
 		}
 	}
@@ -157,13 +189,34 @@ func (r *ResolverAll) reconcile(ctx context.Context, group *sync.WaitGroup, runn
 			continue
 		}
 		childContext, stop := context.WithCancel(ctx)
-		child := &followed{watch: r.client.watchMesh(name, r.datacenter, r.plain, r.roots, r.kick), stop: stop}
+		child := &followed{watch: r.client.watchMesh(name, r.datacenter, r.plain != nil, r.roots, r.kick), stop: stop}
 		running[name] = child
 		group.Go(func() { _ = child.watch.Run(childContext) })
-		if r.plain {
-			child.plain = r.client.watchPlain(name, r.prefix, r.kick)
-			group.Go(func() { _ = child.plain.Run(childContext) })
+	}
+}
+
+// reconcilePlain does the same for instances outside the mesh. A service that has none
+// needs no second watch, with a connection of its own.
+func (r *ResolverAll) reconcilePlain(ctx context.Context, group *sync.WaitGroup, running map[string]*followed, plain []string) {
+	for name, child := range running {
+		_, wanted := slices.BinarySearch(plain, name)
+		switch {
+		case !wanted:
+			child.endPlain()
+		case child.plain == nil:
+			var childContext context.Context
+			childContext, child.stopPlain = context.WithCancel(ctx)
+			watch := r.client.watchPlain(name, r.prefix, r.kick)
+			child.plain = watch
+			group.Go(func() { _ = watch.Run(childContext) })
 		}
+	}
+}
+
+func (f *followed) endPlain() {
+	if f.plain != nil {
+		f.stopPlain()
+		f.plain = nil
 	}
 }
 
@@ -186,6 +239,15 @@ func (f *followed) instances() []mesh.Instance {
 	return f.merged
 }
 
+// facts are what a snapshot is made of, for one service.
+type facts struct {
+	instances []mesh.Instance
+	heard     bool
+}
+
+// facts returns what is known now.
+func (f *followed) facts() facts { return facts{f.instances(), f.heard()} }
+
 // heard reports whether what is known of the service is the newest.
 func (f *followed) heard() bool {
 	return f.watch.State().Err == nil && (f.plain == nil || f.plain.State().Err == nil)
@@ -200,8 +262,26 @@ func (f *followed) index() uint64 {
 	return index
 }
 
+// told reports whether a snapshot tells already what is known: of three rounds that a
+// change ends, two have no news.
+func (s *servicesSnapshot) told(running map[string]*followed) bool {
+	if !s.known || len(s.watches) != len(running) {
+		return false
+	}
+	for name, child := range running {
+		now := child.facts()
+		if s.watches[name] != child.watch || now.heard != child.told.heard || !sameSlice(now.instances, child.told.instances) {
+			return false
+		}
+	}
+	return true
+}
+
 func (r *ResolverAll) publish(running map[string]*followed) {
 	old := r.snap.Load()
+	if old.told(running) {
+		return
+	}
 	next := &servicesSnapshot{
 		services: map[string][]mesh.Instance{}, watches: map[string]*Watch[instanceList]{},
 		indexes: map[string]uint64{}, known: true, changed: old.changed, round: make(chan struct{}),
@@ -210,14 +290,19 @@ func (r *ResolverAll) publish(running map[string]*followed) {
 		maps.Copy(next.indexes, old.indexes)
 	}
 	changed := false
-	var settled []weighed
+	var settled, plain []weighed
 	for name, child := range running {
 		next.watches[name] = child.watch
-		tagged := r.tagged(child.instances())
+		child.told = child.facts()
+		tagged := r.tagged(child.told.instances)
 		if len(tagged) > 0 {
 			next.services[name] = tagged
-			if child.heard() {
+			if child.told.heard {
 				settled = append(settled, weighed{name, sizeOfTags(tagged)})
+				if child.plain != nil {
+					// Without a tagged instance it has no size, and stays in the list.
+					plain = append(plain, weighed{name, sizeOfTags(child.plain.State().Value.instances)})
+				}
 			}
 		}
 		if slices.EqualFunc(old.services[name], tagged, sameInstance) {
@@ -231,7 +316,7 @@ func (r *ResolverAll) publish(running map[string]*followed) {
 			next.indexes[name], changed = r.names.State().Index, true
 		}
 	}
-	next.settled = largest(settled)
+	next.settled, next.settledPlain = largest(settled), largest(plain)
 	if changed {
 		next.changed = make(chan struct{})
 	}
