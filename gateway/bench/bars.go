@@ -157,10 +157,14 @@ func (r *results) routeBars() []bar {
 	} else {
 		cost.Found = r.lacking(many, sluice)
 	}
-	return []bar{
-		cost,
-		r.within(many, "resident more", "10,000 routes, memory more than with 10", 25, "MB"),
-		r.within(many, "rebuild", "10,000 routes, rebuild after one change, mean", 5, "ms"),
-		r.within(many, "p99 ratio", "10,000 routes, p99 while they change, against standing still", 1.1, "×"),
+	bars := []bar{cost, r.within(many, "resident more", "10,000 routes, memory more than with 10", 25, "MB")}
+	for _, l := range []struct{ name, what string }{{layoutOne, "10,000 routes of one service"}, {layoutMany, "10,000 routes of 100 services"}} {
+		bars = append(bars,
+			r.within(l.name, "resident more", l.what+", memory more than with 10", 25, "MB"),
+			r.within(l.name, "rebuild", l.what+", rebuild after one change, mean", 5, "ms"),
+			r.within(l.name, "p99 ratio", l.what+", p99 while they change, against standing still", 1.1, "×"),
+			r.within(l.name, "effect p99", l.what+", change to effect, p99", 100, "ms"),
+		)
 	}
+	return bars
 }

@@ -10,6 +10,7 @@ import (
 
 const (
 	effectService = "effect"
+	effectHost    = "bench.test"
 	effectPath    = "/effect"
 	effectPort    = 8700
 	effectCheck   = "effect-check"
@@ -20,6 +21,8 @@ const (
 // change is one thing that is switched to and fro.
 type change struct {
 	kind string
+	// host is asked.
+	host string
 	// there and back make the change n; the answer of the proxy at path(n) must then
 	// be served, or not.
 	there, back      func(ctx context.Context, n int) error
@@ -58,7 +61,7 @@ func (b *bench) effectsOn(ctx context.Context, p foundPeer) error {
 	if err := b.lab.agent.register(ctx, b.effectInstance("urlprefix-"+effectPath)); err != nil {
 		return err
 	}
-	proxy, err := b.start(ctx, p, scenarioEffect, nil, hit{"bench.test", effectPath})
+	proxy, err := b.start(ctx, p, scenarioEffect, nil, hit{effectHost, effectPath})
 	if err != nil {
 		return err
 	}
@@ -111,7 +114,7 @@ func (c change) time(ctx context.Context, p *proxy, n int, do func(context.Conte
 	ticker := time.NewTicker(effectEvery)
 	defer ticker.Stop()
 	for {
-		status, _, _, err := ask(ctx, transport, p.plan.listen(), hit{"bench.test", c.path(n)})
+		status, _, _, err := ask(ctx, transport, p.plan.listen(), hit{c.host, c.path(n)})
 		if err == nil && shows(status) {
 			return float64(time.Since(begin).Microseconds()) / 1000, nil
 		}
@@ -146,8 +149,8 @@ func (b *bench) changes() []change {
 		return func(ctx context.Context, _ int) error { return b.lab.agent.intend(ctx, effectService, action) }
 	}
 	return []change{
-		{"tag", register("urlprefix-/other"), register("urlprefix-" + effectPath), same, served, unserved},
-		{"health", report("fail"), report("pass"), same, served, unserved},
-		{"intention", intend("deny"), intend("allow"), same, served, func(status int) bool { return status == http.StatusForbidden }},
+		{"tag", effectHost, register("urlprefix-/other"), register("urlprefix-" + effectPath), same, served, unserved},
+		{"health", effectHost, report("fail"), report("pass"), same, served, unserved},
+		{"intention", effectHost, intend("deny"), intend("allow"), same, served, func(status int) bool { return status == http.StatusForbidden }},
 	}
 }

@@ -100,6 +100,10 @@ func (p *process) stop(grace time.Duration) {
 	<-p.done
 }
 
+// pause holds the program where it is, resume lets it go on.
+func (p *process) pause()  { _ = syscall.Kill(-p.pid(), syscall.SIGSTOP) }
+func (p *process) resume() { _ = syscall.Kill(-p.pid(), syscall.SIGCONT) }
+
 // wait returns when the program has ended, and kills it when ctx ends first.
 func (p *process) wait(ctx context.Context) error {
 	select {

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"math"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -340,5 +343,76 @@ func TestTheTableSaysWhatTheRunWasAskedFor(t *testing.T) {
 	r.Settings = cfg.settings()
 	if text := render(r); !strings.Contains(text, "8 client connections, 1 rounds of 8s each; sluice with -codec=std.") {
 		t.Error(text)
+	}
+}
+
+func TestEveryLayoutDeclaresAllRoutesAndServesSomeOfThem(t *testing.T) {
+	routes := makeRoutes(10_000)
+	many, served := inManyServices(routes, "127.9.9.9", manyServices)
+	for name, l := range map[string]struct {
+		instances []instance
+		services  int
+	}{
+		"one service":   {inOneService(routes, "127.9.9.9"), 1},
+		"many services": {many, manyServices},
+	} {
+		tags, services, ids := map[string]bool{}, map[string]bool{}, map[string]bool{}
+		for _, i := range l.instances {
+			services[i.Name], ids[i.ID] = true, true
+			for _, tag := range i.Tags {
+				tags[tag] = true
+			}
+		}
+		if len(tags) != len(routes) || len(services) != l.services || len(ids) != len(l.instances) || !services[upstreamService] {
+			t.Errorf("%s: %d routes of %d services, %d instances of %d names", name, len(tags), len(services), len(l.instances), len(ids))
+		}
+	}
+	for _, i := range many[:routeInstances] {
+		if i.Name != upstreamService || len(i.Tags) != len(served) || i.Tags[0] != "urlprefix-"+served[0].Host+served[0].Path {
+			t.Errorf("%s has %d routes, want the %d that are asked for", i.ID, len(i.Tags), len(served))
+		}
+	}
+}
+
+func TestEachLayoutIsHeldToTheBarsByItself(t *testing.T) {
+	for _, name := range []string{layoutOne, layoutMany} {
+		for figure, limit := range map[string]float64{"p99 ratio": 1.2, "rebuild": 6, "resident more": 26, "effect p99": 101} {
+			r := newResults(time.Now(), "a machine")
+			r.Values = []value{{Scenario: name, Peer: sluice, Name: figure, Value: limit}, {Scenario: name, Peer: nginx, Name: figure, Value: 0}}
+			found := 0
+			for _, b := range judge(r) {
+				if b.Verdict == missed {
+					found++
+				}
+			}
+			if found != 1 {
+				t.Errorf("%s, %s of %g: %d bars are missed, want 1", name, figure, limit, found)
+			}
+		}
+	}
+}
+
+func TestAProcessThatIsPausedDoesNothingUntilItIsResumed(t *testing.T) {
+	p, err := start(command{name: "busy", path: "/bin/sh", args: []string{"-c", "while :; do :; done"}, folder: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.stop(time.Second)
+	is := func(state string) func(context.Context) error {
+		return func(context.Context) error {
+			content, err := os.ReadFile("/proc/" + itoa(p.pid()) + "/stat")
+			if err == nil && !strings.Contains(string(content), ") "+state+" ") {
+				err = errors.New("it is in another state")
+			}
+			return err
+		}
+	}
+	p.pause()
+	if err := await(t.Context(), 5*time.Second, "it is stopped", is("T")); err != nil {
+		t.Error(err)
+	}
+	p.resume()
+	if err := await(t.Context(), 5*time.Second, "it runs", is("R")); err != nil {
+		t.Error(err)
 	}
 }

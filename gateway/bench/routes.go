@@ -3,12 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"net/http"
-	"regexp"
-	"strconv"
-	"strings"
-	"time"
 )
 
 // routeCounts are the sizes of the table that are compared.
@@ -45,16 +39,11 @@ func (b *bench) manyRoutes(ctx context.Context) error {
 
 func (b *bench) withRoutes(ctx context.Context, n int) error {
 	name, routes := routesScenario(n), makeRoutes(n)
-	ids, err := b.registerRoutes(ctx, routes)
+	forget, err := b.registerAll(ctx, inOneService(routes, b.lab.host))
+	defer forget()
 	if err != nil {
 		return err
 	}
-	// Also after an interrupt: the next size must not find them.
-	defer func() {
-		for _, id := range ids {
-			_ = b.lab.agent.deregister(context.WithoutCancel(ctx), id)
-		}
-	}()
 	targets := hits(routes, hitRoutes)
 	proxies, err := b.startAll(ctx, name, routes, targets[len(targets)-1], false)
 	if err != nil {
@@ -81,11 +70,6 @@ func (b *bench) withRoutes(ctx context.Context, n int) error {
 		}
 		b.results.Values = append(b.results.Values, value{Scenario: name, Peer: p.peer.name, Name: "resident", Unit: "MB", Value: megabytes(m.resident), Note: "after the rounds"})
 	}
-	for _, p := range proxies {
-		if p.peer.name == sluice {
-			return b.whileRoutesChange(ctx, p, name, targets)
-		}
-	}
 	return nil
 }
 
@@ -100,113 +84,52 @@ func (b *bench) servesAll(ctx context.Context, p *proxy, targets []hit) error {
 	return nil
 }
 
-// registerRoutes registers instances that carry the routes as tags.
-func (b *bench) registerRoutes(ctx context.Context, routes []hostRoute) (ids []string, err error) {
-	for n := range routeInstances {
-		i := instance{
-			ID: fmt.Sprintf("bench-routes-%d", n), Name: upstreamService, Address: b.lab.host, Port: mtlsPort, Connect: &native{true},
-		}
-		for _, r := range routes[n*len(routes)/routeInstances : (n+1)*len(routes)/routeInstances] {
-			i.Tags = append(i.Tags, "urlprefix-"+r.Host+r.Path)
-		}
-		ids = append(ids, i.ID)
-		if err := b.lab.agent.register(ctx, i); err != nil {
-			return ids, err
-		}
-	}
-	return ids, nil
-}
-
-// whileRoutesChange compares latency at a constant rate with and without a change
-// of one route five times a second, and asks the gateway what a rebuild took.
-func (b *bench) whileRoutesChange(ctx context.Context, p *proxy, name string, targets []hit) error {
-	perSecond, _ := b.results.median(name, sluice, rate)
-	cfg := b.load(targets)
-	cfg.Address, cfg.Rate = p.plan.listen(), perSecond/2
-	if cfg.Rate == 0 {
-		return nil
-	}
-	still, err := b.generator.send(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	before := rebuilds(ctx, p.plan.adminAddress())
-	changing, stop := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		b.changeRoutes(changing)
-	}()
-	moving, err := b.generator.send(ctx, cfg)
-	stop()
-	<-ended
-	if err != nil {
-		return err
-	}
-	after := rebuilds(ctx, p.plan.adminAddress())
-	note := fmt.Sprintf("at %.0f requests/s, p99 %.0f µs and %.0f µs", cfg.Rate, still.P99, moving.P99)
-	b.results.Values = append(b.results.Values, value{Scenario: name, Peer: sluice, Name: "p99 ratio", Unit: "×", Value: moving.P99 / max(1, still.P99), Note: "while one route changes 5 times a second; " + note})
-	if n := after.count - before.count; n > 0 {
-		b.results.Values = append(b.results.Values, value{
-			Scenario: name, Peer: sluice, Name: "rebuild", Unit: "ms", Value: 1000 * (after.seconds - before.seconds) / n, Note: fmt.Sprintf("mean of %.0f, as the gateway's metrics say", n),
-		})
-	}
-	return nil
-}
-
-// changeRoutes adds and removes a route until ctx ends.
-func (b *bench) changeRoutes(ctx context.Context) {
-	i := instance{ID: "bench-change", Name: upstreamService, Address: b.lab.host, Port: mtlsPort, Connect: &native{true}}
-	ticker := time.NewTicker(200 * time.Millisecond)
-	defer ticker.Stop()
-	for n := 0; ; n++ {
-		select {
-		case <-ctx.Done():
+// registerAll registers instances. forget takes them away again, also after an
+// interrupt: what is measured next must not find them.
+func (b *bench) registerAll(ctx context.Context, all []instance) (forget func(), err error) {
+	n := 0
+	forget = func() {
+		for _, i := range all[:n] {
 			_ = b.lab.agent.deregister(context.WithoutCancel(ctx), i.ID)
-			return
-		case <-ticker.C:
-			i.Tags = []string{fmt.Sprintf("urlprefix-change.bench.test/%d", n)}
-			_ = b.lab.agent.register(ctx, i)
 		}
 	}
+	for n = range all {
+		if err := b.lab.agent.register(ctx, all[n]); err != nil {
+			return forget, err
+		}
+	}
+	n = len(all)
+	return forget, nil
 }
 
-// rebuildTimes is a histogram's sum and count.
-type rebuildTimes struct{ seconds, count float64 }
-
-var rebuildMetric = regexp.MustCompile(`(?m)^sluice_gateway_\w*build\w*_seconds_(sum|count)\S* (\S+)$`)
-
-// rebuilds reads from the gateway's metrics what building its table has taken;
-// nothing if it does not tell.
-func rebuilds(ctx context.Context, address string) rebuildTimes {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", nil)
-	if err != nil {
-		return rebuildTimes{}
+// inOneService are instances of the upstream's service that share the routes.
+func inOneService(routes []hostRoute, host string) []instance {
+	var all []instance
+	for n := range routeInstances {
+		all = append(all, routeInstance(n, host, upstreamService, routes[n*len(routes)/routeInstances:(n+1)*len(routes)/routeInstances]))
 	}
-	response, err := http.DefaultTransport.RoundTrip(request)
-	if err != nil {
-		return rebuildTimes{}
-	}
-	defer func() { _ = response.Body.Close() }()
-	var text strings.Builder
-	_, _ = io.Copy(&text, io.LimitReader(response.Body, 16<<20))
-	return parseRebuilds(text.String())
+	return all
 }
 
-func parseRebuilds(text string) rebuildTimes {
-	var t rebuildTimes
-	for _, match := range rebuildMetric.FindAllStringSubmatch(text, -1) {
-		n, err := strconv.ParseFloat(match[2], 64)
-		if err != nil {
-			continue
-		}
-		if match[1] == "sum" {
-			t.seconds += n
-		} else {
-			t.count += n
-		}
+// inManyServices are instances of as many services, of the same number of routes
+// each. The first is the upstream's, which has several instances; of the others there
+// is one, and nobody asks them.
+func inManyServices(routes []hostRoute, host string, services int) (all []instance, served []hostRoute) {
+	served = routes[:len(routes)/services]
+	for n := range routeInstances {
+		all = append(all, routeInstance(n, host, upstreamService, served))
 	}
-	return t
+	for n := 1; n < services; n++ {
+		name := fmt.Sprintf("%s-%02d", upstreamService, n)
+		all = append(all, routeInstance(routeInstances+n, host, name, routes[n*len(routes)/services:(n+1)*len(routes)/services]))
+	}
+	return all, served
+}
+
+func routeInstance(n int, host, service string, routes []hostRoute) instance {
+	i := instance{ID: fmt.Sprintf("bench-routes-%d", n), Name: service, Address: host, Port: mtlsPort, Connect: &native{true}}
+	for _, r := range routes {
+		i.Tags = append(i.Tags, "urlprefix-"+r.Host+r.Path)
+	}
+	return i
 }

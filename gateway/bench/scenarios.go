@@ -14,6 +14,7 @@ const (
 	scenarioPlain     = "plain"
 	scenarioHandshake = "handshake"
 	scenarioRoutes    = "routes"
+	scenarioChanges   = "changes"
 	scenarioRate      = "rate"
 	scenarioIdle      = "idle"
 	scenarioRestart   = "restart"
@@ -57,6 +58,11 @@ func scenarios() []scenario {
 		{
 			scenarioRoutes, "10, 1,000 and 10,000 routes", "Many routes", "5 routes on each host, every tenth host a wildcard, requests spread over 1,000 of the routes; mutual TLS for sluice, plain for the others, so compare each with itself.",
 			routes, (*bench).manyRoutes,
+		},
+		{
+			scenarioChanges, "one of 10,000 routes changes", "One of many routes changes",
+			"At half the rate that the gateway can do, with and without changes of one route, 5 times a second. All routes are the tags of four instances of one service, which Consul tells again with each change, or of 100 services. The control is nginx with the same routes, which does not look at Consul: once while the gateway is paused and nobody asks Consul, and once while a gateway that gets no requests follows the changes beside it. Medians of the rounds.",
+			layoutNames(), (*bench).routesThatChange,
 		},
 		{
 			scenarioRate, "latency at a constant rate", "Latency at a constant rate", "Requests are due at fixed times, and late ones count from when they were due. Over mutual TLS, plain for a proxy without Connect.",
