@@ -19,8 +19,10 @@ const (
 	// compares the name of every instance with all of them.
 	mostSkipped = 100
 	// leastSkipped is the size of a service's tags, in bytes, below which there is no
-	// point in leaving it out.
-	leastSkipped = 512
+	// point in leaving it out; skippedByLetter is the same for each letter of its name,
+	// which Consul reads anew each time.
+	leastSkipped    = 512
+	skippedByLetter = 100
 )
 
 // lister asks for the services that have a tag. Consul answers with all tags of all
@@ -96,7 +98,7 @@ func without(services []string) string {
 	if len(services) == 0 {
 		return ""
 	}
-	return "ServiceName not matches `^(" + strings.Join(services, "|") + ")$`"
+	return "ServiceName not matches `^(" + patternOf(services) + ")$`"
 }
 
 // both is the filter of what two filters let pass.
@@ -115,7 +117,9 @@ type weighed struct {
 
 // largest returns those services that are worth to be left out of a list, sorted.
 func largest(all []weighed) []string {
-	all = slices.DeleteFunc(all, func(w weighed) bool { return w.size < leastSkipped || !simpleName.MatchString(w.name) })
+	all = slices.DeleteFunc(all, func(w weighed) bool {
+		return w.size < max(leastSkipped, skippedByLetter*len(w.name)) || !simpleName.MatchString(w.name)
+	})
 	slices.SortFunc(all, func(a, b weighed) int { return cmp.Or(cmp.Compare(b.size, a.size), strings.Compare(a.name, b.name)) })
 	names := make([]string, 0, min(len(all), mostSkipped))
 	for _, w := range all[:min(len(all), mostSkipped)] {
