@@ -238,10 +238,8 @@ func TestAnOperatorWorksWithTheAdminPageInABrowser(t *testing.T) {
 	})
 	if dir := os.Getenv("SLUICE_PICTURES"); dir != "" {
 		step("the documentation has a picture", func(b *browser) {
-			b.On(browsertest.Screen{Width: 1440, Height: 1000, Scheme: "light"})
-			if err := os.WriteFile(filepath.Join(dir, "gateway-admin.png"), b.Shot(true), 0o644); err != nil {
-				b.Fatal(err)
-			}
+			b.On(browsertest.Screen{Width: 1440, Height: 1372, Scheme: "light"})
+			b.Picture(filepath.Join(dir, "gateway-admin.png"), false)
 		})
 	}
 	step("it fits a telephone", func(b *browser) {
