@@ -347,8 +347,32 @@ func TestNoRequestFailsWhileTheRootIsReplaced(t *testing.T) {
 		tells(t, a.admin, last, kind, text)
 	}
 	a.more(400)
+	consultest.Await(t, 10*time.Second, "every connection has shown the new leaf", a.newLeafAlone)
 	a.end()
 	a.only("/web", "200")
 	a.only("/flap", "200")
 	a.whole()
+}
+
+// newLeafAlone wants all connections of the gateway to have shown its leaf of now.
+func (a *arena) newLeafAlone() error {
+	_, body, err := get(a.admin + "/mesh")
+	if err != nil {
+		return err
+	}
+	var report struct {
+		Identities  []struct{ Serial string }
+		Connections []struct {
+			LocalSerial string `json:"local_serial"`
+		}
+	}
+	if err := json.Unmarshal([]byte(body), &report); err != nil || len(report.Identities) != 1 || len(report.Connections) == 0 {
+		return fmt.Errorf("%w: %s", err, body)
+	}
+	for _, c := range report.Connections {
+		if c.LocalSerial != report.Identities[0].Serial {
+			return fmt.Errorf("a connection has shown %s, and the leaf is %s", c.LocalSerial, report.Identities[0].Serial)
+		}
+	}
+	return nil
 }

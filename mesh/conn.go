@@ -240,7 +240,7 @@ func (c *Conn) Decision() intentions.Decision {
 func (c *Conn) Info() ConnectionInfo {
 	return ConnectionInfo{
 		ID: c.id, Edge: c.edge, Inbound: c.inbound, Remote: c.raw.RemoteAddr().String(), Since: c.since,
-		PeerSerial: serial(c.peer), PeerNotAfter: c.peer.NotAfter,
+		PeerSerial: serial(c.peer), LocalSerial: serial(c.local), PeerNotAfter: c.peer.NotAfter,
 		BytesIn: c.in.Load(), BytesOut: c.out.Load(),
 	}
 }

@@ -40,7 +40,7 @@ func TestAnAllowedServiceSpeaksAndBothSidesKnowEachOther(t *testing.T) {
 		eventually(t, name+" table shows the connection and its bytes", func() bool {
 			live := table.Connections()
 			return len(live) == 1 && live[0].Source == w.id("web") && live[0].Destination == w.id("mongo-primary") &&
-				live[0].BytesIn == 5 && live[0].BytesOut == 5 && live[0].PeerSerial != ""
+				live[0].BytesIn == 5 && live[0].BytesOut == 5 && live[0].PeerSerial != "" && live[0].LocalSerial != "" && live[0].LocalSerial != live[0].PeerSerial
 		})
 	}
 	if err := conn.Close(); err != nil {

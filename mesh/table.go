@@ -26,8 +26,10 @@ type ConnectionInfo struct {
 	// Remote is the peer's "host:port".
 	Remote string    `json:"remote"`
 	Since  time.Time `json:"since"`
-	// PeerSerial is the serial number of the peer's leaf, hexadecimal.
-	PeerSerial string `json:"peer_serial"`
+	// PeerSerial and LocalSerial are the serial numbers of the peer's leaf and of the one
+	// that this side has shown, hexadecimal.
+	PeerSerial  string `json:"peer_serial"`
+	LocalSerial string `json:"local_serial"`
 	// PeerNotAfter is when the peer's leaf expires and the connection is cut.
 	PeerNotAfter time.Time `json:"peer_not_after"`
 	// BytesIn and BytesOut count application bytes, without TLS overhead.

@@ -125,6 +125,10 @@ func parseList(text string, check func(word string) error) ([]string, error) {
 	return words, nil
 }
 
+// Suggestion returns `; do you mean "near"?` if one of known is near to word, else
+// nothing.
+func Suggestion(word string, known []string) string { return suggestion(word, known, "") }
+
 // suggestion returns `; do you mean "PREFIXnear"?` if one of known is near to
 // word, else nothing.
 func suggestion(word string, known []string, prefix string) string {

@@ -189,5 +189,11 @@ func (c *converter) property(name, value string) {
 			return
 		}
 	}
-	c.note(Unknown, "Fabio has no such property")
+	known := make([]string, 0, len(c.rows))
+	for _, r := range c.rows {
+		if !strings.HasSuffix(r.name, "*") {
+			known = append(known, r.name)
+		}
+	}
+	c.note(Unknown, "Fabio has no such property%s", config.Suggestion(name, known))
 }

@@ -121,6 +121,7 @@ func propertyTests() []struct{ text, want string } {
 		{"proxy.cs=cs=a;type=file;cert=/a.pem;key=/b.pem", "done otherwise: a: its files"},
 		{"proxy.cs=cs=a;type=file;cert='/a;.pem'", "by hand: a: put"},
 		{"proxy.addr=:1\nproxy.cs=cs=a;type=file;cert=/a.pem", "same: a: no listener has it"},
+		{"proxy.stratgy=rr", "unknown: Fabio has no such property; do you mean \"proxy.strategy\"?"},
 		{"proxy.deregistergraceperiod=3s", "-stop-delay 3s"},
 		{"proxy.cs=", "same: there is none"},
 		{"proxy.cs=cs=a;type=path;cert=/a,cs=b;type=path;cert=/b", "by hand: there is one -cert-dir"},
