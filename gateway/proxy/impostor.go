@@ -18,13 +18,14 @@ type impostor struct {
 
 // identify keeps what an attempt has shown of who is at the address.
 func (t *target) identify(err error, now time.Time) {
-	var wrong *mesh.WrongIdentityError
-	switch {
-	case err == nil:
+	if err == nil {
 		if t.impostor.Load() != nil {
 			t.impostor.Store(nil)
 		}
-	case errors.As(err, &wrong):
+		return
+	}
+	var wrong *mesh.WrongIdentityError // here, so that a request that goes well allocates nothing
+	if errors.As(err, &wrong) {
 		t.impostor.Store(&impostor{nobody(wrong.Got), now})
 	}
 }
