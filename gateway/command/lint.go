@@ -205,7 +205,7 @@ func importFabio(_ context.Context, s Streams, o options, args []string) error {
 		fmt.Fprintf(s.Out, "%s = %s\n", f.Name, f.Value)
 	}
 	for _, n := range report.Notes {
-		fmt.Fprintf(s.Out, "# line %d, %s: %s: %s\n", n.Line, n.Property, n.Kind, n.Reason)
+		fmt.Fprintf(s.Out, "# %s\n", n)
 	}
 	if !report.Complete() {
 		fmt.Fprintln(s.Err, "import-fabio: something is left to do by hand; see the lines with # above")

@@ -42,9 +42,10 @@ type Flag struct {
 // a value that may be a secret.
 type Note struct {
 	Property string
-	Line     int
-	Kind     Kind
-	Reason   string
+	// Line is where it is, from 1; 0 is that it is not in the file.
+	Line   int
+	Kind   Kind
+	Reason string
 }
 
 // Report is what a configuration of Fabio is here. Every property of the file is
@@ -79,9 +80,14 @@ func (r Report) String() string {
 		fmt.Fprintf(&b, "-%s %s\n", f.Name, quote(f.Value))
 	}
 	for _, n := range r.Notes {
-		fmt.Fprintf(&b, "# line %d: %s: %s: %s\n", n.Line, n.Property, n.Kind, n.Reason)
+		fmt.Fprintf(&b, "# %s: %s: %s: %s\n", where(n.Line), n.Property, n.Kind, n.Reason)
 	}
 	return b.String()
+}
+
+// String returns the note for people, in one line.
+func (n Note) String() string {
+	return fmt.Sprintf("%s, %s: %s: %s", where(n.Line), n.Property, n.Kind, n.Reason)
 }
 
 // quote makes one word of a shell.
@@ -124,6 +130,10 @@ func Convert(text string, getenv func(string) string) (Report, error) {
 		}
 	}
 	c.values = expanded
+	_, listens := c.values["proxy.addr"]
+	if !listens && len(properties) > 0 {
+		c.values["proxy.addr"] = defaultListener
+	}
 	for _, p := range properties {
 		c.at = p
 		switch {
@@ -133,8 +143,25 @@ func Convert(text string, getenv func(string) string) (Report, error) {
 			c.property(p.Name, expanded[p.Name])
 		}
 	}
+	if !listens && len(properties) > 0 {
+		c.at = Property{Name: "proxy.addr"}
+		c.listeners(defaultListener)
+		c.note(Elsewhere, "it is not in the file; this is Fabio's default, and the gateway's is the loopback alone")
+	}
 	slices.SortStableFunc(c.report.Notes, func(a, b Note) int { return a.Line - b.Line })
 	return c.report, nil
+}
+
+// defaultListener is where Fabio listens if the file does not say. Who only moves the
+// file must not find that nobody reaches the gateway.
+const defaultListener = ":9999"
+
+// where is the place of a property for people; line 0 is that it is not in the file.
+func where(line int) string {
+	if line == 0 {
+		return "default"
+	}
+	return fmt.Sprintf("line %d", line)
 }
 
 // converter works through the properties one by one.

@@ -91,14 +91,9 @@ func (c *converter) answerTimeout(value string) {
 }
 
 func (c *converter) listenerTimeout(value string) {
-	if _, ok := c.time(value); !ok {
-		return
-	}
-	if _, ok := c.values["proxy.addr"]; ok {
+	if _, ok := c.time(value); ok {
 		c.note(Elsewhere, "it is in -listen, with each listener that has no other")
-		return
 	}
-	c.note(ByHand, "add it to -listen: rt= is the time to read, wt= the time to write")
 }
 
 func (c *converter) requestID(value string) {
