@@ -13,7 +13,7 @@ func TestAStopTurnsHealthRedWhileRequestsAreStillTaken(t *testing.T) {
 	agent := consultest.Start(t, consultest.Config{})
 	intend(agent, "allow")
 	startWeb(t, agent)
-	const delay = 2 * time.Second
+	const delay = 4 * time.Second
 	gateway := startProcess(t, "-node", agent.Node, "-address", agent.Host, "-loopback", agent.Host, "-health-path", "/up", "-stop-delay", delay.String(),
 		"-consul", agent.Address, "-token-file", agent.ServiceFile("gateway"))
 	front, admin := "http://"+net.JoinHostPort(agent.Host, "9999"), "http://"+net.JoinHostPort(agent.Host, "9998")
@@ -35,7 +35,7 @@ func TestAStopTurnsHealthRedWhileRequestsAreStillTaken(t *testing.T) {
 	if took := time.Since(began); took > delay {
 		t.Fatalf("it took %v to look: too long to have seen the delay", took)
 	}
-	if code := gateway.wait(t, 10*time.Second); code != 0 || time.Since(began) < delay {
+	if code := gateway.wait(t, 20*time.Second); code != 0 || time.Since(began) < delay {
 		t.Errorf("exit code %d after %v", code, time.Since(began))
 	}
 }
