@@ -212,13 +212,14 @@ func registered(agent *consultest.Agent, want int) func() error {
 }
 
 func TestGatewaySaysWhatIsWrongAndExits(t *testing.T) {
-	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	const loopback = "127.91.42.7" // where no lab of this machine has its ports
+	busy, err := net.Listen("tcp", loopback+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer busy.Close()
 	_, port, _ := net.SplitHostPort(busy.Addr().String())
-	place := []string{"-node", "gateway-1", "-address", "127.0.0.1"}
+	place := []string{"-node", "gateway-1", "-address", "127.0.0.1", "-loopback", loopback}
 	tests := []struct {
 		name string
 		args []string
