@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 
 	"sluice/gateway/errorpages"
 	"sluice/gateway/listen"
@@ -43,7 +45,7 @@ func (g *gateway) admin() error {
 	g.ops.Handle("GET /overrides", answer(func() any { return g.overrideState() }))
 	page := g.proxy.Admin(proxy.AdminConfig{
 		Node: g.cfg.Node, Datacenter: g.cfg.Datacenter, Version: service.Version(), Codec: string(g.cfg.Codec),
-		Listeners: g.listenerStates, Overrides: g.overrideState, Elsewhere: g.elsewhere, ErrorPages: g.errorPages, Changes: token != nil,
+		Listeners: g.listenerStates, Overrides: g.overrideState, Elsewhere: g.elsewhere, ErrorPages: g.errorPages, Refused: g.refusedPasswords, Changes: token != nil,
 	})
 	g.ops.Handle("GET /{$}", page.Index())
 	g.ops.Handle("GET /parts", page.Parts())
@@ -131,6 +133,19 @@ func (g *gateway) errorPages() *errorpages.State {
 	}
 	state := g.pages.State()
 	return &state
+}
+
+// refusedPasswords are the password files that are not used as they are now.
+func (g *gateway) refusedPasswords() []error {
+	if g.auth == nil {
+		return nil
+	}
+	var list []error
+	problems := g.auth.Problems()
+	for _, scheme := range slices.Sorted(maps.Keys(problems)) {
+		list = append(list, fmt.Errorf("scheme %s: %w", scheme, problems[scheme]))
+	}
+	return list
 }
 
 // stopping returns an error from the signal to stop on.

@@ -166,7 +166,7 @@ func TestTheTimelineHasTheIndexOfEachChangeInARealConsul(t *testing.T) {
 			t.Errorf("%+v; want the time to its effect", e)
 		}
 	}
-	if err := answers(admin+"/", 200, "trusted roots", "by hand")(); err != nil {
+	if err := answers(admin+"/", 200, "trusted roots", "by hand", "newer passwords are not used: scheme staff: ")(); err != nil {
 		t.Errorf("the page: %v", err)
 	}
 }

@@ -51,6 +51,9 @@ type AdminConfig struct {
 	Elsewhere func() []ElsewhereState
 	// ErrorPages may be nil, and returns nil while only the gateway's own are used.
 	ErrorPages func() *errorpages.State
+	// Refused are password files of which what they hold now is not used; nil where there
+	// are none.
+	Refused func() []error
 	// Changes means that a token allows changes; see DrainHandler.
 	Changes bool
 }
@@ -130,6 +133,7 @@ type adminView struct {
 	Failed    []Trace
 	Listeners []ListenerState
 	Theme     *errorpages.State
+	Passwords []error
 	Ask       asked
 	Style     template.CSS
 	Script    template.JS
@@ -230,6 +234,9 @@ func (a *Admin) fill(v *adminView, r *http.Request) {
 	}
 	if a.cfg.ErrorPages != nil {
 		v.Theme = a.cfg.ErrorPages()
+	}
+	if a.cfg.Refused != nil {
+		v.Passwords = a.cfg.Refused()
 	}
 	if a.cfg.Overrides != nil {
 		v.Overrides = a.cfg.Overrides()
