@@ -29,15 +29,6 @@ const (
 	DefaultPasswordCost = 12
 )
 
-// Why a login fails.
-var (
-	// ErrLogin means that name and password do not belong together.
-	ErrLogin = errors.New("name or password is wrong")
-	// ErrThrottled means that too many logins have failed; AttemptsFor later it
-	// may be tried again.
-	ErrThrottled = errors.New("too many failed logins")
-)
-
 // Session is a login.
 type Session struct {
 	// Key is the hash of what the cookie holds: whoever reads the database gets

@@ -19,17 +19,6 @@ const (
 	MaxPassword = 72
 )
 
-// Why a change of the administrators is refused.
-var (
-	// ErrNameTaken means that there is an administrator of this name.
-	ErrNameTaken = errors.New("there is an administrator of this name")
-	// ErrOneself means that somebody would lock himself out.
-	ErrOneself = errors.New("nobody disables or deletes himself")
-	// ErrNotActive means that whoever asks for it is no longer an administrator, or is
-	// disabled.
-	ErrNotActive = errors.New("you are no longer an active administrator")
-)
-
 // Administrator is somebody who may log in.
 type Administrator struct {
 	Name    string    `bson:"_id"`
@@ -83,7 +72,8 @@ type PasswordChange struct {
 
 // ChangePassword changes a password and ends every session of its account; it
 // returns the secret of a new one. It is ErrLogin when the old password is wrong,
-// ErrThrottled, or ErrConflict when the account was changed at the same moment.
+// ErrThrottled, or ErrConflict when the account was changed at the same moment, and a
+// *NoLoginError when the password is changed and there is no new session.
 func (s *Store) ChangePassword(ctx context.Context, change PasswordChange) (secret string, err error) {
 	id := rand.Text()
 	if err := s.countAttempt(ctx, id, Attempt{Name: change.Name, Address: change.Address, Now: change.Now}); err != nil {
@@ -125,7 +115,11 @@ func (s *Store) ChangePassword(ctx context.Context, change PasswordChange) (secr
 	if err != nil {
 		return "", err
 	}
-	return s.begin(ctx, Session{User: known.Name, Generation: known.Generation + 1, Expires: change.Now.Add(SessionFor)}, id)
+	secret, err = s.begin(ctx, Session{User: known.Name, Generation: known.Generation + 1, Expires: change.Now.Add(SessionFor)}, id)
+	if err != nil {
+		return "", &NoLoginError{err}
+	}
+	return secret, nil
 }
 
 // generation is the value that a filter selects this generation with.

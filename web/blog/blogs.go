@@ -42,7 +42,7 @@ func (s *Store) DeletedBlogs(ctx context.Context, now time.Time) ([]Blog, error)
 }
 
 // AddBlog stores a new blog as its first revision; ErrSlugTaken means that its ID
-// is in use.
+// is in use, and ErrConflict that the same edit was stored with other words.
 func (s *Store) AddBlog(ctx context.Context, blog Blog) error {
 	if blog.ID == Visitors {
 		return ErrSlugTaken
@@ -60,6 +60,8 @@ func (s *Store) AddBlog(ctx context.Context, blog Blog) error {
 			return errPending // a primary alone has it, which may roll it back: see committed
 		case err == nil && stored.Edit != blog.Edit:
 			return ErrSlugTaken
+		case err == nil && (stored.Name != blog.Name || stored.Tagline != blog.Tagline):
+			return ErrConflict
 		}
 		return err
 	})
@@ -68,8 +70,6 @@ func (s *Store) AddBlog(ctx context.Context, blog Blog) error {
 // ChangeBlog writes name and tagline over revision blog.Revision, as ChangeEntry
 // does.
 func (s *Store) ChangeBlog(ctx context.Context, blog Blog) error {
-	set := bson.D{
-		{Key: "name", Value: blog.Name}, {Key: "tagline", Value: blog.Tagline}, {Key: "updated", Value: blog.Updated}, {Key: "edit", Value: blog.Edit},
-	}
-	return s.change(ctx, s.blogs, revised{id: blog.ID, revision: blog.Revision, edit: blog.Edit}, set)
+	words := bson.D{{Key: "name", Value: blog.Name}, {Key: "tagline", Value: blog.Tagline}}
+	return s.change(ctx, s.blogs, revised{id: blog.ID, revision: blog.Revision, edit: blog.Edit, words: words}, bson.D{{Key: "updated", Value: blog.Updated}})
 }

@@ -78,8 +78,8 @@ func (s *Store) UndeleteBlog(ctx context.Context, id string, now time.Time) erro
 	})
 }
 
-// UndeleteEntry brings an entry back, or is ErrNotFound when it is too late, and
-// ErrNoBlog when its blog is deleted.
+// UndeleteEntry brings an entry back, or is ErrNotFound when it is too late, ErrNoBlog
+// when its blog is deleted, and ErrSlugTaken when another entry has its address since.
 func (s *Store) UndeleteEntry(ctx context.Context, id string, now time.Time) error {
 	return s.do(ctx, WriteTimeout, func(ctx context.Context) error {
 		var entry struct {
@@ -92,7 +92,11 @@ func (s *Store) UndeleteEntry(ctx context.Context, id string, now time.Time) err
 		if entry.WithBlog != "" {
 			return ErrNoBlog
 		}
-		return s.inBlog(ctx, entry.Blog, func(ctx context.Context) error { return unhide(ctx, s.entries, id, now) })
+		err := s.inBlog(ctx, entry.Blog, func(ctx context.Context) error { return unhide(ctx, s.entries, id, now) })
+		if mongo.IsDuplicateKeyError(err) {
+			return ErrSlugTaken
+		}
+		return err
 	})
 }
 

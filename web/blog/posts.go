@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"regexp"
+	"slices"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -98,8 +99,14 @@ func (s *Store) Deleted(ctx context.Context, now time.Time) ([]Entry, error) {
 	return entries, err
 }
 
+// says reports whether two entries are the same to whoever wrote them.
+func (e Entry) says(other Entry) bool {
+	return e.Title == other.Title && e.Body == other.Body && e.Slug == other.Slug && e.Blog == other.Blog
+}
+
 // AddEntry stores a new entry of a blog as its first revision. It is Add with a slug
-// and a blog, so that it can be ErrSlugTaken and ErrNoBlog, too.
+// and a blog, so that it can be ErrSlugTaken and ErrNoBlog, too. It is ErrConflict when
+// the same edit was stored with other words, and ErrNotFound when it was deleted since.
 func (s *Store) AddEntry(ctx context.Context, entry Entry) error {
 	entry.Revision = 1
 	return s.do(ctx, WriteTimeout, func(ctx context.Context) error {
@@ -115,27 +122,35 @@ func (s *Store) AddEntry(ctx context.Context, entry Entry) error {
 			return ErrSlugTaken
 		}
 		stored, err := s.committed(ctx, entry.ID)
-		if err == nil && stored.Edit != entry.Edit {
+		switch {
+		case err != nil:
+			return err
+		case stored.Edit != entry.Edit:
 			return ErrTaken
+		case stored.says(entry):
+			return nil
+		case !stored.Deleted.IsZero():
+			return ErrNotFound
+		default:
+			return ErrConflict
 		}
-		return err
 	})
 }
 
 // ChangeEntry writes entry over its revision entry.Revision and makes the next. Who
 // has written it first stays its author.
-// It is ErrConflict when there is a newer one, ErrSlugTaken, ErrNoBlog, or ErrNotFound.
+// It is ErrConflict when there is a newer one or when the same edit was stored with
+// other words, ErrSlugTaken, ErrNoBlog, or ErrNotFound.
 func (s *Store) ChangeEntry(ctx context.Context, entry Entry) error {
-	set := bson.D{
+	words := bson.D{
 		{Key: "title", Value: entry.Title},
 		{Key: "body", Value: entry.Body},
 		{Key: "slug", Value: entry.Slug},
 		{Key: "blog", Value: entry.Blog},
-		{Key: "editor", Value: entry.Editor},
-		{Key: "updated", Value: entry.Updated},
-		{Key: "edit", Value: entry.Edit},
 	}
-	return s.change(ctx, s.entries, revised{entry.ID, entry.Revision, entry.Edit, entry.Blog}, set)
+	return s.change(ctx, s.entries, revised{entry.ID, entry.Revision, entry.Edit, entry.Blog, words}, bson.D{
+		{Key: "editor", Value: entry.Editor}, {Key: "updated", Value: entry.Updated},
+	})
 }
 
 // revised names the revision that a change is made to, and the change.
@@ -145,11 +160,24 @@ type revised struct {
 	edit     string
 	// blog is the one that the document is in after the change, "" for none.
 	blog string
+	// words are the fields that are changed, as somebody typed them.
+	words bson.D
+}
+
+// done reports whether a document is what the change makes of it.
+func (r revised) done(document bson.Raw) bool {
+	for _, field := range append(bson.D{{Key: "edit", Value: r.edit}}, r.words...) {
+		if text, is := document.Lookup(field.Key).StringValueOK(); !is || text != field.Value {
+			return false
+		}
+	}
+	return true
 }
 
 // change writes to one revision of a document, once: what it finds done by the
-// same edit is done.
-func (s *Store) change(ctx context.Context, collection *mongo.Collection, of revised, set bson.D) error {
+// same edit is done. beside are the fields that it writes beside the words.
+func (s *Store) change(ctx context.Context, collection *mongo.Collection, of revised, beside bson.D) error {
+	set := slices.Concat(of.words, beside, bson.D{{Key: "edit", Value: of.edit}})
 	filter := bson.D{{Key: "_id", Value: of.id}, {Key: "revision", Value: of.revision}, notDeleted()}
 	update := bson.D{{Key: "$set", Value: set}, nextRevision()}
 	return s.do(ctx, WriteTimeout, func(ctx context.Context) error {
@@ -165,26 +193,35 @@ func (s *Store) change(ctx context.Context, collection *mongo.Collection, of rev
 		if err != nil || done {
 			return err
 		}
-		var stored struct {
-			Revision int64     `bson:"revision"`
-			Edit     string    `bson:"edit"`
-			Deleted  time.Time `bson:"deleted"`
-		}
-		// What a primary alone has can be rolled back: see committed.
-		err = one(ctx, majority(collection), bson.D{{Key: "_id", Value: of.id}}, &stored)
-		switch {
-		case err != nil:
-			return err
-		case stored.Edit == of.edit:
-			return nil
-		case !stored.Deleted.IsZero():
-			return ErrNotFound
-		case stored.Revision == of.revision:
-			return errPending
-		default:
-			return ErrConflict
-		}
+		return of.became(ctx, collection)
 	})
+}
+
+// became returns what a change that found no such revision has come to: nil if it was
+// done before.
+func (r revised) became(ctx context.Context, collection *mongo.Collection) error {
+	var stored struct {
+		Revision int64     `bson:"revision"`
+		Deleted  time.Time `bson:"deleted"`
+	}
+	var document bson.Raw
+	// What a primary alone has can be rolled back: see committed.
+	err := one(ctx, majority(collection), bson.D{{Key: "_id", Value: r.id}}, &document)
+	if err == nil {
+		err = bson.Unmarshal(document, &stored)
+	}
+	switch {
+	case err != nil:
+		return err
+	case r.done(document):
+		return nil
+	case !stored.Deleted.IsZero():
+		return ErrNotFound
+	case stored.Revision == r.revision:
+		return errPending
+	default:
+		return ErrConflict
+	}
 }
 
 // DeleteEntry hides an entry; UndeleteEntry within UndoFor brings it back.

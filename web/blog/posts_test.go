@@ -66,6 +66,10 @@ func TestBlogAgainstARealMongod(t *testing.T) {
 		"a login needs the right password and its session ends":        logins,
 		"failed logins are counted even when they come at once":        throttle,
 		"fifty failed logins close a name to every address":            throttleName,
+		"an edit that is sent again with other words is a conflict":    corrected,
+		"the address of a deleted entry is free":                       freedAddress,
+		"the index of an older version is replaced":                    olderIndex,
+		"a password that is changed is never said to be unchanged":     changedAndLost,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, l) })
 	}

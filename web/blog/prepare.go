@@ -2,6 +2,7 @@ package blog
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -17,6 +18,9 @@ type Foundation struct {
 	Administrator, Password string
 	Now                     time.Time
 }
+
+// indexNotFound is the database's code for an index that is not there.
+const indexNotFound = 27
 
 // Prepare makes the indexes, the first blog and the first administrator, and gives
 // entries of older versions their blog and slug. It changes nothing that is there,
@@ -78,7 +82,8 @@ func (s *Store) makeIndexes(ctx context.Context) error {
 		return keys
 	}
 	newestFirst := bson.D{{Key: "created", Value: -1}, {Key: "_id", Value: -1}}
-	hasSlug := bson.D{{Key: "slug", Value: bson.D{{Key: "$exists", Value: true}}}}
+	// The address of a deleted entry is free at once.
+	hasSlug := bson.D{{Key: "slug", Value: bson.D{{Key: "$exists", Value: true}}}, notDeleted()}
 	indexes := []struct {
 		collection *mongo.Collection
 		models     []mongo.IndexModel
@@ -86,7 +91,7 @@ func (s *Store) makeIndexes(ctx context.Context) error {
 		{s.entries, []mongo.IndexModel{
 			{Keys: newestFirst},
 			{Keys: append(bson.D{{Key: "blog", Value: 1}}, newestFirst...)},
-			{Keys: ascending("blog", "slug"), Options: options.Index().SetUnique(true).SetPartialFilterExpression(hasSlug)},
+			{Keys: ascending("blog", "slug"), Options: options.Index().SetName("address").SetUnique(true).SetPartialFilterExpression(hasSlug)},
 			after("deleted", UndoFor),
 		}},
 		{s.blogs, []mongo.IndexModel{after("deleted", UndoFor)}},
@@ -104,5 +109,18 @@ func (s *Store) makeIndexes(ctx context.Context) error {
 		}
 	}
 	s.indexed.Store(true)
-	return nil
+	return s.dropOldIndex(ctx)
+}
+
+// dropOldIndex drops the index of older versions by which a deleted entry kept its
+// address. The one in its place is there before.
+func (s *Store) dropOldIndex(ctx context.Context) error {
+	return s.do(ctx, WriteTimeout, func(ctx context.Context) error {
+		err := s.entries.Indexes().DropOne(ctx, "blog_1_slug_1")
+		var answer mongo.ServerError
+		if errors.As(err, &answer) && answer.HasErrorCode(indexNotFound) {
+			return nil
+		}
+		return err
+	})
 }

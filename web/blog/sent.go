@@ -15,6 +15,8 @@ type unsentError struct{ error }
 
 func (e *unsentError) Unwrap() error { return e.error }
 
+func (*unsentError) outcome() Outcome { return Refused }
+
 type sentKey struct{}
 
 // tracked returns a context whose commands note that they were sent.

@@ -47,9 +47,6 @@ const (
 	maxPause    = 400 * time.Millisecond
 )
 
-// ErrTaken means that another entry with the same ID is already stored.
-var ErrTaken = errors.New("another entry has this ID")
-
 // errPending means that an entry with the ID is there, and not yet with a majority
 // of the members. It passes: the entry is committed, or rolled back and added again.
 var errPending = errors.New("stored, but not yet by a majority of the members")

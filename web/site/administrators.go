@@ -37,7 +37,7 @@ func (s *Site) printAdministrators(c echo.Context, status int, shown staff, wron
 	}
 	var err error
 	if shown.All, err = s.desk(c).Administrators(c.Request().Context()); err != nil && shown.Password == "" {
-		return err
+		return &untriedError{err}
 	}
 	page.Staff, page.Problem = &shown, shown.Doubt
 	return s.print(c, status, "administrators", page)
@@ -90,6 +90,9 @@ func (s *Site) alterAdministrator(what string, change func(ctx context.Context, 
 		if errors.Is(err, blog.ErrOneself) {
 			return s.printAdministrators(c, http.StatusConflict, staff{}, "Nobody disables or deletes himself: another administrator must do that.")
 		}
+		if errors.Is(err, blog.ErrNotFound) {
+			return s.printAdministrators(c, http.StatusNotFound, staff{}, "There is no such administrator, or no longer. Nothing was changed.")
+		}
 		if err != nil {
 			return err
 		}
@@ -100,11 +103,14 @@ func (s *Site) alterAdministrator(what string, change func(ctx context.Context, 
 // logChange writes down who changed which account, from where, and what became of it.
 func (s *Site) logChange(c echo.Context, what, name string, err error) {
 	log := s.logOf(c.Request().Context()).With("change", what, "name", name, "by", s.user(c), "address", clientAddress(c.Request()))
-	if err != nil {
-		log.Warn("administrators not changed", "outcome", blog.OutcomeOf(err).String(), "err", err)
-		return
+	switch outcome := blog.OutcomeOf(err); {
+	case err == nil:
+		log.Info("administrators changed")
+	case outcome == blog.Acked:
+		log.Warn("administrators changed", "outcome", outcome.String(), "err", err)
+	default:
+		log.Warn("administrators not changed", "outcome", outcome.String(), "err", err)
 	}
-	log.Info("administrators changed")
 }
 
 func (s *Site) user(c echo.Context) string {
@@ -135,6 +141,11 @@ func (s *Site) changePassword(c echo.Context) error {
 	secret, err := s.cfg.Library.ChangePassword(c.Request().Context(), change)
 	s.logChange(c, "password", change.Name, err)
 	switch {
+	case errors.As(err, new(*blog.NoLoginError)):
+		s.setSession(c, "", -1)
+		page := s.paper(c, "Password changed")
+		page.Changed, page.User, page.Draft.Author = true, "", change.Name
+		return s.print(c, http.StatusOK, "login", page)
 	case errors.Is(err, blog.ErrLogin):
 		return s.printPassword(c, http.StatusForbidden, map[string]string{"old": "This is not your password."})
 	case errors.Is(err, blog.ErrThrottled):

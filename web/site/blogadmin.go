@@ -68,7 +68,7 @@ func (s *Site) saveBlog(c echo.Context) error {
 	case err == nil:
 		return c.Redirect(http.StatusSeeOther, s.cfg.Base+"/admin/blogs")
 	case errors.Is(err, blog.ErrSlugTaken):
-		page.Wrong = map[string]string{"id": "Another blog has this address."}
+		page.Wrong = map[string]string{"id": "Another blog has this address. One that is deleted keeps it for a minute or two."}
 		return s.print(c, http.StatusConflict, "blogform", page)
 	case errors.Is(err, blog.ErrConflict):
 		theirs, err := s.cfg.Library.Blog(c.Request().Context(), page.BlogDraft.ID)
@@ -76,9 +76,15 @@ func (s *Site) saveBlog(c echo.Context) error {
 			page.Problem = s.writeProblem(c, err)
 			return s.print(c, page.Problem.Status, "blogform", page)
 		}
-		page.TheirBlog = &theirs
+		page.TheirBlog, page.Before = &theirs, theirs.Edit == page.BlogDraft.Edit
 		page.BlogDraft.Revision, page.BlogDraft.Edit = theirs.Revision, newID()
 		return s.print(c, http.StatusConflict, "blogform", page)
+	case errors.Is(err, blog.ErrNotFound):
+		page.Problem = &Problem{
+			Status: http.StatusGone, Kind: "gone", Title: "Somebody has deleted this blog",
+			Reason: "Nothing was saved. What you typed is below: undo the deletion, or use it for a new blog.",
+		}
+		return s.print(c, http.StatusGone, "blogform", page)
 	default:
 		page.Problem = s.writeProblem(c, err)
 		return s.print(c, page.Problem.Status, "blogform", page)
@@ -126,7 +132,7 @@ func (s *Site) deleteBlog(c echo.Context) error {
 
 func (s *Site) undeleteBlog(c echo.Context) error {
 	if err := s.cfg.Library.UndeleteBlog(c.Request().Context(), c.Param("id"), s.cfg.Now()); err != nil {
-		return err
+		return undoing(err)
 	}
 	return c.Redirect(http.StatusSeeOther, s.cfg.Base+"/admin/blogs")
 }

@@ -95,9 +95,7 @@ func readOnly(c echo.Context) bool { return c.Get(deskKey) != nil }
 // what was read from.
 func without(c echo.Context, next echo.HandlerFunc) error {
 	err := next(c)
-	var known *echo.HTTPError
-	var page *badPage
-	if err == nil || errors.As(err, &page) || errors.As(err, &known) || errors.Is(err, blog.ErrNotFound) {
+	if err == nil || inWords(err) != nil {
 		return err
 	}
 	return &secondaryError{err}
@@ -118,7 +116,7 @@ type uncheckedError struct {
 func (e *uncheckedError) Error() string { return "cannot check the login: " + e.err.Error() }
 func (e *uncheckedError) Unwrap() error { return e.err }
 
-func (e *uncheckedError) problem() *Problem {
+func (e *uncheckedError) inDoubt() *Problem {
 	why := "mongo-primary does not answer"
 	if e.way.kind == kindNoInstance {
 		why = "no primary since " + clock(e.way.since)

@@ -134,7 +134,8 @@ func (s *Site) store(c echo.Context, d draft, user string) error {
 		entry.Slug = unique
 	}
 	err := write(ctx, entry)
-	if errors.Is(err, blog.ErrSlugTaken) {
+	// A conflict, too: what the same form has stored before may have that end.
+	if errors.Is(err, blog.ErrSlugTaken) || errors.Is(err, blog.ErrConflict) {
 		entry.Slug = strings.Trim(entry.Slug[:min(len(entry.Slug), blog.MaxSlug-len(unique)-1)], "-") + "-" + strings.TrimPrefix(unique, "entry-")
 		err = write(ctx, entry)
 	}
@@ -148,7 +149,7 @@ func (s *Site) printConflict(c echo.Context, page paper) error {
 		page.Problem = s.writeProblem(c, err)
 		return s.printEditor(c, page.Problem.Status, page)
 	}
-	page.Theirs = &theirs
+	page.Theirs, page.Before = &theirs, theirs.Edit == page.Draft.Edit
 	page.Draft.Revision, page.Draft.Edit = theirs.Revision, newID()
 	return s.printEditor(c, http.StatusConflict, page)
 }
@@ -198,7 +199,7 @@ func (s *Site) deleteEntry(c echo.Context) error {
 
 func (s *Site) undeleteEntry(c echo.Context) error {
 	if err := s.cfg.Library.UndeleteEntry(c.Request().Context(), c.Param("id"), s.cfg.Now()); err != nil {
-		return err
+		return undoing(err)
 	}
 	return c.Redirect(http.StatusSeeOther, s.cfg.Base+"/admin")
 }

@@ -30,6 +30,10 @@ type badForm struct {
 
 func (b *badForm) Error() string { return b.reason }
 
+func (b *badForm) problem() *Problem {
+	return &Problem{Status: b.status, Kind: "form", Title: "The form was not taken", Reason: b.reason}
+}
+
 // readForm reads an entry from a form that our own page has sent. The check of
 // the origin keeps other sites from posting in the name of whoever visits them.
 func (s *Site) readForm(c echo.Context) (blog.Entry, Form, error) {

@@ -122,7 +122,7 @@ func (s *Site) csrf(next echo.HandlerFunc) echo.HandlerFunc {
 // signedIn lets only those in who are logged in.
 func (s *Site) signedIn(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		err := blog.ErrNotFound
+		var err error = blog.ErrNotFound
 		limited, cancel := context.WithTimeout(blog.Traced(c.Request().Context()), deskTimeout)
 		defer cancel()
 		if cookie, missing := c.Cookie(sessionCookie); missing == nil && len(cookie.Value) < 100 {
@@ -144,7 +144,7 @@ func (s *Site) signedIn(next echo.HandlerFunc) echo.HandlerFunc {
 		case !errors.Is(err, blog.ErrNotFound):
 			return err
 		case c.Request().Method == http.MethodPost:
-			return s.keepForm(c, errLoginEnded)
+			return s.keepForm(c, &loginEnded{s.cfg.Base + "/admin/login"})
 		default:
 			return c.Redirect(http.StatusSeeOther, s.cfg.Base+"/admin/login")
 		}

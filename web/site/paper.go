@@ -73,9 +73,13 @@ type paper struct {
 	Wrong                         map[string]string // by field
 	Theirs                        *blog.Entry
 	TheirBlog                     *blog.Blog
-	BlogPreview                   bool
-	Preview                       template.HTML
-	Problem                       *Problem
+	// Before says that what is stored is theirs of an earlier send of the same form.
+	Before bool
+	// Changed says that the password is changed, and nobody logged in.
+	Changed     bool
+	BlogPreview bool
+	Preview     template.HTML
+	Problem     *Problem
 	// Beside says that the problem stands beside a page that has a heading of its own.
 	Beside        bool
 	Notices       []Notice
@@ -262,52 +266,23 @@ func (s *Site) paperProblem(c echo.Context, err error) *Problem {
 }
 
 func (s *Site) problemOf(c echo.Context, err error) *Problem {
-	var known *echo.HTTPError
-	var form *badForm
 	var unchecked *uncheckedError
 	var read *secondaryError
-	var page *badPage
-	if p := configurationProblem(err); p != nil {
-		return p
-	}
-	switch {
+	log := s.logOf(c.Request().Context())
+	switch p := inWords(err); {
 	case errors.As(err, &unchecked) && !errors.Is(err, mesh.ErrDenied):
-		s.logOf(c.Request().Context()).Warn("cannot check a login", "destination", "mongo-primary", "err", err)
-		return unchecked.problem()
-	case errors.As(err, &page):
-		return page.problem()
+		log.Warn("cannot check a login", "destination", "mongo-primary", "err", err)
+		return unchecked.inDoubt()
+	case p != nil && p.Status == http.StatusInternalServerError:
+		log.Error("request failed", "err", err)
+		return p
+	case p != nil:
+		return p
 	case errors.As(err, &read):
-		s.logOf(c.Request().Context()).Warn("cannot use the blog", "destination", "mongo-secondary", "err", err)
+		log.Warn("cannot use the blog", "destination", "mongo-secondary", "err", err)
 		return problem("mongo-secondary", read.error)
-	case errors.Is(err, blog.ErrNotFound):
-		return &Problem{Status: http.StatusNotFound, Kind: "request", Title: "Not found", Reason: "There is no such page here, or no longer."}
-	case errors.Is(err, blog.ErrNotActive):
-		return &Problem{Status: http.StatusForbidden, Kind: "form", Title: "You may no longer do this", Reason: "Another administrator has just disabled or deleted your account. Nothing was changed."}
-	case errors.Is(err, errLoginEnded):
-		return &Problem{
-			Status: http.StatusUnauthorized, Kind: "form", Title: "Your login has ended",
-			Reason: "Log in in another window, then send the form again.", Login: s.cfg.Base + "/admin/login",
-		}
-	case errors.As(err, &form):
-		return &Problem{Status: form.status, Kind: "form", Title: "The form was not taken", Reason: form.reason}
-	case errors.As(err, &known) && known.Code == http.StatusForbidden:
-		return &Problem{
-			Status: known.Code, Kind: "form", Title: "The form was not taken",
-			Reason: "The form was sent from another site, or its page is too old.", Hint: "Go back, open the page anew and send it again.",
-		}
-	case errors.As(err, &known) && known.Code == http.StatusMethodNotAllowed:
-		return methodProblem()
-	case errors.As(err, &known) && known.Code < http.StatusInternalServerError:
-		reason := "There is no such page here, or no longer."
-		if known.Code == http.StatusRequestEntityTooLarge {
-			reason = "The form is too large."
-		}
-		return &Problem{Status: known.Code, Kind: "request", Title: http.StatusText(known.Code), Reason: reason}
-	case errors.As(err, &known), errors.Is(err, errRender):
-		s.logOf(c.Request().Context()).Error("request failed", "err", err)
-		return &Problem{Status: http.StatusInternalServerError, Kind: "internal", Title: "Something is wrong in web", Reason: "The page cannot be made. The log has the reason.", Command: "sluice logs"}
 	default:
-		s.logOf(c.Request().Context()).Warn("cannot use the blog", "destination", "mongo-primary", "err", err)
+		log.Warn("cannot use the blog", "destination", "mongo-primary", "err", err)
 		return problem("mongo-primary", err)
 	}
 }
@@ -322,12 +297,16 @@ func (s *Site) writeProblem(c echo.Context, err error) *Problem {
 
 // changeProblem is the problem of a change that has no form of its own to send again.
 func (s *Site) changeProblem(c echo.Context, err error) *Problem {
-	var asked *blog.Error
-	var unchecked *uncheckedError
-	if !errors.As(err, &asked) && !errors.Is(err, mesh.ErrDenied) || errors.As(err, &unchecked) {
-		return s.paperProblem(c, err) // it did not come to a change
+	var untried *untriedError
+	var refused blog.Refusal
+	if !errors.As(err, &untried) && inWords(err) == nil {
+		return s.outcome(c, err, "Whether it is done is not known: look before you do it again.", "Nothing was changed.")
 	}
-	return s.outcome(c, err, "Whether it is done is not known: look before you do it again.", "Nothing was changed.")
+	p := s.paperProblem(c, err)
+	if errors.As(err, &refused) || inWords(err) == nil {
+		p.Reason = trimDot(p.Reason) + ". Nothing was changed."
+	}
+	return p
 }
 
 func (s *Site) outcome(c echo.Context, err error, unknown, refused string) *Problem {

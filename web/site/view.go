@@ -154,7 +154,10 @@ func outbound(service string, upstream Upstream) Edge {
 func problem(destination string, err error) *Problem {
 	var denied *mesh.DeniedError
 	var wrong *mesh.WrongIdentityError
+	var refused blog.Refusal
 	switch {
+	case errors.As(err, &refused):
+		return refusalProblem(refused)
 	case errors.As(err, &denied):
 		return &Problem{
 			Status: http.StatusServiceUnavailable, Kind: kindDenied, Title: "The database is closed to us", Again: retrySoon,
@@ -173,12 +176,6 @@ func problem(destination string, err error) *Problem {
 			Status: http.StatusBadGateway, Kind: "wrong_identity", Title: "Somebody else answered",
 			Reason: wrong.Error(),
 			Hint:   "Nothing was sent to it. Is the right process at that address?", Command: "sluice status",
-		}
-	case errors.Is(err, blog.ErrTaken):
-		return &Problem{
-			Status: http.StatusConflict, Kind: "taken", Title: "This form was used before",
-			Reason: "Another entry was already stored from this form.",
-			Hint:   "Open the page anew and write the entry there.",
 		}
 	case errors.Is(err, mesh.ErrNoInstance):
 		return &Problem{
