@@ -47,6 +47,7 @@ type failing struct {
 	before, after error
 	unknown       error // who is logged in
 	unread        error // blogs
+	limits        *limits
 }
 
 func (f *failing) lose(err error) {
@@ -66,6 +67,7 @@ func (f *failing) Blog(ctx context.Context, id string) (blog.Blog, error) {
 }
 
 func (f *failing) Session(ctx context.Context, secret string, now time.Time) (blog.Session, error) {
+	f.limits.ask()
 	f.mu.Lock()
 	err := f.unknown
 	f.mu.Unlock()
@@ -225,7 +227,8 @@ func startDesk(t *testing.T) *desk {
 	source := &keyValues{changed: make(chan struct{})}
 	live := settings.NewLive(source, slog.New(slog.DiscardHandler), nil)
 	world.Run("settings", live.Run)
-	d := &desk{T: t, keys: source, live: live, library: &failing{Library: store}, store: store, near: &nearby{Desk: near}, member: address, way: &upstream{}, key: set.Key(t), log: &journal{}}
+	asked := &limits{}
+	d := &desk{T: t, keys: source, live: live, library: &failing{Library: store, limits: asked}, store: store, near: &nearby{Desk: near, limits: asked}, member: address, way: &upstream{}, key: set.Key(t), log: &journal{}}
 	d.instance = func(node, datacenter string) http.Handler {
 		pages, err := site.New(site.Config{
 			Base: "/web", Node: node, Datacenter: datacenter, Instance: "web-" + node, Credentials: world.Credentials("web"), Library: d.library,

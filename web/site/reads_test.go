@@ -22,6 +22,7 @@ type nearby struct {
 	mu      sync.Mutex
 	err     error
 	session *blog.Session // whom it holds for logged in; nil is what it has
+	limits  *limits
 }
 
 func (n *nearby) fail(err error) {
@@ -37,6 +38,7 @@ func (n *nearby) remember(session *blog.Session) {
 }
 
 func (n *nearby) Session(ctx context.Context, secret string, now time.Time) (blog.Session, error) {
+	n.limits.read(ctx)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
@@ -50,6 +52,7 @@ func (n *nearby) Session(ctx context.Context, secret string, now time.Time) (blo
 }
 
 func (n *nearby) Blog(ctx context.Context, id string) (blog.Blog, error) {
+	n.limits.read(ctx)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.err != nil {
@@ -200,8 +203,12 @@ func configured(d *desk) {
 	d.keys.set("allowed_hosts", ".example.org", "debug", "true")
 	becomes("/blog/main", 421, "Not served under this name", "Request <code>")
 	d.keys.set("debug", "true")
-	d.near.fail(denied("web", "mongo-secondary"))
 	becomes("/blog/none", 404, "Request <code>")
+	d.near.fail(denied("web", "mongo-secondary"))
+	becomes("/blog/main", 200, "(mongo-primary)")
+	d.library.lose(errGone)
+	becomes("/blog/main", 503, "Request <code>", "</code>: <code>"+errGone.Error())
+	d.library.lose(nil)
 	d.near.fail(nil)
 	d.keys.set()
 	becomes("/blog/main", 200)
