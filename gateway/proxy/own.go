@@ -270,12 +270,16 @@ func (s *session) deliver(done carried[response]) {
 	}
 	s.writeAnswerHead(&up.response, to)
 	status := up.response.Status
-	up.patience, up.armed = s.own.cfg.BodyIdle, time.Time{}
+	up.patience, up.armed, up.life = s.own.cfg.BodyIdle, time.Time{}, s.life
 	if isEventStream(up.response.Get("Content-Type")) {
 		up.patience, up.listener = min(up.patience, lookAtListener), s.conn
 	}
 	n, err := up.reader.CopyBodyAs(s.writer, from, to.Kind, s.request.TETrailers)
 	s.out = n
+	cut := !up.settled()
+	if cut && err != nil {
+		err = errCutOff
+	}
 	if sending != nil {
 		sending.stop(s, up)
 		s.in = sending.n
@@ -283,7 +287,7 @@ func (s *session) deliver(done carried[response]) {
 		s.broken = s.broken || sending.failed
 	}
 	// An instance may still wait for a body that was announced.
-	reusable := !unsent && err == nil && up.response.KeepAlive && from.Kind != h1.UntilClose && (sending == nil || sending.err == nil) && !up.left()
+	reusable := !unsent && err == nil && up.response.KeepAlive && from.Kind != h1.UntilClose && (sending == nil || sending.err == nil) && !cut && !up.left()
 	if err != nil {
 		s.broken = true
 		s.x.err = s.p.blame(done.member, err)

@@ -460,3 +460,29 @@ func TestTimesHoldOnAConnectionThatWasUsedBefore(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// TestBytesThatNobodyHasAskedForAreNoAnswer: the next request may be another client's.
+func TestBytesThatNobodyHasAskedForAreNoAnswer(t *testing.T) {
+	onlyOwn(t)
+	stray, wrote := make(chan struct{}), make(chan struct{})
+	l := rawLab(t, func(conn net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {
+			return
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		<-stray
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray")
+		wrote <- struct{}{}
+		_, _ = io.Copy(io.Discard, conn)
+	}, proxy.Config{})
+	conn := l.dial(t)
+	answers := bufio.NewReader(conn)
+	for n := range 30 {
+		fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		if got := listenTo(t, answers, "GET"); got.body != "ok" {
+			t.Fatalf("request %d got %+v", n+1, got)
+		}
+		stray <- struct{}{}
+		<-wrote
+	}
+}

@@ -2,164 +2,14 @@ package proxy
 
 import (
 	"bytes"
-	"errors"
 	"net"
-	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"sluice/gateway/h1"
 )
-
-// quietTime is how long a connection may have been idle and is used again without
-// a look whether its instance has ended it meanwhile.
-const quietTime = time.Millisecond
-
-// conn is a connection to an instance that speaks HTTP/1.1.
-type conn struct {
-	net.Conn
-	reader   *h1.Reader
-	writer   *h1.Writer
-	response h1.Response
-	// reused is true from the second request on.
-	reused bool
-	since  time.Time
-	era    uint64
-	// serial is that of the leaf which the gateway has shown, hexadecimal.
-	serial string
-	// patience bounds the pause between two pieces of a body; 0 while a head is
-	// awaited.
-	patience time.Duration
-	armed    time.Time
-	// readBy and writeBy are the deadlines that are set, as far as we set them: moving
-	// one costs as much as a small read. headBy is when the head has to be whole; zero
-	// while somebody waits who wants to hear of readBy.
-	readBy, writeBy, headBy time.Time
-	// stopped is true once nobody waits for the answer.
-	stopped atomic.Bool
-	// bare is true of a plain TCP connection, above which nothing keeps bytes.
-	bare   bool
-	peeker peeker
-	// listener is the client of an answer that may be silent for as long as it is
-	// there; nil for others.
-	listener net.Conn
-	// wrote is when the deadline for taking a piece of a body was moved, if uploading.
-	uploading time.Duration
-	wrote     time.Time
-	one       [1]byte
-}
-
-// left reports whether something of what has come is left behind an answer. TLS may
-// hold it, where no look at the socket finds it; it would answer the next request.
-func (c *conn) left() bool {
-	if c.reader.Buffered() > 0 {
-		return true
-	}
-	if c.bare {
-		return false // the next look at the socket finds what has come
-	}
-	if c.setRead(time.Unix(1, 0)) != nil {
-		return true
-	}
-	n, err := c.Conn.Read(c.one[:])
-	return n > 0 || !errors.Is(err, os.ErrDeadlineExceeded)
-}
-
-// Read reads what the instance sends. The deadline for the next piece of a body
-// is moved only now and then: that costs more than a read.
-func (c *conn) Read(p []byte) (int, error) {
-	if c.patience > 0 {
-		if now := time.Now(); now.Sub(c.armed) > c.patience/4 {
-			if err := c.setRead(now.Add(c.patience)); err != nil {
-				return 0, err
-			}
-			c.armed = now
-		}
-	}
-	n, err := c.Conn.Read(p)
-	for n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
-		again, failed := c.patient()
-		if failed != nil {
-			return 0, failed
-		}
-		if !again {
-			break
-		}
-		n, err = c.Conn.Read(p)
-	}
-	return n, err
-}
-
-// patient decides whether a read whose deadline has passed goes on, and moves the
-// deadline then.
-func (c *conn) patient() (again bool, err error) {
-	now := time.Now()
-	switch {
-	case c.patience == 0 && now.Before(c.headBy):
-		err = c.setRead(c.headBy)
-	case c.patience > 0 && c.listener != nil:
-		if gone(c.listener) {
-			return false, errClientGone
-		}
-		c.armed = now
-		err = c.setRead(now.Add(c.patience))
-	default:
-		return false, nil
-	}
-	// stop may have come before the deadline was moved.
-	return err == nil && !c.stopped.Load(), err
-}
-
-// stop ends what another goroutine reads or writes here, for good.
-func (c *conn) stop() {
-	c.stopped.Store(true)
-	_ = c.SetDeadline(time.Unix(1, 0))
-}
-
-// setRead moves the deadline of reads.
-func (c *conn) setRead(t time.Time) error {
-	c.readBy = t
-	return c.SetReadDeadline(t)
-}
-
-// readWithin makes reads end at latest, or earlier, but not before soonest: the
-// deadline is moved only if it lies elsewhere.
-func (c *conn) readWithin(soonest, latest time.Time) error {
-	if !c.readBy.Before(soonest) && !c.readBy.After(latest) {
-		return nil
-	}
-	return c.setRead(latest)
-}
-
-// writeFrom makes writes end at soonest, or a quarter of d after it. The deadline is
-// moved once in that quarter, and not for each request.
-func (c *conn) writeFrom(soonest time.Time, d time.Duration) error {
-	latest := soonest.Add(d / 4)
-	if !c.writeBy.Before(soonest) && !c.writeBy.After(latest) {
-		return nil
-	}
-	c.writeBy = latest
-	return c.SetWriteDeadline(latest)
-}
-
-// Write sends to the instance.
-func (c *conn) Write(p []byte) (int, error) {
-	if c.uploading > 0 {
-		if now := time.Now(); now.Sub(c.wrote) > c.uploading/4 {
-			c.writeBy = now.Add(c.uploading)
-			if err := c.SetWriteDeadline(c.writeBy); err != nil {
-				return 0, err
-			}
-			c.wrote = now
-		}
-	}
-	return c.Conn.Write(p)
-}
 
 // idle holds the connections of a wire that carry no request, the most recently
 // used last.
@@ -175,9 +25,11 @@ type idle struct {
 	over bool
 }
 
-// take returns a connection that can be used, or nil. A careful caller cannot
+// take returns a connection that can be used, or nil. It always looks at the socket,
+// which costs as much as a read that brings nothing: bytes that nobody has asked for
+// would be taken for the next answer, and they may be another client's. A caller cannot
 // repeat his request if the connection turns out to be over.
-func (i *idle) take(now time.Time, careful bool) *conn {
+func (i *idle) take(now time.Time) *conn {
 	for {
 		i.mu.Lock()
 		n := len(i.conns)
@@ -189,7 +41,7 @@ func (i *idle) take(now time.Time, careful bool) *conn {
 		i.conns[n-1] = nil
 		i.conns = i.conns[:n-1]
 		i.mu.Unlock()
-		if age := now.Sub(c.since); age < i.keep && (!careful && age < quietTime || c.peeker.quiet()) {
+		if age := now.Sub(c.since); age < i.keep && c.peeker.quiet() {
 			return c
 		}
 		c.end()
@@ -198,7 +50,7 @@ func (i *idle) take(now time.Time, careful bool) *conn {
 
 // give keeps a connection for the next request, or closes it.
 func (i *idle) give(c *conn, now time.Time) {
-	c.since, c.reused, c.patience, c.uploading, c.listener, c.headBy = now, true, 0, 0, nil, time.Time{}
+	c.since, c.reused, c.patience, c.uploading, c.listener, c.headBy, c.life = now, true, 0, 0, nil, time.Time{}, nil
 	i.mu.Lock()
 	keep := !i.over && c.era == i.era && len(i.conns) < i.most
 	var old *conn
@@ -284,14 +136,6 @@ func (i *idle) current() uint64 {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.era
-}
-
-func (c *conn) end() {
-	// A farewell may block behind a peer that does not read; the deadline ends that.
-	_ = c.SetWriteDeadline(time.Now().Add(time.Second))
-	_ = c.Close()
-	c.reader.Release()
-	c.writer.Release()
 }
 
 // peeker looks at the socket of one connection. It is for one user at a time.

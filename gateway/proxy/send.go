@@ -25,6 +25,7 @@ const (
 
 var (
 	errClientGone = errors.New("the client has gone")
+	errCutOff     = errors.New("the gateway is stopping, and the rest of the answer has not come in time")
 	errSwitched   = errors.New("the instance switched protocols without being asked")
 )
 
@@ -61,7 +62,7 @@ func (c *ownCarrier) send(ctx context.Context, m *member, now time.Time) sent[re
 
 func (c *ownCarrier) trySend(ctx context.Context, m *member, traceparent string, now time.Time) sent[response] {
 	repeatable := !c.x.hasBody && retry.Idempotent(c.x.method)
-	if up := m.wire.own.take(now, !repeatable); up != nil {
+	if up := m.wire.own.take(now); up != nil {
 		answer := c.over(ctx, up, m, traceparent, now)
 		if answer.err == nil || !repeatable || answer.progress == retry.Answered || isTimeout(answer.err) || errors.Is(answer.err, errClientGone) || ctx.Err() != nil {
 			return answer

@@ -1,12 +1,14 @@
 package proxy_test
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"net"
 	"net/http"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"sluice/gateway/proxy"
 	"sluice/gateway/tcp"
@@ -105,5 +107,36 @@ func TestARequestThatIsStillBeingConnectedWhenTheDrainIsOverIsCut(t *testing.T) 
 	cut()
 	if got := <-answer; got != "" {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestAnAnswerThatPausesWhenTheDrainIsOverIsCutAtOnce(t *testing.T) {
+	onlyOwn(t)
+	for name, begins := range map[string]string{
+		"a body":   "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello",
+		"chunks":   "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+		"events":   "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+		"no piece": "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			begun := make(chan struct{})
+			l := rawLab(t, func(conn net.Conn) {
+				if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+					_, _ = io.WriteString(conn, begins)
+					close(begun)
+					_, _ = io.Copy(io.Discard, conn)
+				}
+			}, proxy.Config{})
+			answer, stop, cut := stopping(t, l)
+			<-begun
+			stop()
+			began := time.Now()
+			cut()
+			select {
+			case <-answer:
+			case <-time.After(3 * time.Second): // an event stream's client is looked at after 5 s
+				t.Fatalf("the answer goes on %v after the end of the drain", time.Since(began))
+			}
+		})
 	}
 }
