@@ -82,8 +82,12 @@ func (p *proof) titles() []string {
 
 // writesAreHeld kills two of three members. A write is held and then refused, with the
 // form; one during which a primary comes back is taken; and sent again it is stored once.
+// That holds for a visitor's entry, and for an administrator's, whose login is checked
+// first.
 func writesAreHeld(p *proof) {
 	primary, secondaries := p.members()
+	run := fmt.Sprint(rand.Uint32())
+	admin, patient := p.opensEditor("Edited in vain "+run), p.opensEditor("Edited in time "+run)
 	p.lab.Must("fault", "kill", secondaries[0].Name+"/mongod")
 	p.lab.Must("fault", "kill", primary.Name+"/mongod")
 	labtest.Eventually(p, 40*time.Second, "the page says that nobody is primary", func() error {
@@ -93,10 +97,12 @@ func writesAreHeld(p *proof) {
 		}
 		return err
 	})
-	run := fmt.Sprint(rand.Uint32())
 
 	vain := formOf("In vain " + run)
+	unsaved := make(chan written, 1)
+	go func() { unsaved <- admin.saves() }()
 	refused := p.write(vain)
+	p.refusedEditor(admin, <-unsaved)
 	p.Logf("without a primary: %d after %s", refused.status, refused.took.Round(time.Millisecond))
 	if refused.err != nil || refused.status != http.StatusServiceUnavailable || refused.again == "" || refused.took < 9*time.Second || refused.took > 12*time.Second {
 		p.Errorf("%v: %d after %s, Retry-After %q; want 503 after 10 s", refused.err, refused.status, refused.took, refused.again)
@@ -108,8 +114,9 @@ func writesAreHeld(p *proof) {
 	}
 
 	form := formOf("In time " + run)
-	done := make(chan written, 1)
+	done, saved := make(chan written, 1), make(chan written, 1)
 	go func() { done <- p.write(form) }()
+	go func() { saved <- patient.saves() }()
 	p.lab.Must("fault", "restart", primary.Name+"/mongod")
 	taken := <-done
 	p.Logf("with one that comes back: %d after %s", taken.status, taken.took.Round(time.Millisecond))
@@ -119,6 +126,7 @@ func writesAreHeld(p *proof) {
 	if again := p.write(form); again.err != nil || again.status != http.StatusSeeOther {
 		p.Errorf("sent again: %v: %d: %s", again.err, again.status, excerpt(again.body))
 	}
+	p.savedEditor(patient, <-saved)
 	titles := p.titles()
 	in := func(title string) int {
 		return len(titles) - len(slices.DeleteFunc(slices.Clone(titles), func(t string) bool { return t == title }))
@@ -128,6 +136,9 @@ func writesAreHeld(p *proof) {
 	}
 	if n := in(vain.Get("title")); n != 0 {
 		p.Errorf("the entry that was refused is there %d times", n)
+	}
+	if list := admin.ask(http.MethodGet, "/web/admin?q="+run, nil); list.status != http.StatusOK || strings.Contains(list.body, admin.form.Get("title")) || strings.Count(list.body, ">"+patient.form.Get("title")+"</a>") != 1 {
+		p.Errorf("the administration does not have the one entry that was saved: %v: %d: %s", list.err, list.status, excerpt(list.body))
 	}
 	p.lab.Must("fault", "heal", "--all")
 	p.members()
