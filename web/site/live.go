@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// lookEvery is how often the members are asked who they are while somebody
-	// looks.
+	// lookEvery is how often the members are asked who they are. It is not only while
+	// somebody looks: whoever comes later wants to know when a role changed.
 	lookEvery = 500 * time.Millisecond
 	// lookTimeout bounds one such question.
 	lookTimeout = time.Second
@@ -30,7 +30,6 @@ type lookout struct {
 	seen      outlook
 	changed   chan struct{} // closed when seen changes
 	watchers  int
-	watched   chan struct{} // gets a value when somebody begins to look
 	stopped   chan struct{} // closed when nobody follows any more
 	stopSight sync.Once
 }
@@ -48,7 +47,7 @@ type outlook struct {
 func newLookout(cfg Config) *lookout {
 	return &lookout{
 		primary: cfg.Primary, secondary: cfg.Secondary, consul: cfg.Consul, now: cfg.Now,
-		changed: make(chan struct{}), watched: make(chan struct{}, 1), stopped: make(chan struct{}),
+		changed: make(chan struct{}), stopped: make(chan struct{}),
 	}
 }
 
@@ -63,7 +62,6 @@ func (l *lookout) run(ctx context.Context) error {
 		select {
 		case <-first:
 		case <-second:
-		case <-l.watched:
 		case <-tick.C:
 		case <-ctx.Done():
 			return nil
@@ -71,17 +69,13 @@ func (l *lookout) run(ctx context.Context) error {
 	}
 }
 
-// look takes a sight of the ways at once, and then asks the members if somebody
-// wants to know.
+// look takes a sight of the ways at once, and then asks the members.
 func (l *lookout) look(ctx context.Context) {
 	l.mu.Lock()
-	next, anybody := l.seen, l.watchers > 0
+	next := l.seen
 	l.mu.Unlock()
 	next = l.ways(next)
 	l.see(next)
-	if !anybody && !next.sight.primary.broken() {
-		return
-	}
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	var hello, second blog.Hello
@@ -169,10 +163,6 @@ func (l *lookout) join() bool {
 		return false
 	}
 	l.watchers++
-	select {
-	case l.watched <- struct{}{}:
-	default:
-	}
 	return true
 }
 
