@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"sluice/web/blog"
 )
 
 const (
@@ -43,7 +45,6 @@ func (s *Site) stream(c echo.Context) error {
 	header := c.Response().Header()
 	header.Set("Content-Type", "text/event-stream")
 	header.Set("Cache-Control", "no-store")
-	header.Set("X-Content-Type-Options", "nosniff")
 	control := http.NewResponseController(c.Response())
 	// The server's own bounds are those of a page. A writer without them is one of
 	// a test.
@@ -117,14 +118,31 @@ func (s *Site) liveEvent(c echo.Context, seen outlook) (string, error) {
 func (v *View) take(seen outlook) {
 	v.Events = seen.events
 	v.Notices = notices(seen.sight)
-	if seen.asked && !seen.sight.primary.broken() { // the last answer is older than what broke
-		hello := seen.hello
-		v.Set, v.Hosts, v.Primary, v.Me = hello.Set, hello.Hosts, hello.Primary, hello.Me
-		v.IsPrimary, v.IsSecondary = hello.IsPrimary, hello.IsSecondary
-	}
 	v.Secondary = Secondary{Error: seen.sight.secondary.reason}
 	if seen.secondAsks && !seen.sight.secondary.broken() {
 		v.Secondary = Secondary{OK: true, Me: seen.secondaryHello.Me, IsSecondary: seen.secondaryHello.IsSecondary}
+		v.hear(seen.secondaryHello, seen.sight.primary.kind)
+	}
+	if seen.asked && !seen.sight.primary.broken() { // the last answer is older than what broke
+		v.believe(seen.hello)
 	}
 	v.PrimarySince, v.SecondarySince = seen.sight.primary.since, seen.sight.secondary.since
+}
+
+// believe fills in what the primary says.
+func (v *View) believe(hello blog.Hello) {
+	v.Set, v.Hosts, v.Primary, v.Me = hello.Set, hello.Hosts, hello.Primary, hello.Me
+	v.IsPrimary, v.IsSecondary = hello.IsPrimary, hello.IsSecondary
+}
+
+// hear fills in what a secondary knows of the set, for want of the primary; kind is the
+// problem of the way there. Whom it takes for the primary is left out while none is in
+// reach: it hears of a loss later.
+func (v *View) hear(hello blog.Hello, kind string) {
+	if v.Set = hello.Set; len(hello.Hosts) > 0 {
+		v.Hosts = hello.Hosts
+	}
+	if kind != kindNoInstance {
+		v.Primary = hello.Primary
+	}
 }

@@ -35,15 +35,15 @@ func (s *Site) show(c echo.Context) error {
 	var group errgroup.Group
 	var primary *Problem
 	group.Go(func() error { primary = s.readPrimary(primaryCtx, &view, from == ReadPrimary); return nil })
-	var secondary *Problem
-	var entries []blog.Entry
+	var second secondRead
 	traced := blog.Traced(ctx)
-	group.Go(func() error {
-		view.Secondary, entries, secondary = s.readSecondary(traced, from)
-		return nil
-	})
+	group.Go(func() error { second = s.readSecondary(traced, from); return nil })
 	_ = group.Wait()
-	view.Problem = primary
+	secondary := second.problem
+	view.Problem, view.Secondary = primary, second.shown
+	if primary != nil && view.Me == "" {
+		view.hear(second.hello, primary.Kind)
+	}
 	if from == readSecondary {
 		view.Problem = secondary
 	}
@@ -53,7 +53,7 @@ func (s *Site) show(c echo.Context) error {
 	case from == ReadNearest && primary == nil && secondary != nil:
 		view.Problem = s.readEntries(primaryCtx, &view)
 	case from == readSecondary, from == ReadNearest && secondary == nil:
-		view.Entries, view.EntriesFrom = entries, "mongo-secondary"
+		view.Entries, view.EntriesFrom = second.entries, "mongo-secondary"
 		if secondary == nil {
 			view.EntriesMember = s.cfg.Secondary.Store.Member(traced)
 		}
@@ -113,8 +113,7 @@ func (s *Site) readPrimary(ctx context.Context, view *View, withEntries bool) *P
 	if err != nil {
 		return s.unread(ctx, "mongo-primary", err)
 	}
-	view.Set, view.Hosts, view.Primary, view.Me = hello.Set, hello.Hosts, hello.Primary, hello.Me
-	view.IsPrimary, view.IsSecondary = hello.IsPrimary, hello.IsSecondary
+	view.believe(hello)
 	if !withEntries {
 		return nil
 	}
@@ -133,24 +132,36 @@ func (s *Site) readEntries(ctx context.Context, view *View) *Problem {
 	return nil
 }
 
+// secondRead is what came of asking a secondary.
+type secondRead struct {
+	shown   Secondary
+	hello   blog.Hello
+	entries []blog.Entry
+	problem *Problem
+}
+
 // readSecondary asks a secondary who it is, and reads the entries from it unless the
 // primary alone is to be read. Only who wants nobody else waits for it.
-func (s *Site) readSecondary(ctx context.Context, from string) (Secondary, []blog.Entry, *Problem) {
+func (s *Site) readSecondary(ctx context.Context, from string) secondRead {
 	if from != readSecondary {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, secondaryTimeout)
 		defer cancel()
 	}
-	var entries []blog.Entry
 	hello, err := s.cfg.Secondary.Store.Hello(ctx)
-	if err == nil && from != ReadPrimary {
+	if err != nil {
+		p := s.unread(ctx, "mongo-secondary", err)
+		return secondRead{shown: Secondary{Error: p.Reason}, problem: p}
+	}
+	var entries []blog.Entry
+	if from != ReadPrimary {
 		entries, err = s.cfg.Secondary.Store.Newest(ctx, newest)
 	}
 	if err != nil {
 		p := s.unread(ctx, "mongo-secondary", err)
-		return Secondary{Error: p.Reason}, nil, p
+		return secondRead{shown: Secondary{Error: p.Reason}, hello: hello, problem: p}
 	}
-	return Secondary{OK: true, Me: hello.Me, IsSecondary: hello.IsSecondary}, entries, nil
+	return secondRead{shown: Secondary{OK: true, Me: hello.Me, IsSecondary: hello.IsSecondary}, hello: hello, entries: entries}
 }
 
 // unread logs a read that failed and puts it into words.
