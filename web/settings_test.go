@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -144,6 +145,12 @@ func TestAKeyThatIsGoneIsItsDefaultAndKeysThatCannotBeReadStayAsTheyWere(t *test
 // followed is a configuration that follows store as the process does.
 func followed(t *testing.T, store http.Handler) *settings.Live {
 	t.Helper()
+	return followedBy(t, store, config{}, &slog.LevelVar{})
+}
+
+// followedBy is one that moves the level of a log.
+func followedBy(t *testing.T, store http.Handler, cfg config, level *slog.LevelVar) *settings.Live {
+	t.Helper()
 	server := httptest.NewServer(store)
 	t.Cleanup(server.Close)
 	client, err := consul.Open(consul.Config{Address: server.URL, Datacenter: "dc1"})
@@ -152,7 +159,7 @@ func followed(t *testing.T, store http.Handler) *settings.Live {
 	}
 	t.Cleanup(client.Close)
 	group := &service.Group{}
-	live, _ := config{}.follow(group, client, slog.New(slog.DiscardHandler), &slog.LevelVar{})
+	live, _ := cfg.follow(group, client, slog.New(slog.DiscardHandler), level)
 	runGroup(t, group)
 	return live
 }
@@ -162,4 +169,68 @@ func inForce(live *settings.Live, tagline string, maintenance bool) error {
 		return errors.New("in force: " + now.Tagline + ", maintenance " + strconv.FormatBool(now.Maintenance))
 	}
 	return nil
+}
+
+// lines is a log that may be read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(line)
+}
+
+func (l *lines) has(text string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.text.String(), text)
+}
+
+func TestDebuggingMovesTheLevelOfTheLogAndBack(t *testing.T) {
+	const on = `[{"Key":"web/debug","Value":"dHJ1ZQ=="}]`
+	for usual, row := range map[string]struct{ level, over slog.Level }{
+		"debug": {slog.LevelDebug, slog.LevelDebug - 1}, "info": {slog.LevelInfo, slog.LevelDebug}, "warn": {slog.LevelWarn, slog.LevelInfo}, "error": {slog.LevelError, slog.LevelWarn},
+	} {
+		t.Run(usual, func(t *testing.T) {
+			t.Parallel()
+			out := &lines{}
+			cfg := config{}
+			cfg.LogLevel = usual
+			logger, level := cfg.logger(out)
+			parts := []*slog.Logger{logger, logger.With("a", 1), logger.WithGroup("g").With("b", 2)}
+			logs := func(when string, level slog.Level, want bool) {
+				t.Helper()
+				for i, part := range parts {
+					line := when + level.String() + strconv.Itoa(i)
+					part.Log(t.Context(), level, line)
+					if out.has(line) != want {
+						t.Errorf("%s debugging, a line of level %s: %v, want %v", when, level, !want, want)
+					}
+				}
+			}
+			logs("before", row.level, true)
+			logs("before", row.over, false)
+
+			store := &keyStore{answer: keys(7, 200, on)}
+			live := followedBy(t, store, cfg, level)
+			debugs := func(want bool) {
+				consultest.Await(t, 5*time.Second, "debugging is as it is written", func() error {
+					if live.Current().Debug != want || logger.Enabled(t.Context(), slog.LevelDebug) != (want || usual == "debug") {
+						return errors.New("it is not")
+					}
+					return nil
+				})
+			}
+			debugs(true)
+			logs("while", slog.LevelDebug, true)
+			logs("while", slog.LevelDebug-1, false)
+			store.is(keys(8, 404, ""))
+			debugs(false)
+			logs("after", row.level, true)
+			logs("after", row.over, false)
+		})
+	}
 }

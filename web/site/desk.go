@@ -74,7 +74,7 @@ func (s *Site) sessionToRead(limited context.Context, c echo.Context, secret str
 			c.SetRequest(c.Request().WithContext(limited))
 			return session, nil
 		}
-		s.log.Warn("cannot check a login", "destination", "mongo-secondary", "err", nearErr)
+		s.logOf(limited).Warn("cannot check a login", "destination", "mongo-secondary", "err", nearErr)
 	}
 	return blog.Session{}, &uncheckedError{way: way, err: err}
 }

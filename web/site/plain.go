@@ -19,6 +19,9 @@ func (v View) plain(body *bytes.Buffer) {
 		if p.Command != "" {
 			fmt.Fprintf(body, "  %s\n", printable(p.Command))
 		}
+		if p.RequestID != "" {
+			fmt.Fprintf(body, "Request %s%s\n", p.RequestID, printable(after(": ", p.Detail)))
+		}
 		fmt.Fprintln(body)
 	}
 	for _, n := range v.Notices {
@@ -80,6 +83,14 @@ func (v View) rows() [][2]string {
 		rows = append(rows, [2]string{"Identity", v.Identity.ID}, [2]string{"Certificate expires", stamp(v.Identity.NotAfter) + " " + until(v.Identity.NotAfter, v.Now)})
 	}
 	return rows
+}
+
+// after puts text after what leads to it, unless there is none.
+func after(lead, text string) string {
+	if text == "" {
+		return ""
+	}
+	return lead + text
 }
 
 func or(text, otherwise string) string {
