@@ -18,7 +18,7 @@ const (
 	// MaxTitle and MaxBody are in characters.
 	MaxTitle = 120
 	MaxBody  = 4000
-	maxForm  = 64 << 10 // bytes
+	maxForm  = "64KiB"
 )
 
 // badForm is what is wrong with a form, with what was typed.
@@ -44,11 +44,10 @@ func (s *Site) readForm(c echo.Context) (blog.Entry, Form, error) {
 	if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); strings.TrimSpace(kind) != "application/x-www-form-urlencoded" {
 		return blog.Entry{}, Form{}, &badForm{status: http.StatusUnsupportedMediaType, reason: "The form must be sent as application/x-www-form-urlencoded."}
 	}
-	r.Body = http.MaxBytesReader(c.Response(), r.Body, maxForm)
 	if err := r.ParseForm(); err != nil {
-		var large *http.MaxBytesError
-		if errors.As(err, &large) {
-			return blog.Entry{}, Form{}, &badForm{status: http.StatusRequestEntityTooLarge, reason: "The form is too large."}
+		var known *echo.HTTPError
+		if errors.As(err, &known) {
+			return blog.Entry{}, Form{}, known // too large
 		}
 		return blog.Entry{}, Form{}, &badForm{status: http.StatusBadRequest, reason: "The form cannot be read."}
 	}

@@ -20,7 +20,7 @@ const (
 	csrfKey       = "csrf"
 	temporaryKey  = "temporary"
 	throttled     = "Too many logins have failed. Try again in a quarter of an hour."
-	maxDraft      = "512K"
+	maxDraft      = "512KiB"
 	maxID         = 80 // characters
 )
 

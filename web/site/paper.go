@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
-	"github.com/labstack/echo/v4/middleware"
 
 	"sluice/mesh"
 	"sluice/web/blog"
@@ -29,8 +28,6 @@ var pageFiles embed.FS
 const (
 	perPage      = 20
 	excerptChars = 280
-	// paperTimeout bounds a request of the blog; a write may take blog.WriteTimeout.
-	paperTimeout = 25 * time.Second
 )
 
 // Library is what the blog and its administration keep. *blog.Store is one.
@@ -125,7 +122,7 @@ type goner struct {
 // press makes the pages.
 type press struct {
 	templates map[string]*template.Template
-	policy    string
+	secure    echo.MiddlewareFunc
 	markdown  *markdown.Renderer
 }
 
@@ -155,35 +152,20 @@ func newPress() (*press, error) {
 		p.templates[name] = page
 	}
 	sum := sha256.Sum256(css)
-	p.policy = "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
-		"'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+	p.secure = secure("default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
+		"'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 	return p, nil
 }
 
 // publish adds the blog and its administration to the routes.
-func (s *Site) publish() error {
-	var err error
-	if s.press, err = newPress(); err != nil {
-		return fmt.Errorf("make site: %w", err)
-	}
-	secure := middleware.SecureWithConfig(middleware.SecureConfig{
-		ContentTypeNosniff: "nosniff", XFrameOptions: "DENY", ContentSecurityPolicy: s.press.policy,
-		// Not "no-referrer": with it a browser sends a form with "Origin: null".
-		ReferrerPolicy: "same-origin",
-	})
-	// By itself it would make a fault of web's own of every database that has not
-	// answered in time.
-	timeout := middleware.ContextTimeoutWithConfig(middleware.ContextTimeoutConfig{
-		Timeout: paperTimeout, ErrorHandler: func(err error, _ echo.Context) error { return err },
-	})
+func (s *Site) publish(timeout echo.MiddlewareFunc) {
 	read := []string{http.MethodGet, http.MethodHead}
-	public := s.echo.Group(s.cfg.Base+"/blog", secure, timeout, s.choose)
+	public := s.echo.Group(s.cfg.Base+"/blog", timeout, s.choose)
 	public.Match(read, "", s.listBlogs)
 	public.Match(read, "/:blog", s.listEntries)
 	public.Match(read, "/:blog/feed.atom", s.feed)
 	public.Match(read, "/:blog/:slug", s.showEntry)
-	s.administer(secure, timeout)
-	return nil
+	s.administer(timeout)
 }
 
 // paper returns an empty page for a request.

@@ -30,7 +30,7 @@ var liveJS string
 // pages renders the page.
 type pages struct {
 	template *template.Template
-	policy   string
+	secure   echo.MiddlewareFunc
 }
 
 func newPages() *pages {
@@ -49,7 +49,7 @@ func newPages() *pages {
 			"iso":    rfc3339,
 			"yesno":  yesno,
 		}).ParseFS(pageFiles, "pages/notices.html")).Parse(pageHTML)),
-		policy: "default-src 'none'; style-src " + hash(pageCSS) + "; script-src " + hash(liveJS) + "; connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+		secure: secure("default-src 'none'; style-src " + hash(pageCSS) + "; script-src " + hash(liveJS) + "; connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"),
 	}
 }
 
@@ -111,7 +111,6 @@ func (s *Site) write(c echo.Context, view View) error {
 	header := c.Response().Header()
 	header.Set("Cache-Control", "no-store")
 	header.Set("Vary", "Accept")
-	header.Set("X-Content-Type-Options", "nosniff")
 	status := http.StatusOK
 	if view.Problem != nil {
 		status = view.Problem.Status
@@ -128,9 +127,6 @@ func (s *Site) write(c echo.Context, view View) error {
 	if err := s.page.template.Execute(&body, view); err != nil {
 		return fmt.Errorf("render page: %w", err)
 	}
-	header.Set("Content-Security-Policy", s.page.policy)
-	// Not "no-referrer": with it a browser sends the form with "Origin: null".
-	header.Set("Referrer-Policy", "same-origin")
 	return c.Blob(status, "text/html; charset=utf-8", bytes.ToValidUTF8(body.Bytes(), []byte("\uFFFD")))
 }
 

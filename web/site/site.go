@@ -122,20 +122,29 @@ func New(cfg Config) (*Site, error) {
 	s.echo.HideBanner, s.echo.HidePort = true, true
 	s.echo.HTTPErrorHandler = s.serveError
 	s.echo.SchemeExtractor = scheme
-	known := &methods{}
-	s.echo.Use(s.observe, s.timed, s.configured, known.check)
-	for _, path := range []string{cfg.Base, cfg.Base + "/"} {
-		s.echo.Match([]string{http.MethodGet, http.MethodHead}, path, s.show)
-	}
-	s.echo.POST(cfg.Base+"/entries", s.add)
-	s.echo.GET(cfg.Base+"/events", s.stream)
 	if cfg.Library != nil {
-		if err := s.publish(); err != nil {
-			return nil, err
+		var err error
+		if s.press, err = newPress(); err != nil {
+			return nil, fmt.Errorf("make site: %w", err)
 		}
 	}
-	known.learn(s.echo)
+	s.route()
 	return s, nil
+}
+
+// route adds everything that is served.
+func (s *Site) route() {
+	base, known, timeout := s.cfg.Base, &methods{}, bounded()
+	s.echo.Use(s.observe, s.timed, s.secured, s.configured, known.check)
+	for _, path := range []string{base, base + "/"} {
+		s.echo.Match([]string{http.MethodGet, http.MethodHead}, path, s.show, timeout)
+	}
+	s.echo.POST(base+"/entries", s.add, timeout, middleware.BodyLimit(maxForm))
+	s.echo.GET(base+"/events", s.stream)
+	if s.press != nil {
+		s.publish(timeout)
+	}
+	known.learn(s.echo)
 }
 
 // ServeHTTP serves one request.
