@@ -149,9 +149,22 @@ func (s *Site) printConflict(c echo.Context, page paper) error {
 		page.Problem = s.writeProblem(c, err)
 		return s.printEditor(c, page.Problem.Status, page)
 	}
-	page.Theirs, page.Before = &theirs, theirs.Edit == page.Draft.Edit
+	page.Theirs, page.Before = &item{Entry: theirs, URL: s.address(theirs)}, theirs.Edit == page.Draft.Edit
+	page.Moves = moves(theirs, page.Draft)
 	page.Draft.Revision, page.Draft.Edit = theirs.Revision, newID()
 	return s.printEditor(c, http.StatusConflict, page)
+}
+
+// moves says where a draft would move an entry that is at another place; "" is nowhere.
+func moves(entry blog.Entry, d draft) string {
+	switch {
+	case d.Blog == entry.Blog && or(d.Slug, blog.Slug(d.Title)) == entry.Slug:
+		return ""
+	case d.Slug == "":
+		return d.Blog + ", to an address that is made of your headline"
+	default:
+		return d.Blog + "/" + d.Slug
+	}
 }
 
 func readDraft(c echo.Context) draft {

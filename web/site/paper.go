@@ -68,7 +68,8 @@ type paper struct {
 	Draft                         draft
 	BlogDraft                     blog.Blog
 	Wrong                         map[string]string // by field
-	Theirs                        *blog.Entry
+	Theirs                        *item
+	Moves                         string // where saving moves Theirs; "" is nowhere
 	TheirBlog                     *blog.Blog
 	// Before says that what is stored is theirs of an earlier send of the same form.
 	Before bool
