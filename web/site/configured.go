@@ -49,6 +49,31 @@ func (s *Site) configured(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
+// parts are those of web that are served, which a page may lead to.
+type parts struct{ Topology, Blog, Admin, Feed bool }
+
+func (s *Site) parts() parts {
+	now, paper := s.current(), s.press != nil
+	return parts{
+		Topology: now.Serves(settings.Topology), Blog: paper && now.Serves(settings.Blog), Admin: paper && now.Serves(settings.Admin),
+		Feed: paper && now.Serves(settings.Feed) && now.Serves(settings.Blog),
+	}
+}
+
+// way is where to go on from a page that is not there, in words; "" is nowhere.
+func (p parts) way(base string) string {
+	switch {
+	case p.Blog:
+		return "The blog is at " + base + "/blog."
+	case p.Topology:
+		return "The topology page is at " + base + "."
+	case p.Admin:
+		return "The administration is at " + base + "/admin."
+	default:
+		return ""
+	}
+}
+
 // appOf returns the part of web that a path belongs to.
 func (s *Site) appOf(path string) string {
 	rest := strings.TrimPrefix(path, s.cfg.Base)

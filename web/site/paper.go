@@ -97,16 +97,6 @@ type paper struct {
 	Has      parts
 }
 
-// parts are those of web that are served, which a page may lead to.
-type parts struct{ Topology, Blog, Admin, Feed bool }
-
-func partsOf(now settings.Settings) parts {
-	return parts{
-		Topology: now.Serves(settings.Topology), Blog: now.Serves(settings.Blog), Admin: now.Serves(settings.Admin),
-		Feed: now.Serves(settings.Feed) && now.Serves(settings.Blog),
-	}
-}
-
 // item is an entry with what is made of it.
 type item struct {
 	blog.Entry
@@ -172,10 +162,10 @@ func (s *Site) publish(timeout echo.MiddlewareFunc) {
 // paper returns an empty page for a request.
 func (s *Site) paper(c echo.Context, title string) paper {
 	p := paper{Title: title, Base: s.cfg.Base, Node: s.cfg.Node, Datacenter: s.cfg.Datacenter}
-	p.Admin = strings.HasPrefix(c.Request().URL.Path, s.cfg.Base+"/admin")
+	p.Has = s.parts()
+	p.Admin = p.Has.Admin && strings.HasPrefix(c.Request().URL.Path, s.cfg.Base+"/admin")
 	p.User, _ = c.Get(userKey).(string)
 	p.CSRF, _ = c.Get(csrfKey).(string)
-	p.Has = partsOf(s.current().Settings)
 	return p
 }
 

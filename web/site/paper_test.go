@@ -46,6 +46,7 @@ type failing struct {
 	mu            sync.Mutex
 	before, after error
 	unknown       error // who is logged in
+	once          error // the same, for one question
 	unread        error // blogs
 	limits        *limits
 }
@@ -69,7 +70,8 @@ func (f *failing) Blog(ctx context.Context, id string) (blog.Blog, error) {
 func (f *failing) Session(ctx context.Context, secret string, now time.Time) (blog.Session, error) {
 	f.limits.ask()
 	f.mu.Lock()
-	err := f.unknown
+	err := errors.Join(f.once, f.unknown)
+	f.once = nil
 	f.mu.Unlock()
 	if errors.Is(err, errHung) {
 		<-ctx.Done()
@@ -85,6 +87,12 @@ func (f *failing) forget(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.unknown = err
+}
+
+func (f *failing) forgetOnce(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.once = err
 }
 
 func (f *failing) set(before, after error) {
@@ -369,11 +377,13 @@ func TestBlogAndItsAdministrationOnARealMongod(t *testing.T) {
 		{"a login sets a cookie that scripts cannot read", logins},
 		{"what is written is found on every page", written},
 		{"what is written in Consul is in force at once", configured},
+		{"no page leads to a part that is switched off", partsSwitchedOff},
 		{"a configuration that cannot be read goes on as it was, and its page says so", configurationUnread},
 		{"reads are marked with the member that served them", readsMarked},
 		{"what a visitor leaves is in no blog until somebody puts it there", visitors},
 		{"bad input is refused in words and what was typed is kept", badInputs},
 		{"a change over a change shows both", bothShown},
+		{"a change over a change shows where the entry is, and where saving moves it", placesShown},
 		{"what is deleted can be had back", undone},
 		{"the outcome of a failed write is told and a second form stores once", outcomes},
 		{"a form that is corrected after an unknown outcome is not dropped", correctedForms},
@@ -389,6 +399,7 @@ func TestBlogAndItsAdministrationOnARealMongod(t *testing.T) {
 		{"without a primary the blog is read, says so, and keeps what is typed", leaderless},
 		{"without a primary the administration is read from a secondary, at once", readOnlyDesk},
 		{"a feed says nothing of a failure but when to come back", feedInTrouble},
+		{"a form waits for a primary while its login is checked", askedAgain},
 		{"a login that has ended changes nothing, whatever a secondary says", staleLogins},
 		{"a login that cannot be read anywhere is not ended", uncheckedLogins},
 		{"a new password ends every other login and a bad one is refused in words", passwords},
@@ -735,7 +746,7 @@ func badAddresses(d *desk) {
 		}
 	}
 	d.wants(d.send(http.MethodPut, "/blog/main", "x"), 405)
-	d.wants(d.send(http.MethodGet, "/none", "", "Accept", "text/html"), 404, "The blog is at /web.")
+	d.wants(d.send(http.MethodGet, "/none", "", "Accept", "text/html"), 404, "The blog is at /web/blog.")
 }
 
 func logouts(d *desk) {

@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
-
-	"sluice/web/settings"
 )
 
 //go:embed page.html
@@ -146,7 +144,7 @@ func (s *Site) serveError(err error, c echo.Context) {
 	if view.Problem = configurationProblem(err); view.Problem != nil {
 		view.Bare = true
 	}
-	view.Bare = view.Bare || !s.current().Serves(settings.Topology)
+	view.Bare = view.Bare || !view.Has.Topology
 	switch {
 	case view.Problem != nil:
 	case errors.As(err, &form):
@@ -158,8 +156,10 @@ func (s *Site) serveError(err error, c echo.Context) {
 		}
 	case errors.As(err, &known) && known.Code == http.StatusMethodNotAllowed:
 		view.Problem = methodProblem()
+	case errors.As(err, &known) && known.Code == http.StatusRequestEntityTooLarge:
+		view.Problem = &Problem{Status: known.Code, Kind: "form", Title: "The entry was not stored", Reason: "The form is too large."}
 	case errors.As(err, &known) && known.Code < http.StatusInternalServerError:
-		view.Problem = &Problem{Status: known.Code, Kind: "request", Title: http.StatusText(known.Code), Reason: "There is no such page here.", Hint: "The blog is at " + s.cfg.Base + "."}
+		view.Problem = &Problem{Status: known.Code, Kind: "request", Title: http.StatusText(known.Code), Reason: "There is no such page here.", Hint: view.Has.way(s.cfg.Base)}
 	default:
 		s.logOf(c.Request().Context()).Error("request failed", "err", err)
 		view.Problem = &Problem{Status: http.StatusInternalServerError, Kind: "internal", Title: "Something is wrong in web", Reason: "The page cannot be made. The log has the reason.", Command: "sluice logs"}

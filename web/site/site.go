@@ -195,9 +195,7 @@ func (s *Site) view() View {
 		Now: s.cfg.Now(), Hosts: []string{}, Entries: []blog.Entry{}, Form: Form{ID: newID()},
 	}
 	view.Notices = s.notices()
-	now := s.current()
-	view.Tagline, view.Paper = now.Tagline, s.press != nil && now.Serves(settings.Blog)
-	view.AdminServed = s.press != nil && now.Serves(settings.Admin)
+	view.Tagline, view.Has = s.current().Tagline, s.parts()
 	if credentials, err := s.cfg.Credentials.Credentials(); err == nil && credentials.Certificate != nil {
 		view.Identity = certificate(credentials.Certificate.Leaf)
 	}

@@ -48,10 +48,9 @@ type View struct {
 	Problem        *Problem  `json:"problem,omitempty"`
 	Form           Form      `json:"-"`
 	Now            time.Time `json:"-"`
-	// Paper and AdminServed say that there is a blog or an administration to lead to.
-	Paper       bool   `json:"-"`
-	AdminServed bool   `json:"-"`
-	Tagline     string `json:"tagline,omitempty"`
+	Tagline        string    `json:"tagline,omitempty"`
+	// Has are the parts that the page may lead to.
+	Has parts `json:"-"`
 	// Bare shows the problem and nothing else.
 	Bare bool `json:"-"`
 	// Near says that the entries are read from a secondary where that can be done.
