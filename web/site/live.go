@@ -25,6 +25,7 @@ type lookout struct {
 	primary, secondary Database
 	consul             func() error // why Consul cannot be asked; nil is not known
 	now                func() time.Time
+	readers            readers // Run's own
 
 	mu        sync.Mutex
 	seen      outlook
@@ -101,7 +102,8 @@ func (l *lookout) look(ctx context.Context) {
 		}
 	}
 	if next.secondAsks = secondErr == nil; next.secondAsks {
-		next.secondaryHello, next.reader = second, second.Me
+		l.readers = l.readers.hear(second.Me, next.leader, l.now())
+		next.secondaryHello, next.reader, next.readerSince = second, l.readers.member, l.readers.since
 	}
 	next.quorum = quorum
 	l.see(l.ways(next))

@@ -7,8 +7,12 @@ import (
 	"sluice/web/blog"
 )
 
-// maxEvents is how many changes the page shows.
-const maxEvents = 20
+const (
+	// maxEvents is how many changes the page shows.
+	maxEvents = 20
+	// readerGone is how long a member may be silent while others answer in its place.
+	readerGone = 5 * time.Second
+)
 
 // Event is a change that the page shows.
 type Event struct {
@@ -24,8 +28,10 @@ type sight struct {
 	primary, secondary wayState
 	// leader is the primary's address as the set says, "" while unknown.
 	leader string
-	// reader is the member that answers for mongo-secondary, "" while unknown.
-	reader string
+	// reader is the member that answers for mongo-secondary, "" while unknown, and
+	// readerSince since when if it was another before.
+	reader      string
+	readerSince time.Time
 	// quorum is what the reader knows of the voters while no primary is in reach.
 	quorum blog.Quorum
 	// consulAway is since when Consul cannot be asked, zero while it can.
@@ -43,10 +49,13 @@ const (
 type wayState struct {
 	state, reason, kind, command string
 	since                        time.Time
+	// unmet says that it has been neither open nor denied yet.
+	unmet bool
 }
 
-// follow keeps since while the state stays.
+// follow keeps since while the state stays, and unmet until the first news.
 func (w wayState) follow(old wayState) wayState {
+	w.unmet = w.state != "open" && w.state != kindDenied && (old.unmet || old.state == "")
 	if w.state == old.state && w.reason == old.reason && !old.since.IsZero() {
 		w.since = old.since
 	}
@@ -54,6 +63,30 @@ func (w wayState) follow(old wayState) wayState {
 }
 
 func (w wayState) broken() bool { return w.state == "denied" || w.state == "failed" }
+
+// readers follows which member answers for mongo-secondary. The connections of one way
+// may lead to several, which then answer in turn, and that is no news.
+type readers struct {
+	member string
+	// since is when it took over from another; heard is when it answered last, and other
+	// when another first did after that.
+	since, heard, other time.Time
+}
+
+// hear takes an answer. Another member takes over when the one before has become the
+// primary, or has been silent for readerGone.
+func (r readers) hear(member, leader string, now time.Time) readers {
+	if r.member == "" || member == r.member {
+		return readers{member: member, since: r.since, heard: now}
+	}
+	if r.other.IsZero() {
+		r.other = now
+	}
+	if r.member == leader || now.Sub(r.heard) >= readerGone {
+		return readers{member: member, since: r.other, heard: now}
+	}
+	return r
+}
 
 // changes returns what became different between two sights, in words.
 func changes(old, now sight, at time.Time) []Event {
@@ -71,7 +104,7 @@ func changes(old, now sight, at time.Time) []Event {
 		events = append(events, Event{at, "role", fmt.Sprintf("%s is primary now. It was %s.", now.leader, old.leader)})
 	}
 	if old.reader != "" && now.reader != "" && old.reader != now.reader {
-		events = append(events, Event{at, "role", fmt.Sprintf("mongo-secondary is %s now. It was %s.", now.reader, old.reader)})
+		events = append(events, Event{now.readerSince, "role", fmt.Sprintf("mongo-secondary is %s now. It was %s.", now.reader, old.reader)})
 	}
 	return events
 }
@@ -82,6 +115,8 @@ func wayChange(service string, old, now wayState) (Event, bool) {
 		return Event{}, false
 	case now.state == "denied":
 		return Event{Kind: "denied", Text: fmt.Sprintf("web -> %s is denied: %s.", service, trimDot(now.reason))}, true
+	case now.state == "failed" && now.unmet, old.state == "failed" && old.unmet:
+		return Event{}, false // a start is no news
 	case now.state == "failed":
 		return Event{Kind: "failed", Text: fmt.Sprintf("web -> %s fails: %s.", service, trimDot(now.reason))}, true
 	case old.broken():
