@@ -128,6 +128,12 @@ func (p *Picker) rival(t *tier, first *member, q *query) *member {
 }
 
 func (p *Picker) better(first, second *member, q *query) *member {
+	switch one, other := first.deferrals.at(q.now), second.deferrals.at(q.now); {
+	case other > one:
+		return first
+	case one == deferring && other < one:
+		return second
+	}
 	less := second.inFlight.Load() < first.inFlight.Load()
 	if p.strategy == tag.EWMA {
 		less = second.load(q.now) < first.load(q.now)

@@ -28,6 +28,7 @@ type Endpoint struct {
 	origin, local atomic.Int32
 	latency       latency
 	failures      failures
+	deferrals     deferrals
 	// since is when slow start began, in Unix nanoseconds; 0 is long ago.
 	since atomic.Int64
 	// until is 0 while the endpoint is in use. Else it has been ejected until then,

@@ -25,18 +25,12 @@ func mix(h uint64) uint64 {
 // each member draws a number from its key and the request's hash, and the best
 // wins. So an endpoint that leaves takes nothing along but its own requests, and
 // one that joins takes only what it gets. Members that have more in flight than
-// spread allows are passed over.
+// spread allows are passed over. One that defers keeps its own requests, but gets none
+// of those that others are passed over for, and makes nobody else look crowded.
 func (p *Picker) hashed(t *tier, q *query) *member {
-	total, inFlight := 0.0, int64(1)
-	for i := range t.members {
-		m := &t.members[i]
-		if weight := p.weight(m, nil, q); weight > 0 {
-			total += weight
-			inFlight += m.inFlight.Load()
-		}
-	}
-	perWeight := spread * float64(inFlight) / total
-	var best, crowded bid
+	c := p.crowd(t, q)
+	var owner, best bid
+	room := false // of the owner
 	for i := range t.members {
 		m := &t.members[i]
 		weight := p.weight(m, nil, q)
@@ -44,18 +38,58 @@ func (p *Picker) hashed(t *tier, q *query) *member {
 			continue
 		}
 		b := bid{member: m, weight: weight, number: mix(m.hash ^ q.hash)}
-		if float64(m.inFlight.Load()) >= math.Ceil(weight*perWeight) {
-			if b.beats(&crowded) {
-				crowded = b
-			}
-		} else if b.beats(&best) {
+		back := c.standsBack(m, q)
+		fits := float64(m.inFlight.Load()) < math.Ceil(weight*c.perWeight(back))
+		if b.beats(&owner) {
+			owner, room = b, fits
+		}
+		if fits && !back && b.beats(&best) {
 			best = b
 		}
 	}
-	if best.member == nil {
-		return crowded.member // everybody got requests since they were counted
+	if room || best.member == nil { // nil is that everybody got requests since they were counted
+		return owner.member
 	}
 	return best.member
+}
+
+// crowd is what the usable members of a tier have together, one request more included.
+type crowd struct {
+	weight, inFlight float64
+	// frontWeight and frontInFlight are the same of those that do not defer.
+	frontWeight, frontInFlight float64
+}
+
+func (p *Picker) crowd(t *tier, q *query) crowd {
+	c := crowd{inFlight: 1, frontInFlight: 1}
+	for i := range t.members {
+		m := &t.members[i]
+		weight := p.weight(m, nil, q)
+		if weight == 0 {
+			continue
+		}
+		inFlight := float64(m.inFlight.Load())
+		c.weight += weight
+		c.inFlight += inFlight
+		if m.deferrals.at(q.now) != deferring {
+			c.frontWeight += weight
+			c.frontInFlight += inFlight
+		}
+	}
+	return c
+}
+
+// standsBack reports whether a member defers while another does not.
+func (c *crowd) standsBack(m *member, q *query) bool {
+	return c.frontWeight > 0 && m.deferrals.at(q.now) == deferring
+}
+
+// perWeight is how much a member may have in flight for each unit of its weight.
+func (c *crowd) perWeight(back bool) float64 {
+	if back || c.frontWeight == 0 {
+		return spread * c.inFlight / c.weight
+	}
+	return spread * c.frontInFlight / c.frontWeight
 }
 
 // bid is what a member draws.

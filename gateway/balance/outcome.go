@@ -24,8 +24,10 @@ const (
 	// changes nothing.
 	Policy
 	// Deferred is an answer 503 that says when to come back (Retry-After): the endpoint
-	// refuses on purpose, as under maintenance. It says nothing about its health and
-	// changes nothing.
+	// refuses on purpose, as under maintenance. It says nothing about its health: it is no
+	// failure, and neither ejects nor brings back. But until the next Success the endpoint
+	// gets no request because it has little in flight or is fast, which it is for
+	// refusing, and for two seconds it stands back behind those that do not defer.
 	Deferred
 )
 

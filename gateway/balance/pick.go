@@ -40,12 +40,16 @@ func (p Pick) Report(now time.Time, outcome Outcome, latency time.Duration) {
 	case Success:
 		reset(&e.origin)
 		reset(&e.local)
+		e.deferrals.end()
 		e.latency.observe(at, microseconds(latency))
 	case OriginFailure:
 		reset(&e.local) // there was a connection
 		e.latency.raise(at, microseconds(latency))
 	case LocalFailure:
 		e.latency.raise(at, microseconds(latency))
+	case Deferred:
+		e.deferrals.begin(at)
+		return
 	default:
 		return
 	}

@@ -81,3 +81,51 @@ func (l *lab) budgetLeft(t *testing.T) int {
 	}
 	return explained.BudgetLeft
 }
+
+// TestAnInstanceThatAloneDefersDrawsNoRequests has the other instance busy, as it is under
+// traffic, with a request that is not answered before the end.
+func TestAnInstanceThatAloneDefersDrawsNoRequests(t *testing.T) {
+	world := meshtest.New(t)
+	world.Policy.Set(allowWeb)
+	serve(world, "web", "web-1", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "30")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}, "urlprefix-/web")
+	held, release := make(chan struct{}, 1), make(chan struct{})
+	serve(world, "web", "web-2", func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/web/held" {
+			held <- struct{}{}
+			<-release
+		}
+	}, "urlprefix-/web")
+	moment := time.Unix(1_800_000_000, 0)
+	l := with(t, world, proxy.Config{Dialer: world.Dialer("gateway", nil), Policy: world.Policy, Now: func() time.Time { return moment }})
+	meshtest.Wait(t, "both instances are there", func() bool { return len(l.Routes().Routes[0].Instances) == 2 })
+	meshtest.Wait(t, "one request is refused", func() bool { return l.get("/web").status == http.StatusServiceUnavailable })
+	done := make(chan int, 1)
+	go func() {
+		response, err := l.client.Get(l.url + "/web/held")
+		if err != nil {
+			done <- 0
+			return
+		}
+		_ = response.Body.Close()
+		done <- response.StatusCode
+	}()
+	select {
+	case <-held:
+	case got := <-done:
+		close(release)
+		t.Fatalf("one that comes after a refusal is refused too: %d", got)
+	}
+	refused := 0
+	for range 100 {
+		if l.get("/web").status != http.StatusOK {
+			refused++
+		}
+	}
+	close(release)
+	if got := <-done; got != http.StatusOK || refused > 0 {
+		t.Errorf("the request that was held: %d; %d of 100 others were refused, want none", got, refused)
+	}
+}
