@@ -3,6 +3,7 @@ package consul
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -18,7 +19,7 @@ import (
 func plainAnswer(ids ...string) string {
 	var entries []string
 	for _, id := range ids {
-		entries = append(entries, fmt.Sprintf(`{"Node":{"Node":"n","Address":"10.0.0.1"},"Service":{"ID":%q,"Port":1,"Tags":["urlprefix-/%s"]},"Checks":[]}`, id, id))
+		entries = append(entries, fmt.Sprintf(`{"Node":{"Node":"n","Address":"10.0.0.1","Datacenter":"dc1"},"Service":{"ID":%q,"Port":1,"Tags":["urlprefix-/%s"]},"Checks":[]}`, id, id))
 	}
 	return "[" + strings.Join(entries, ",") + "]"
 }
@@ -70,6 +71,69 @@ func TestAnAnswerThatCannotBeReadKeepsTheLastGoodInstances(t *testing.T) {
 			close(release)
 			consultest.Await(t, 5*time.Second, "the next good answer is taken", has(0, "a", "b"))
 		})
+	}
+}
+
+// TestAnAnswerWithoutAnIndexIsNotConsulsAndKeepsWhatIsKnown is of an agent, or of what
+// answers in its place, that says 200 and knows nothing.
+func TestAnAnswerWithoutAnIndexIsNotConsulsAndKeepsWhatIsKnown(t *testing.T) {
+	names := func(c *Client) *Watch[[]string] { return c.ResolverAll("urlprefix-").names }
+	for _, c := range []struct{ what, good, bad string }{
+		{"instances outside the mesh", plainAnswer("a"), "[]"},
+		{"instances outside the mesh", plainAnswer("a"), "null"},
+		{"instances", plainAnswer("a"), "[]"},
+		{"instances", plainAnswer("a"), "null"},
+		{"services", `{"a":["urlprefix-/"]}`, "{}"},
+		{"services", `{"a":["urlprefix-/"]}`, "null"},
+	} {
+		t.Run(c.what+" "+c.bad, func(t *testing.T) {
+			client := openAt(t, falling(t, c.good, c.bad), "")
+			switch c.what {
+			case "instances":
+				keepsA(t, client.watchInstances("web", "", knownRoots(), nil), func(l instanceList) string { return idsOf(l.instances) })
+			case "services":
+				keepsA(t, names(client), func(l []string) string { return strings.Join(l, ",") })
+			default:
+				keepsA(t, client.watchPlain("web", "urlprefix-", nil), func(l instanceList) string { return idsOf(l.instances) })
+			}
+		})
+	}
+}
+
+// falling serves one good answer, and then bad ones without an index.
+func falling(t *testing.T, good, bad string) (url string) {
+	var answered atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if answered.Add(1) > 1 {
+			_, _ = w.Write([]byte(bad))
+			return
+		}
+		w.Header().Set("X-Consul-Index", "5")
+		_, _ = w.Write([]byte(good))
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// knownRoots is a watch that knows the trust domain, and is not run.
+func knownRoots() *Watch[rootFacts] {
+	roots := newWatch(watchConfig[rootFacts]{name: "roots", logger: slog.New(slog.DiscardHandler)})
+	roots.learn(rootFacts{trustDomain: "11111111-2222-3333-4444-555555555555.consul"}, 1, true)
+	return roots
+}
+
+// keepsA holds that a watch whose second answer is bad says so and still knows a.
+func keepsA[T any](t *testing.T, watch *Watch[T], text func(T) string) {
+	t.Helper()
+	defer running(t, watch.Run)()
+	consultest.Await(t, 5*time.Second, "a second answer has come", func() error {
+		if state := watch.State(); !state.Known || state.Failures < 2 && text(state.Value) == "a" {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	if state := watch.State(); text(state.Value) != "a" || state.Err == nil || !strings.Contains(state.Err.Error(), "without an index") {
+		t.Errorf("%q is known, error %v; want a, and an error", text(state.Value), state.Err)
 	}
 }
 

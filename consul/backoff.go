@@ -8,7 +8,7 @@ import (
 
 const (
 	firstRetry = 100 * time.Millisecond
-	// lastRetry caps the wait between attempts. The agent is on the same machine,
+	// lastRetry caps the wait between attempts. The agent is nearly always on the same machine,
 	// so asking often costs little, and everything that follows Consul is back
 	// within this time of the agent.
 	lastRetry = 2 * time.Second

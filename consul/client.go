@@ -145,8 +145,9 @@ func (c *Client) transport(dial dialFunc) http.RoundTripper {
 		// A watch keeps a connection for itself: half of the defaults is enough for it.
 		ReadBufferSize:  2 << 10,
 		WriteBufferSize: 1 << 10,
-		// The agent is on the same machine: to pack an answer and unpack it costs both
-		// more than its bytes.
+		// The agent is nearly always on the same machine, where to pack an answer and
+		// unpack it costs both more than its bytes. Who reaches another one by
+		// Config.DialContext gets them unpacked too.
 		DisableCompression: true,
 	}}
 }

@@ -10,7 +10,7 @@
 //
 // What a watch asks again and again is read by consul/answers while it arrives, and
 // shares with the last answer all that is the same. Answers are not packed: the agent
-// is on the same machine.
+// is nearly always on the same machine (see Config.DialContext for who is elsewhere).
 //
 // Writing is either reconciled (Registrar: desired against actual, for ever) or
 // guarded (compare-and-set of config entries, locks held by a session).

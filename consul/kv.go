@@ -88,8 +88,7 @@ type KVEntry struct {
 // KVTreeWatch follows the key and every key below it ("key/..."), in the order of
 // their names. None is an empty value. Consul leaves out what the token may not
 // read, without a word: where it did, the round fails with ErrForbidden, and the
-// last value that was whole stays. So it does where an answer cannot be Consul's, which
-// always has an index.
+// last value that was whole stays. So it does where an answer cannot be Consul's.
 //
 // A round takes at most 5 s, so that an agent that hangs is told by ErrHung within
 // about 10 s.
@@ -108,7 +107,7 @@ func (c *Client) watchTree(key string, kick chan<- struct{}) *Watch[[]KVEntry] {
 					return nil, nil, err
 				}
 			}
-			if err := implausible(key, pairs, meta); err != nil {
+			if err := implausible(key, pairs); err != nil {
 				return nil, nil, fmt.Errorf("read keys of %s: %w", key, err)
 			}
 			var entries []KVEntry
@@ -125,10 +124,7 @@ func (c *Client) watchTree(key string, kick chan<- struct{}) *Watch[[]KVEntry] {
 
 // implausible returns why an answer about the keys that begin with prefix cannot be
 // Consul's: to believe it would be to take every key for deleted.
-func implausible(prefix string, pairs api.KVPairs, meta *api.QueryMeta) error {
-	if meta.LastIndex == 0 {
-		return errors.New("the answer has no index of Consul's")
-	}
+func implausible(prefix string, pairs api.KVPairs) error {
 	for _, pair := range pairs {
 		if pair == nil || !strings.HasPrefix(pair.Key, prefix) {
 			return errors.New("the answer has what was not asked for")

@@ -30,7 +30,8 @@ const (
 // one has the tag, that would be no news, so they are left out of the answer. Once
 // that is not so any more, the list is asked for again with them, which may be as
 // late as the end of the query that Consul holds then: who is left in it until then
-// has no instance.
+// has no instance. That every service is hidden from the token is an error, so that the
+// last list stays; with only it is not, since there may be nobody for whom it holds.
 type lister struct {
 	client     *Client
 	datacenter string
@@ -52,22 +53,36 @@ func (l *lister) list(_ context.Context, options *api.QueryOptions) ([]string, *
 	if !allIn(l.skipped, skip) {
 		options.WaitIndex = 0 // the newest answer says nothing of some of them
 	}
+	tagged, hidden, meta, err := l.ask(options, skip)
+	if hidden && len(skip) > 0 {
+		// Either nobody but these is visible, or they are hidden by now too.
+		options.WaitIndex, skip = 0, nil
+		tagged, hidden, meta, err = l.ask(options, nil)
+	}
+	if hidden && l.only == "" {
+		err = api.StatusError{Code: 403, Body: "every service is hidden from the token"}
+		err = explain("list services", `service_prefix "" { policy = "read" } and node_prefix "" { policy = "read" }`, err)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	l.skipped = skip
+	return union(skip, tagged), meta, nil
+}
+
+// ask lists the services but skip that have the tag. hidden is that there is not even
+// one without it, and that Consul hides some.
+func (l *lister) ask(options *api.QueryOptions, skip []string) (tagged []string, hidden bool, meta *api.QueryMeta, err error) {
 	options.Filter = both(l.only, without(skip))
-	var tagged []string
 	var total int
-	_, meta, err := l.client.long.Catalog().Services(readBy(options, func(from io.Reader, buffer []byte) (err error) {
+	_, meta, err = l.client.long.Catalog().Services(readBy(options, func(from io.Reader, buffer []byte) (err error) {
 		tagged, total, err = l.reader.Read(from, buffer)
 		return err
 	}))
 	if err != nil {
-		return nil, nil, explain("list services", `service_prefix "" { policy = "read" }`, err)
+		return nil, false, nil, explain("list services", `service_prefix "" { policy = "read" }`, err)
 	}
-	if total == 0 && options.Filter == "" && meta.ResultsFilteredByACLs {
-		err := api.StatusError{Code: 403, Body: "every service is hidden from the token"}
-		return nil, nil, explain("list services", `service_prefix "" { policy = "read" } and node_prefix "" { policy = "read" }`, err)
-	}
-	l.skipped = skip
-	return union(skip, tagged), meta, nil
+	return tagged, total == 0 && meta.ResultsFilteredByACLs, meta, nil
 }
 
 // allIn reports whether all of part, sorted, are in whole, sorted.

@@ -55,6 +55,33 @@ func TestTheListOfServicesLeavesOutWhatIsWatchedAndAsksAgainOnceItIsNot(t *testi
 	}
 }
 
+func TestATokenThatHasLostEverythingEmptiesNoListOfServices(t *testing.T) {
+	var asked []string
+	say := map[string]string{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		filter := r.URL.Query().Get("filter")
+		asked = append(asked, strings.TrimSpace(r.URL.Query().Get("index")+" "+filter))
+		w.Header().Set("X-Consul-Index", "5")
+		w.Header().Set("X-Consul-LastContact", "0")
+		w.Header().Set("X-Consul-Results-Filtered-By-ACLs", "true")
+		_, _ = w.Write([]byte(say[filter]))
+	}))
+	defer server.Close()
+	const without = "ServiceName not matches `^(web)$`"
+	l := &lister{client: openAt(t, server.URL, ""), reader: answers.Services{Prefix: "urlprefix-"}, settled: func() []string { return []string{"web"} }}
+	list := func(all string) (string, error) {
+		asked, say = nil, map[string]string{without: "{}", "": all}
+		names, _, err := l.list(t.Context(), (&api.QueryOptions{WaitIndex: 5}).WithContext(t.Context()))
+		return strings.Join(names, " "), err
+	}
+	if names, err := list(`{"web":["urlprefix-/"]}`); names != "web" || err != nil || !slices.Equal(asked, []string{"5 " + without, ""}) {
+		t.Errorf("where the one that is left out is all there is: %q, %v; asked %q", names, err, asked)
+	}
+	if names, err := list("{}"); !errors.Is(err, ErrForbidden) {
+		t.Errorf("where that is hidden too: %q, %v", names, err)
+	}
+}
+
 func TestOnlyServicesWithManyTagsAndPlainNamesAreLeftOut(t *testing.T) {
 	all := []weighed{{"small", leastSkipped - 1}, {"a-name-that-is-long", 19*skippedByLetter - 1}, {"a|b", 9000}, {"dotted.name", 9000}, {"web", leastSkipped}, {"app", 9000}}
 	if got := largest(all); !slices.Equal(got, []string{"app", "web"}) {

@@ -2,6 +2,7 @@ package consul
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/consul/api"
@@ -27,9 +28,11 @@ func (c *Client) Unhealthy(ctx context.Context, service string, plain bool) ([]U
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	entries, _, err := c.brief.Health().Connect(service, "", false, query(ctx))
+	entries = withoutNulls(entries)
 	if err == nil && plain {
 		var all []*api.ServiceEntry
 		all, _, err = c.brief.Health().Service(service, "", false, query(ctx))
+		all = withoutNulls(all)
 		meshed := namesOf(shortened(entries))
 		for i, entry := range shortened(all) {
 			if outside(entry) && !meshed[[2]string{entry.Node, entry.ID}] {
@@ -43,7 +46,16 @@ func (c *Client) Unhealthy(ctx context.Context, service string, plain bool) ([]U
 	return unhealthyOf(entries), nil
 }
 
-// shortened returns of entries what watches read of them.
+// withoutNulls leaves out of an answer what says nothing: watches pass over that too.
+func withoutNulls(entries []*api.ServiceEntry) []*api.ServiceEntry {
+	entries = slices.DeleteFunc(entries, func(e *api.ServiceEntry) bool { return e == nil })
+	for _, entry := range entries {
+		entry.Checks = slices.DeleteFunc(entry.Checks, func(c *api.HealthCheck) bool { return c == nil })
+	}
+	return entries
+}
+
+// shortened returns of entries, which have no nulls, what watches read of them.
 func shortened(entries []*api.ServiceEntry) []*answers.Entry {
 	list := make([]*answers.Entry, len(entries))
 	for i, entry := range entries {

@@ -54,9 +54,10 @@ type State[T any] struct {
 // State and Changed may be called from anywhere and never wait.
 //
 // The rules are those of Consul's documentation of blocking queries: an answer
-// with the index that was asked about is no news; an index of 0 or one that went
-// backwards starts again from 0; an equal value is no news either, but confirms
-// what is known. After a failure the present is asked for, without waiting for
+// with the index that was asked about is no news; an index that went backwards starts
+// again from 0; an equal value is no news either, but confirms what is known. Consul
+// says 1 where it has no index, so that an answer without one, or with 0, is somebody
+// else's: it is a failure, and what is known stays. After a failure the present is asked for, without waiting for
 // a change, so that a recovery is seen at once.
 //
 // Some endpoints (roots, leaf) are answered from the agent's own cache. There the
@@ -141,7 +142,7 @@ func (w *Watch[T]) Run(ctx context.Context) error {
 // back. news is false if the answer cannot hold anything new.
 func nextIndex(sent, got uint64) (next uint64, news bool) {
 	switch {
-	case got == 0 || got < sent:
+	case got < sent:
 		return 0, true
 	case got == sent:
 		return got, false
@@ -169,7 +170,7 @@ func (w *Watch[T]) ask(ctx context.Context, index uint64) (value T, meta *api.Qu
 		err = fmt.Errorf("watch %s: %w", w.cfg.name, ErrHung)
 	case err != nil:
 		err = fmt.Errorf("watch %s: %w", w.cfg.name, err)
-	case meta == nil:
+	case meta == nil || meta.LastIndex == 0:
 		err = fmt.Errorf("watch %s: answer without an index", w.cfg.name)
 	}
 	return value, meta, options.WaitIndex, err

@@ -98,7 +98,7 @@ func TestIndexRules(t *testing.T) {
 		{"the same index is no news", []answer{{a, 5, nil, 0}, {b, 5, nil, time.Second}}, []uint64{0, 5, 5}, a, 1},
 		{"equal content is no news", []answer{{a, 5, nil, 0}, {a, 9, nil, time.Second}}, []uint64{0, 5, 9}, a, 1},
 		{"an index that goes backwards starts again", []answer{{a, 9, nil, 0}, {b, 3, nil, time.Second}, {b, 3, nil, 0}}, []uint64{0, 9, 0, 3}, b, 2},
-		{"an index of 0 starts again", []answer{{a, 9, nil, 0}, {b, 0, nil, time.Second}, {b, 4, nil, 0}}, []uint64{0, 9, 0, 4}, b, 2},
+		{"an index of 0 is a failure and keeps the value", []answer{{a, 9, nil, 0}, {b, 0, nil, time.Second}, {a, 9, nil, 0}}, []uint64{0, 9, 0, 9}, a, 1},
 		{"a failure starts again and keeps the value", []answer{{a, 9, nil, 0}, {"", 0, errors.New("500"), 0}, {b, 12, nil, 0}}, []uint64{0, 9, 0, 12}, b, 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -191,7 +191,7 @@ func TestALoopThatNeverBlocksIsHeldBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{}
 		for range 10_000 {
-			s.answers = append(s.answers, answer{value: "a"})
+			s.answers = append(s.answers, answer{value: "a", index: 5})
 		}
 		play(t, s, 10*time.Second)
 		if got := len(s.asked); got < 340 || got > 360 {
