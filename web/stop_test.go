@@ -130,17 +130,21 @@ func (h headers) RoundTrip(request *http.Request) (*http.Response, error) {
 }
 
 // leave begins a stop and returns when the catalog does not have the instance any more.
-func (s *stage) leave(web *process) {
+// there is a moment at which it was in it still.
+func (s *stage) leave(web *process) (there time.Time) {
 	s.Helper()
 	began := time.Now()
+	there = began
 	_ = web.command.Process.Signal(syscall.SIGTERM)
 	for {
 		var instances []any
+		asked := time.Now()
 		s.agent.Call(http.MethodGet, "/v1/catalog/service/web", nil, &instances)
 		if len(instances) == 0 {
 			s.Logf("out of the catalog %v after SIGTERM", time.Since(began).Round(time.Millisecond))
-			return
+			return there
 		}
+		there = asked
 		if time.Since(began) > 5*time.Second {
 			s.Fatal("the catalog has the instance still")
 		}
@@ -243,15 +247,31 @@ func inFlight(s *stage) {
 	s.gone(web)
 }
 
+// justAfter cannot see the moment from which on afterLeaving is counted. It knows that the
+// instance was in the catalog before it: what fails less than afterLeaving later failed too
+// early, and what fails later shows nothing, as on a machine that lets the test wait.
 func justAfter(s *stage) {
-	web := s.start() // and a connection that is kept
-	s.leave(web)
-	for left := time.Now(); time.Since(left) < afterLeaving/2; {
-		if p := <-s.post("b", "Just after"); p.err != nil || p.status != http.StatusSeeOther {
-			s.Fatalf("%v after the catalog: %v: %d %s", time.Since(left), p.err, p.status, p.body)
+	for range 5 {
+		web := s.start() // and a connection that is kept
+		there := s.leave(web)
+		served := 0
+		for served == 0 || time.Since(there) < afterLeaving/2 {
+			p := <-s.post("b", "Just after")
+			if p.err == nil && p.status == http.StatusSeeOther {
+				served++
+				continue
+			}
+			if after := time.Since(there); after < afterLeaving {
+				s.Fatalf("%v after the catalog had it: %v: %d %s", after, p.err, p.status, p.body)
+			}
+			break
+		}
+		s.gone(web)
+		if served > 0 {
+			return
 		}
 	}
-	s.gone(web)
+	s.Skip("this machine is too busy: no request came in time")
 }
 
 func unanswered(s *stage) {
