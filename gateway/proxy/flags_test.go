@@ -97,8 +97,8 @@ func flagWorld(t *testing.T) *meshtest.World {
 	world.Serve("web", "web-1", http.HandlerFunc(hello), "urlprefix-/web", "urlprefix-/allow allow=ip:192.0.2.0/24", "urlprefix-/closed alow=ip:192.0.2.0/24",
 		"urlprefix-/auth auth=staff", "urlprefix-/strip strip=/strip")
 	world.Serve("denied", "d", http.HandlerFunc(hello), "urlprefix-/denied")
-	world.Serve("slow", "s-1", http.HandlerFunc(slow), "urlprefix-/late timeout=50ms retry=0", "urlprefix-/full maxconn=1", "urlprefix-/leave", "urlprefix-/hedged hedge=20ms timeout=300ms")
-	world.Serve("slow", "s-2", http.HandlerFunc(slow), "urlprefix-/hedged hedge=20ms timeout=300ms")
+	world.Serve("slow", "s-1", http.HandlerFunc(slow), "urlprefix-/late timeout=500ms retry=0", "urlprefix-/full maxconn=1", "urlprefix-/leave", "urlprefix-/hedged hedge=20ms timeout=1s")
+	world.Serve("slow", "s-2", http.HandlerFunc(slow), "urlprefix-/hedged hedge=20ms timeout=1s")
 	world.Serve("broken", "b-1", http.HandlerFunc(broken), "urlprefix-/reset retry=0")
 	world.Serve("half", "h-1", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100")
