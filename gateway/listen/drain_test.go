@@ -22,6 +22,9 @@ const long = time.Minute
 // slow answers once it is told to.
 type slow struct {
 	begun, goOn chan struct{}
+	// cut, if not nil, is what it waits for when its context ends: who is told of the
+	// end by that could answer before the connection goes.
+	cut func() bool
 }
 
 func newSlow() *slow { return &slow{begun: make(chan struct{}, 10), goOn: make(chan struct{})} }
@@ -32,6 +35,11 @@ func (s *slow) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case <-s.goOn:
 		_, _ = io.WriteString(w, "done")
 	case <-r.Context().Done():
+		ticker := time.NewTicker(time.Millisecond)
+		defer ticker.Stop()
+		for ends := time.Now().Add(10 * time.Second); s.cut != nil && !s.cut() && time.Now().Before(ends); {
+			<-ticker.C
+		}
 	}
 }
 
@@ -143,6 +151,7 @@ func TestWhatOutlivesTheDrainIsCut(t *testing.T) {
 				cfg.Own = handler.own
 			}
 			s := start(t, test.spec, cfg)
+			handler.cut = func() bool { return s.Snapshot().Cut == 1 }
 			scheme, config := schemeOf(test.spec)
 			answer := make(chan string, 1)
 			go func() { answer <- get(client(t, test.http2, config), scheme+s.addr) }()
