@@ -90,26 +90,15 @@ func rawInstance(b *testing.B, world *meshtest.World, body []byte) net.Listener 
 	listener := world.Listen("web", world.Policy)
 	world.Catalog.Add(world.Instance("web", "web-1", listener.Addr().String(), "urlprefix-/web"))
 	answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
-	world.Run("instance", func(ctx context.Context) error {
-		stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
-		defer stop()
+	attend(world, "instance", listener, func(conn net.Conn) {
+		buffer := make([]byte, 4096)
 		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return nil
+			if _, err := conn.Read(buffer); err != nil {
+				return
 			}
-			go func() {
-				defer conn.Close()
-				buffer := make([]byte, 4096)
-				for {
-					if _, err := conn.Read(buffer); err != nil {
-						return
-					}
-					if _, err := conn.Write(answer); err != nil {
-						return
-					}
-				}
-			}()
+			if _, err := conn.Write(answer); err != nil {
+				return
+			}
 		}
 	})
 	return listener

@@ -34,7 +34,13 @@ func withStd() bool { return os.Getenv(codec) == "std" }
 // instanceOf runs an instance of web whose connections are talk's until it returns.
 func instanceOf(world *meshtest.World, node string, talk func(net.Conn), tags ...string) {
 	listener := world.Listen("web", world.Policy)
-	world.Run("instance "+node, func(ctx context.Context) error {
+	attend(world, "instance "+node, listener, talk)
+	world.Catalog.Add(world.Instance("web", node, listener.Addr().String(), tags...))
+}
+
+// attend has talk speak on each connection of a listener, until the world ends.
+func attend(world *meshtest.World, name string, listener net.Listener, talk func(net.Conn)) {
+	world.Run(name, func(ctx context.Context) error {
 		var talking sync.WaitGroup
 		defer talking.Wait()
 		stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
@@ -52,7 +58,6 @@ func instanceOf(world *meshtest.World, node string, talk func(net.Conn), tags ..
 			})
 		}
 	})
-	world.Catalog.Add(world.Instance("web", node, listener.Addr().String(), tags...))
 }
 
 // rawLab is a gateway whose one route leads to one instance, which is talk.

@@ -38,25 +38,17 @@ func TestADenyEndsWhatGoesOnWithin250ms(t *testing.T) {
 	world.Serve("web", "web-2", switching(t), "urlprefix-/web")
 	idle := make(chan struct{}, 1)
 	listener := world.Listen("idle", world.Policy)
-	world.Run("instance", func(ctx context.Context) error {
-		stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
-		defer stop()
+	attend(world, "instance", listener, func(conn net.Conn) {
+		reader := bufio.NewReader(conn)
 		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return nil
+			if _, err := http.ReadRequest(reader); err != nil {
+				break
 			}
-			go func() {
-				defer conn.Close()
-				reader := bufio.NewReader(conn)
-				for {
-					if _, err := http.ReadRequest(reader); err != nil {
-						break
-					}
-					_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-				}
-				idle <- struct{}{}
-			}()
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		}
+		select {
+		case idle <- struct{}{}:
+		default: // one end is enough to be told of, and nobody may be left who asks
 		}
 	})
 	world.Catalog.Add(world.Instance("idle", "i-1", listener.Addr().String(), "urlprefix-/idle"))

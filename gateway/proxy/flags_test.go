@@ -72,18 +72,9 @@ func speaking(t *testing.T, world *meshtest.World, text string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	world.Run("listener", func(ctx context.Context) error {
-		stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
-		defer stop()
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return nil
-			}
-			_, _ = io.WriteString(conn, text)
-			_, _ = conn.Read(make([]byte, 4096)) // else the reset is faster than the text
-			_ = conn.Close()
-		}
+	attend(world, "listener", listener, func(conn net.Conn) {
+		_, _ = io.WriteString(conn, text)
+		_, _ = conn.Read(make([]byte, 4096)) // else the reset is faster than the text
 	})
 	return listener.Addr().String()
 }

@@ -351,16 +351,7 @@ func TestDenyCutsAnAnswerThatIsBeingStreamed(t *testing.T) {
 func TestSwitchedProtocolPassesAndIsCutByDeny(t *testing.T) {
 	world := meshtest.New(t)
 	world.Policy.Set(allowWeb)
-	world.Serve("web", "web-1", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		conn, buffered, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer conn.Close()
-		fmt.Fprint(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
-		_, _ = io.Copy(conn, buffered)
-	}), "urlprefix-/web")
+	world.Serve("web", "web-1", switching(t), "urlprefix-/web")
 	l := start(t, world, nil)
 	conn, err := net.Dial("tcp", strings.TrimPrefix(l.url, "http://"))
 	if err != nil {

@@ -33,6 +33,13 @@ func (s *spans) Try(string, string, string) (string, func(int, error)) {
 
 func (s *spans) End(_ int, route string, err error) { s.note(route, err) }
 
+// String is what was noted. A request may end a moment after its answer.
+func (s *spans) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text
+}
+
 func (s *spans) note(what ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,7 +91,7 @@ func TestSecretsOfRequestsAreShownNowhere(t *testing.T) {
 	answer := httptest.NewRecorder()
 	l.ExplainHandler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/?id="+url.QueryEscape(id), nil))
 	shown["explain ID"] = answer.Body.String()
-	shown["log"], shown["spans"] = log.String(), traced.text
+	shown["log"], shown["spans"] = log.String(), traced.String()
 	for where, text := range shown {
 		if strings.Contains(text, "HIDDEN") {
 			t.Errorf("%s shows a secret: %.2000s", where, text)

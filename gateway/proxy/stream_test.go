@@ -23,19 +23,8 @@ func echoing(t *testing.T, world *meshtest.World, node string, tags ...string) m
 	listener := world.Listen("db", world.Policy)
 	instance := world.Instance("db", node, listener.Addr().String(), tags...)
 	world.Catalog.Add(instance)
-	world.Run("db", func(ctx context.Context) error {
-		stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
-		defer stop()
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return nil
-			}
-			go func() {
-				defer conn.Close()
-				_, _ = io.Copy(conn, conn)
-			}()
-		}
+	attend(world, "db", listener, func(conn net.Conn) {
+		_, _ = io.Copy(conn, conn)
 	})
 	return instance
 }

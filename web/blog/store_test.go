@@ -133,6 +133,19 @@ func entry(n int, title string) blog.Entry {
 	}
 }
 
+// abandon takes the primary away for good, and waits until the way to it knows.
+func (l *lab) abandon(t *testing.T) {
+	t.Helper()
+	l.Catalog.Remove(l.relay)
+	l.mongod.Kill(t)
+	mongotest.Wait(t, 10*time.Second, "the way knows that nobody is there", func(context.Context) error {
+		if err := l.upstream.Err(); !errors.Is(err, mesh.ErrNoInstance) {
+			return fmt.Errorf("%w", err)
+		}
+		return nil
+	})
+}
+
 func (l *lab) add(n int, title string) {
 	l.t.Helper()
 	if _, err := l.Add(l.t.Context(), entry(n, title)); err != nil {
@@ -310,14 +323,7 @@ func TestMissingInstanceIsNamedAndItsReturnIsNoticed(t *testing.T) {
 func TestAWriteThatNobodyTookIsRefusedOnceItWasHeld(t *testing.T) {
 	l := start(t, false)
 	l.add(0, "before")
-	l.Catalog.Remove(l.relay)
-	l.mongod.Kill(t)
-	mongotest.Wait(t, 10*time.Second, "the way knows that nobody is there", func(context.Context) error {
-		if err := l.upstream.Err(); !errors.Is(err, mesh.ErrNoInstance) {
-			return fmt.Errorf("%w", err)
-		}
-		return nil
-	})
+	l.abandon(t)
 	begin := time.Now()
 	_, err := l.Add(t.Context(), entry(1, "nobody there"))
 	took := time.Since(begin)
@@ -332,14 +338,7 @@ func TestAWriteThatNobodyTookIsRefusedOnceItWasHeld(t *testing.T) {
 func TestWhatIsHeldIsRefusedAtOnceWhenTheProcessLeaves(t *testing.T) {
 	l := start(t, false)
 	l.add(0, "before")
-	l.Catalog.Remove(l.relay)
-	l.mongod.Kill(t)
-	mongotest.Wait(t, 10*time.Second, "the way knows that nobody is there", func(context.Context) error {
-		if err := l.upstream.Err(); !errors.Is(err, mesh.ErrNoInstance) {
-			return fmt.Errorf("%w", err)
-		}
-		return nil
-	})
+	l.abandon(t)
 	done := make(chan error, 1)
 	go func() {
 		_, err := l.Add(context.Background(), entry(1, "held"))
