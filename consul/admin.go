@@ -82,6 +82,9 @@ func (c *Client) putPolicy(ctx context.Context, token Token) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if created == nil || created.ID == "" {
+		return "", errOther
+	}
 	return created.ID, nil
 }
 
@@ -140,6 +143,9 @@ func (c *Client) RotateRoot(ctx context.Context) error {
 	config, _, err := c.brief.Connect().CAGetConfig((&api.QueryOptions{}).WithContext(ctx))
 	if err != nil {
 		return fmt.Errorf("read the certificate authority's configuration: %w", err)
+	}
+	if config.Config == nil {
+		return fmt.Errorf("read the certificate authority's configuration: %w", errOther)
 	}
 	delete(config.Config, "PrivateKey")
 	delete(config.Config, "RootCert")

@@ -2,6 +2,8 @@ package consul
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -34,6 +36,11 @@ func readEntries(options *api.QueryOptions, reader *answers.Entries, entries *[]
 	})
 }
 
+// readJSON is readBy for an answer that encoding/json reads into a type of our own.
+func readJSON(options *api.QueryOptions, into any) *api.QueryOptions {
+	return readBy(options, func(from io.Reader, _ []byte) error { return json.NewDecoder(from).Decode(into) })
+}
+
 // passOn gives the answer to who reads it, if somebody does.
 func (t *tokenTransport) passOn(request *http.Request, response *http.Response) {
 	read, ok := request.Context().Value(readerKey{}).(answerReader)
@@ -41,6 +48,36 @@ func (t *tokenTransport) passOn(request *http.Request, response *http.Response) 
 		return
 	}
 	response.Body = &readBody{from: response.Body, read: read, buffers: &t.buffers}
+}
+
+// errTooLong means that an answer does not end where each one does.
+var errTooLong = errors.New("the answer is too long to be Consul's")
+
+// bound lets no answer be longer than is good.
+func (t *tokenTransport) bound(response *http.Response) {
+	if response.StatusCode == http.StatusOK {
+		response.Body = &boundBody{ReadCloser: response.Body, left: t.longest}
+		return
+	}
+	response.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(response.Body, maxExcuse), response.Body}
+}
+
+// boundBody is the body of an answer that fails where it is too long.
+type boundBody struct {
+	io.ReadCloser
+	left int64
+}
+
+// Read reads the answer.
+func (b *boundBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, errTooLong
+	}
+	return n, err
 }
 
 // readBody is the body of an answer that somebody else reads.

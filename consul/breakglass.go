@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/hashicorp/consul/api"
-
 	"sluice/intentions"
 )
 
@@ -34,12 +32,12 @@ func (c *Client) Overlay(ctx context.Context) (intentions.Overlay, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, verdictTimeout)
 	defer cancel()
-	pairs, meta, err := c.brief.KV().List(key+"/", query(ctx))
+	pairs, meta, err := treeOf(c.brief, key+"/", query(ctx))
 	if err == nil && meta.ResultsFilteredByACLs {
-		err = api.StatusError{Code: 403, Body: "some keys are left out"}
+		err = explain("read keys of "+key, treeRule(key), errHidden())
 	}
 	if err != nil {
-		return intentions.Overlay{}, explain("read the break-glass denials", fmt.Sprintf("key_prefix %q { policy = \"read\" }", key), err)
+		return intentions.Overlay{}, fmt.Errorf("read the break-glass denials: %w", err)
 	}
 	entries := make([]KVEntry, len(pairs))
 	for i, pair := range pairs {

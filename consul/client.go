@@ -20,6 +20,13 @@ const (
 	// verdictTimeout bounds an authorize call: a peer is waiting in a handshake.
 	verdictTimeout = 2 * time.Second
 	dialTimeout    = 2 * time.Second
+
+	// maxAnswer bounds an answer, in bytes: one that does not end must not fill the
+	// memory. Consul's longest are of a few MB.
+	maxAnswer = 256 << 20
+	// maxExcuse bounds what is read, and shown to people, of an answer that is an error:
+	// from others than Consul that may be a page.
+	maxExcuse = 2 << 10
 )
 
 // Config says which agent to use and as whom.
@@ -57,8 +64,9 @@ type Client struct {
 	token string
 	base  string
 	// long carries blocking queries: it has no overall timeout, each query brings
-	// its own deadline. brief carries everything else and never waits behind them.
-	long, brief         *api.Client
+	// its own deadline. brief carries everything else and never waits behind them. sdk is
+	// long for the Connect SDK.
+	long, brief, sdk    *api.Client
 	longHTTP, briefHTTP *http.Client
 	log                 *slog.Logger
 	now                 func() time.Time
@@ -87,12 +95,18 @@ func Open(cfg Config) (*Client, error) {
 			return nil, fmt.Errorf("open Consul client: %w", err)
 		}
 	}
-	c.longHTTP = &http.Client{Transport: c.transport(dial)}
-	c.briefHTTP = &http.Client{Transport: c.transport(dial), Timeout: 2 * requestTimeout}
+	// An answer that points elsewhere is no answer: Consul's API has none, and the token
+	// must not go there.
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	c.longHTTP = &http.Client{Transport: c.transport(dial), CheckRedirect: stay}
+	c.briefHTTP = &http.Client{Transport: c.transport(dial), CheckRedirect: stay, Timeout: 2 * requestTimeout}
 	if c.long, err = newAPI(host, c.longHTTP); err != nil {
 		return nil, fmt.Errorf("open Consul client: %w", err)
 	}
 	if c.brief, err = newAPI(host, c.briefHTTP); err != nil {
+		return nil, fmt.Errorf("open Consul client: %w", err)
+	}
+	if c.sdk, err = newAPI(host, &http.Client{Transport: vetted{c.longHTTP.Transport}, CheckRedirect: stay}); err != nil {
 		return nil, fmt.Errorf("open Consul client: %w", err)
 	}
 	return c, nil
@@ -135,7 +149,7 @@ func newAPI(host string, client *http.Client) (*api.Client, error) {
 }
 
 func (c *Client) transport(dial dialFunc) http.RoundTripper {
-	return &tokenTransport{token: c.token, next: &http.Transport{
+	return &tokenTransport{token: c.token, longest: maxAnswer, next: &http.Transport{
 		DialContext: dial,
 		// The defaults keep two idle connections per host; a process with a dozen
 		// watches would open and close one for every answer.
@@ -158,6 +172,8 @@ func (c *Client) transport(dial dialFunc) http.RoundTripper {
 type tokenTransport struct {
 	token string
 	next  *http.Transport
+	// longest bounds an answer, in bytes.
+	longest int64
 	// buffers are for reading answers, of answers.BufferSize each.
 	buffers sync.Pool
 }
@@ -177,6 +193,7 @@ func (t *tokenTransport) RoundTrip(request *http.Request) (*http.Response, error
 	}
 	response, err := t.next.RoundTrip(request)
 	if err == nil {
+		t.bound(response)
 		t.passOn(request, response)
 	}
 	return response, err

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"strconv"
 	"time"
-
-	"github.com/hashicorp/consul/api"
 )
 
 // When the servers are asked whether they hold what the agent holds: a moment
@@ -83,19 +81,19 @@ func (r *Registrar) confirm(ctx context.Context, instance *desiredInstance) (nex
 func (r *Registrar) knownToServers(ctx context.Context, registration Registration, last report) (bool, error) {
 	options := query(ctx)
 	options.Filter = fmt.Sprintf("Service.ID == %q", registration.ID)
-	entries, _, err := r.client.brief.Health().Service(registration.Name, "", false, options)
+	entries, err := healthOf(r.client.brief.Health().Service, registration.Name, options)
 	if err != nil {
 		return false, err
 	}
 	for _, entry := range entries {
-		if entry.Service != nil && entry.Service.Meta[metaIncarnation] == registration.Meta[metaIncarnation] {
+		if entry.Service.Meta[metaIncarnation] == registration.Meta[metaIncarnation] {
 			return registration.Check.TTL == 0 || last.status == "" || hasStatus(entry.Checks, registration.checkID(), last.status), nil
 		}
 	}
 	return false, nil
 }
 
-func hasStatus(checks api.HealthChecks, id, status string) bool {
+func hasStatus(checks []*toldCheck, id, status string) bool {
 	for _, check := range checks {
 		if check.CheckID == id {
 			return check.Status == status

@@ -53,6 +53,7 @@ func (f *forgetful) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.status = update.Status // and nobody else hears of it
 	case "/v1/health/service/web":
 		_ = json.NewEncoder(w).Encode([]*api.ServiceEntry{{
+			Node:    &api.Node{Node: "n"},
 			Service: &api.AgentService{ID: "web-1", Meta: map[string]string{metaIncarnation: f.pushedMeta}},
 			Checks:  api.HealthChecks{{CheckID: "service:web-1", Status: f.pushedStatus}},
 		}})

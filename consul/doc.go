@@ -12,6 +12,9 @@
 // shares with the last answer all that is the same. Answers are not packed: the agent
 // is nearly always on the same machine (see Config.DialContext for who is elsewhere).
 //
+// An answer that cannot be Consul's (a null in a list, what was not asked for, no index,
+// no end) is refused as a whole. The Connect SDK gets none about the roots that would be.
+//
 // Writing is either reconciled (Registrar: desired against actual, for ever) or
 // guarded (compare-and-set of config entries, locks held by a session).
 //

@@ -21,7 +21,10 @@ func intentionsNeed(destination, policy string) string {
 func (c *Client) ListIntentions(ctx context.Context) ([]intentions.Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	answer, _, err := c.brief.ConfigEntries().List(api.ServiceIntentions, c.entryQuery(ctx))
+	answer, meta, err := c.brief.ConfigEntries().List(api.ServiceIntentions, c.entryQuery(ctx))
+	if err == nil {
+		err = indexed(meta)
+	}
 	if err != nil {
 		return nil, explain("list intentions", `service_prefix "" { policy = "read" intentions = "read" }`, err)
 	}
@@ -30,6 +33,9 @@ func (c *Client) ListIntentions(ctx context.Context) ([]intentions.Entry, error)
 		entry, ok := item.(*api.ServiceIntentionsConfigEntry)
 		if !ok {
 			return nil, fmt.Errorf("list intentions: Consul answered a %s", item.GetKind())
+		}
+		if err := judgeEntry(entry, entry.Name); err != nil {
+			return nil, fmt.Errorf("list intentions: %w", err)
 		}
 		entries = append(entries, entryOf(entry))
 	}
@@ -50,7 +56,7 @@ func (c *Client) readEntry(ctx context.Context, destination string) (*api.Servic
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	answer, _, err := c.brief.ConfigEntries().Get(api.ServiceIntentions, destination, c.entryQuery(ctx))
-	if isNotFound(err) {
+	if isNoEntry(err) {
 		return nil, nil
 	}
 	if err != nil {
@@ -60,7 +66,18 @@ func (c *Client) readEntry(ctx context.Context, destination string) (*api.Servic
 	if !ok {
 		return nil, fmt.Errorf("read intentions to %s: Consul answered a %s", destination, answer.GetKind())
 	}
+	if err := judgeEntry(entry, destination); err != nil {
+		return nil, fmt.Errorf("read intentions to %s: %w", destination, err)
+	}
 	return entry, nil
+}
+
+// judgeEntry returns why an entry cannot be Consul's about destination.
+func judgeEntry(entry *api.ServiceIntentionsConfigEntry, destination string) error {
+	if entry.Name == "" || entry.Name != destination || entry.ModifyIndex == 0 {
+		return errOther
+	}
+	return whole(entry.Sources)
 }
 
 func entryOf(entry *api.ServiceIntentionsConfigEntry) intentions.Entry {

@@ -26,6 +26,8 @@ func (c *Client) AwaitReplication(ctx context.Context, primary string) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("ask for the state of replication: %w", err)
+	case status == nil:
+		return fmt.Errorf("ask for the state of replication: %w", errOther)
 	case !status.Enabled || !status.Running:
 		return errors.New("replication does not run yet")
 	case status.ReplicatedIndex < policies.LastIndex || status.ReplicatedTokenIndex < tokens.LastIndex:

@@ -19,7 +19,7 @@ func TestARegistrationIsNeverTheSameAsOneBefore(t *testing.T) {
 	}
 	last, next := desired(), desired()
 	loaded := &api.AgentService{ID: "web-1", Service: "web", Port: 8000, Tags: last.Tags, Meta: last.Meta}
-	check := &api.AgentCheck{Type: "ttl"}
+	check := &agentCheck{Type: "ttl"}
 	if !last.matches(loaded, check) {
 		t.Fatal("a process does not recognise its own registration")
 	}

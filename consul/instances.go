@@ -55,9 +55,6 @@ func compareInstances(a, b mesh.Instance) int {
 }
 
 func instanceOf(entry *answers.Entry, service, trustDomain string) (mesh.Instance, error) {
-	if !entry.Located || !entry.Registered {
-		return mesh.Instance{}, errors.New("entry without a node or a service")
-	}
 	if entry.Kind != api.ServiceKindTypical && entry.Kind != api.ServiceKindConnectProxy {
 		return mesh.Instance{}, fmt.Errorf("a %s does not answer as %s", entry.Kind, service)
 	}

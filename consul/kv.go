@@ -2,9 +2,11 @@ package consul
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -16,14 +18,56 @@ import (
 func (c *Client) KVGet(ctx context.Context, key string) ([]byte, bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	pair, _, err := c.brief.KV().Get(key, query(ctx))
-	if err != nil {
-		return nil, false, explain("read key "+key, keyRule(key, "read"), err)
-	}
-	if pair == nil {
-		return nil, false, nil
+	pair, _, err := pairOf(c.brief, key, query(ctx))
+	if err != nil || pair == nil {
+		return nil, false, err
 	}
 	return pair.Value, true, nil
+}
+
+// pairOf returns a key; nil means that there is none.
+func pairOf(client *api.Client, key string, options *api.QueryOptions) (*api.KVPair, *api.QueryMeta, error) {
+	pairs, meta, err := pairsOf(client.KV().Get, key, options)
+	if err == nil && (len(pairs) > 1 || len(pairs) == 1 && pairs[0].Key != strings.TrimPrefix(key, "/")) {
+		err = errOther
+	}
+	if err != nil {
+		return nil, nil, explain("read key "+key, keyRule(key, "read"), err)
+	}
+	if len(pairs) == 0 {
+		return nil, meta, nil
+	}
+	return pairs[0], meta, nil
+}
+
+// treeOf returns every key that begins with prefix. Whether some are hidden from the
+// token is for the caller to judge.
+func treeOf(client *api.Client, prefix string, options *api.QueryOptions) (api.KVPairs, *api.QueryMeta, error) {
+	pairs, meta, err := pairsOf(client.KV().List, prefix, options)
+	if err != nil {
+		return nil, nil, explain("read keys of "+prefix, treeRule(prefix), err)
+	}
+	return pairs, meta, nil
+}
+
+// pairsOf asks by one of the methods of api.KV. Consul says by 404 that there is no key;
+// an answer that has something else than was asked for, or nothing, is not Consul's: to
+// believe it would be to take every key for deleted.
+func pairsOf[T any](ask func(string, *api.QueryOptions) (T, *api.QueryMeta, error), prefix string, options *api.QueryOptions) (api.KVPairs, *api.QueryMeta, error) {
+	var pairs api.KVPairs
+	found := false
+	_, meta, err := ask(prefix, readBy(options, func(from io.Reader, _ []byte) error {
+		found = true
+		return json.NewDecoder(from).Decode(&pairs)
+	}))
+	if err == nil {
+		err = cmp.Or(indexed(meta), whole(pairs))
+	}
+	foreign := func(p *api.KVPair) bool { return !strings.HasPrefix(p.Key, strings.TrimPrefix(prefix, "/")) }
+	if err == nil && found && (len(pairs) == 0 || slices.ContainsFunc(pairs, foreign)) {
+		err = errOther
+	}
+	return pairs, meta, err
 }
 
 // KVPut sets the value of key.
@@ -47,12 +91,12 @@ func (c *Client) KVDelete(ctx context.Context, key string) error {
 func (c *Client) KVTree(ctx context.Context, prefix string) ([]KVEntry, uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	pairs, meta, err := c.brief.KV().List(prefix, query(ctx))
+	pairs, meta, err := treeOf(c.brief, prefix, query(ctx))
 	if err == nil && meta.ResultsFilteredByACLs {
-		err = api.StatusError{Code: http.StatusForbidden, Body: "some keys are left out"}
+		err = explain("read keys of "+prefix, treeRule(prefix), errHidden())
 	}
 	if err != nil {
-		return nil, 0, explain("read keys of "+prefix, fmt.Sprintf("key_prefix %q { policy = \"read\" }", prefix), err)
+		return nil, 0, err
 	}
 	entries := make([]KVEntry, len(pairs))
 	for i, pair := range pairs {
@@ -67,12 +111,9 @@ func (c *Client) KVWatch(key string) *Watch[[]byte] {
 	return newWatch(watchConfig[[]byte]{
 		name: "key " + key, equal: bytes.Equal, logger: c.log,
 		query: func(_ context.Context, options *api.QueryOptions) ([]byte, *api.QueryMeta, error) {
-			pair, meta, err := c.long.KV().Get(key, options)
-			if err != nil {
-				return nil, nil, explain("read key "+key, keyRule(key, "read"), err)
-			}
-			if pair == nil {
-				return nil, meta, nil
+			pair, meta, err := pairOf(c.long, key, options)
+			if err != nil || pair == nil {
+				return nil, meta, err
 			}
 			return pair.Value, meta, nil
 		},
@@ -98,17 +139,14 @@ func (c *Client) watchTree(key string, kick chan<- struct{}) *Watch[[]KVEntry] {
 	return newWatch(watchConfig[[]KVEntry]{
 		name: "keys of " + key, equal: sameEntries, kick: kick, logger: c.log, wait: firstWait,
 		query: func(ctx context.Context, options *api.QueryOptions) ([]KVEntry, *api.QueryMeta, error) {
-			pairs, meta, err := c.long.KV().List(key, options)
+			pairs, meta, err := treeOf(c.long, key, options)
 			if err != nil {
-				return nil, nil, explain("read keys of "+key, fmt.Sprintf("key_prefix %q { policy = \"read\" }", key), err)
+				return nil, nil, err
 			}
 			if meta.ResultsFilteredByACLs {
 				if err := c.keysHidden(ctx, key); err != nil {
 					return nil, nil, err
 				}
-			}
-			if err := implausible(key, pairs); err != nil {
-				return nil, nil, fmt.Errorf("read keys of %s: %w", key, err)
 			}
 			var entries []KVEntry
 			for _, pair := range pairs {
@@ -122,28 +160,22 @@ func (c *Client) watchTree(key string, kick chan<- struct{}) *Watch[[]KVEntry] {
 	})
 }
 
-// implausible returns why an answer about the keys that begin with prefix cannot be
-// Consul's: to believe it would be to take every key for deleted.
-func implausible(prefix string, pairs api.KVPairs) error {
-	for _, pair := range pairs {
-		if pair == nil || !strings.HasPrefix(pair.Key, prefix) {
-			return errors.New("the answer has what was not asked for")
-		}
-	}
-	return nil
-}
-
 // keysHidden returns why the key or one below it is hidden from the token; nil if
 // what is hidden has another name that begins the same.
 func (c *Client) keysHidden(ctx context.Context, key string) error {
-	_, _, err := c.brief.KV().Get(key, query(ctx))
+	_, _, err := pairsOf(c.brief.KV().Get, key, query(ctx))
 	if err == nil {
 		var meta *api.QueryMeta
-		if _, meta, err = c.brief.KV().List(key+"/", query(ctx)); err == nil && meta.ResultsFilteredByACLs {
-			err = api.StatusError{Code: http.StatusForbidden, Body: "some keys are left out"}
+		if _, meta, err = pairsOf(c.brief.KV().List, key+"/", query(ctx)); err == nil && meta.ResultsFilteredByACLs {
+			err = errHidden()
 		}
 	}
-	return explain("read keys of "+key, fmt.Sprintf("key_prefix %q { policy = \"read\" }", key), err)
+	return explain("read keys of "+key, treeRule(key), err)
+}
+
+// errHidden is what Consul does not say in words.
+func errHidden() error {
+	return api.StatusError{Code: http.StatusForbidden, Body: "some keys are left out"}
 }
 
 func sameEntries(a, b []KVEntry) bool {
@@ -151,3 +183,7 @@ func sameEntries(a, b []KVEntry) bool {
 }
 
 func keyRule(key, policy string) string { return fmt.Sprintf("key %q { policy = %q }", key, policy) }
+
+func treeRule(prefix string) string {
+	return fmt.Sprintf("key_prefix %q { policy = \"read\" }", prefix)
+}

@@ -166,12 +166,9 @@ func (c *Client) watchSession(key string) *Watch[string] {
 	return newWatch(watchConfig[string]{
 		name: "lock " + key, logger: c.log, equal: func(a, b string) bool { return a == b },
 		query: func(_ context.Context, options *api.QueryOptions) (string, *api.QueryMeta, error) {
-			pair, meta, err := c.long.KV().Get(key, options)
-			if err != nil {
-				return "", nil, explain("read key "+key, keyRule(key, "read"), err)
-			}
-			if pair == nil {
-				return "", meta, nil
+			pair, meta, err := pairOf(c.long, key, options)
+			if err != nil || pair == nil {
+				return "", meta, err
 			}
 			return pair.Session, meta, nil
 		},

@@ -85,6 +85,9 @@ func readRoots(answer *api.CARootList) (rootFacts, error) {
 	if len(answer.Roots) == 0 || answer.TrustDomain == "" {
 		return rootFacts{}, errors.New("read roots: Consul has no certificate authority yet (is connect enabled on its servers?)")
 	}
+	if err := whole(answer.Roots); err != nil {
+		return rootFacts{}, fmt.Errorf("read roots: %w", err)
+	}
 	for _, root := range answer.Roots {
 		if !facts.pool.AppendCertsFromPEM([]byte(root.RootCertPEM)) {
 			return rootFacts{}, fmt.Errorf("read roots: root %s holds no certificate", root.ID)

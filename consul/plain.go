@@ -39,7 +39,7 @@ func (c *Client) watchPlain(service, prefix string, kick chan<- struct{}) *Watch
 // outside reports whether an instance does not take part in Connect itself. A
 // sidecar proxy may still serve it; see namesOf.
 func outside(entry *answers.Entry) bool {
-	return entry.Located && entry.Registered && entry.Kind == api.ServiceKindTypical && !entry.Native
+	return entry.Kind == api.ServiceKindTypical && !entry.Native
 }
 
 // plainOf translates an answer of /v1/health/service. The instances have no ID.
@@ -65,9 +65,6 @@ func plainOf(entries []*answers.Entry, prefix string) []mesh.Instance {
 func namesOf(entries []*answers.Entry) map[[2]string]bool {
 	names := make(map[[2]string]bool, len(entries))
 	for _, entry := range entries {
-		if !entry.Located || !entry.Registered {
-			continue
-		}
 		names[[2]string{entry.Node, entry.ID}] = true
 		if entry.ProxyFor != "" {
 			names[[2]string{entry.Node, entry.ProxyFor}] = true

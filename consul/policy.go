@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -76,7 +77,14 @@ func (c *Client) policy(service string, by api.IntentionMatchType) *Intentions {
 			if err != nil {
 				return nil, nil, explain("read intentions", serviceRule(service, "read"), err)
 			}
-			return rulesOf(answer[service]), meta, nil
+			matches, there := answer[service]
+			if err = whole(matches); !there {
+				err = errOther
+			}
+			if err != nil {
+				return nil, nil, fmt.Errorf("read intentions: %w", err)
+			}
+			return rulesOf(matches), meta, nil
 		},
 	})
 	return i

@@ -275,15 +275,19 @@ func (r *Registrar) note(id string, err error) {
 	r.problems[id] = err
 }
 
+// agentCheck is what is read of a check that the agent has. The api package's own type
+// panics at a null in place of its definition.
+type agentCheck struct{ Type string }
+
 // actual returns what the agent has of some instances, and maybe of others.
-func (r *Registrar) actual(ctx context.Context, ids []string) (map[string]*api.AgentService, map[string]*api.AgentCheck, error) {
+func (r *Registrar) actual(ctx context.Context, ids []string) (map[string]*api.AgentService, map[string]*agentCheck, error) {
 	agent := r.client.brief.Agent()
 	services, err := agent.ServicesWithFilterOpts(anyOf("ID", ids), query(ctx))
 	if err != nil {
 		return nil, nil, explain("read the agent's registrations", "a token that the agent knows", err)
 	}
-	checks, err := agent.ChecksWithFilterOpts(anyOf("ServiceID", ids), query(ctx))
-	if err != nil {
+	var checks map[string]*agentCheck
+	if _, err := agent.ChecksWithFilterOpts(anyOf("ServiceID", ids), readJSON(query(ctx), &checks)); err != nil {
 		return nil, nil, explain("read the agent's checks", "a token that the agent knows", err)
 	}
 	return services, checks, nil
@@ -309,7 +313,7 @@ func anyOf(field string, ids []string) string {
 }
 
 // converge brings one instance in line: the registration, then the report.
-func (r *Registrar) converge(ctx context.Context, instance *desiredInstance, services map[string]*api.AgentService, checks map[string]*api.AgentCheck) (time.Duration, error) {
+func (r *Registrar) converge(ctx context.Context, instance *desiredInstance, services map[string]*api.AgentService, checks map[string]*agentCheck) (time.Duration, error) {
 	r.mu.Lock()
 	registration, last, version := instance.registration, instance.report, instance.reportVersion
 	r.mu.Unlock()

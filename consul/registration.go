@@ -87,7 +87,7 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 }
 
 // matches reports whether the agent holds the registration as it should be.
-func (r Registration) matches(actual *api.AgentService, check *api.AgentCheck) bool {
+func (r Registration) matches(actual *api.AgentService, check *agentCheck) bool {
 	if actual == nil || actual.Service != r.Name || actual.Port != r.Port || actual.Address != r.Address ||
 		!slices.Equal(actual.Tags, r.Tags) || !maps.Equal(actual.Meta, r.Meta) {
 		return false

@@ -5,10 +5,14 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 
+	"github.com/hashicorp/consul/api"
 	"github.com/hashicorp/consul/connect"
 	"github.com/hashicorp/go-hclog"
 )
@@ -22,7 +26,7 @@ type sdkService struct {
 // newSDKService starts a connect.Service. The caller closes it.
 func (c *Client) newSDKService(service string) (*sdkService, error) {
 	s, err := connect.NewServiceWithConfig(service, connect.Config{
-		Client: c.long,
+		Client: c.sdk,
 		Logger: hclog.New(&hclog.LoggerOptions{
 			Name: "connect", Level: hclog.Warn, DisableTime: true,
 			Output: slogLines{logger: c.log, service: service},
@@ -61,6 +65,38 @@ func (s *sdkService) material() (*tls.Certificate, *x509.CertPool, error) {
 func (s *sdkService) serves(leaf leafFacts, roots rootFacts) bool {
 	certificate, pool, err := s.material()
 	return err == nil && leaf.equal(leafFacts{certificate: certificate.Leaf}) && roots.pool.Equal(pool)
+}
+
+// rootsPath is the agent's endpoint for the trusted roots.
+const rootsPath = "/v1/agent/connect/ca/roots"
+
+// vetted keeps from the SDK an answer about the roots that must not be believed: it
+// would trust nobody from then on, and a null among them would end the process.
+type vetted struct{ next http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (v vetted) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := v.next.RoundTrip(request)
+	if err != nil || request.URL.Path != rootsPath || response.StatusCode != http.StatusOK {
+		return response, err
+	}
+	defer response.Body.Close()
+	if index := response.Header.Get("X-Consul-Index"); index == "" || index == "0" {
+		return nil, fmt.Errorf("read roots: %w", errNoIndex)
+	}
+	content, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, fmt.Errorf("read roots: %w", err)
+	}
+	var list api.CARootList
+	if err := json.Unmarshal(content, &list); err != nil {
+		return nil, fmt.Errorf("read roots: %w", err)
+	}
+	if _, err := readRoots(&list); err != nil {
+		return nil, err
+	}
+	response.Body = io.NopCloser(bytes.NewReader(content))
+	return response, nil
 }
 
 // slogLines passes the SDK's log lines on. They name endpoints, errors and

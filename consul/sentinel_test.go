@@ -25,7 +25,10 @@ type fakeCA struct {
 	roots     map[string]any
 	news      chan struct{}
 	refuseSDK bool
-	done      chan struct{}
+	// lying says that the roots are a lie, lied counts how often the SDK was told it.
+	lying bool
+	lied  int
+	done  chan struct{}
 }
 
 func newFakeCA(t *testing.T) (*fakeCA, string) {
@@ -54,6 +57,26 @@ func (f *fakeCA) serve(t *testing.T, ca *testca.CA, leaf testca.Leaf, roots ...*
 	f.news = make(chan struct{})
 }
 
+// lie answers something else in place of the roots from now on.
+func (f *fakeCA) lie(roots map[string]any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.index++
+	f.roots, f.lying = roots, true
+	close(f.news)
+	f.news = make(chan struct{})
+}
+
+// told returns nil when the SDK was told a lie.
+func (f *fakeCA) told() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.lied == 0 {
+		return errors.New("not yet")
+	}
+	return nil
+}
+
 // failSDK makes every request of the SDK fail, or ends that.
 func (f *fakeCA) failSDK(fail bool) {
 	f.mu.Lock()
@@ -80,6 +103,11 @@ func (f *fakeCA) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				body = roots
 			}
 			_ = json.NewEncoder(w).Encode(body)
+			f.mu.Lock()
+			if sdk && f.lying && strings.HasSuffix(r.URL.Path, "/roots") {
+				f.lied++
+			}
+			f.mu.Unlock()
 			return
 		}
 		select {

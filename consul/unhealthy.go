@@ -27,12 +27,10 @@ type Unhealthy struct {
 func (c *Client) Unhealthy(ctx context.Context, service string, plain bool) ([]Unhealthy, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	entries, _, err := c.brief.Health().Connect(service, "", false, query(ctx))
-	entries = withoutNulls(entries)
+	entries, err := healthOf(c.brief.Health().Connect, service, query(ctx))
 	if err == nil && plain {
-		var all []*api.ServiceEntry
-		all, _, err = c.brief.Health().Service(service, "", false, query(ctx))
-		all = withoutNulls(all)
+		var all []*toldEntry
+		all, err = healthOf(c.brief.Health().Service, service, query(ctx))
 		meshed := namesOf(shortened(entries))
 		for i, entry := range shortened(all) {
 			if outside(entry) && !meshed[[2]string{entry.Node, entry.ID}] {
@@ -46,39 +44,69 @@ func (c *Client) Unhealthy(ctx context.Context, service string, plain bool) ([]U
 	return unhealthyOf(entries), nil
 }
 
-// withoutNulls leaves out of an answer what says nothing: watches pass over that too.
-func withoutNulls(entries []*api.ServiceEntry) []*api.ServiceEntry {
-	entries = slices.DeleteFunc(entries, func(e *api.ServiceEntry) bool { return e == nil })
-	for _, entry := range entries {
-		entry.Checks = slices.DeleteFunc(entry.Checks, func(c *api.HealthCheck) bool { return c == nil })
+// toldEntry is what is read of an instance and its checks where watches are not enough.
+// The api package's own type panics at a null in place of a check's definition.
+type toldEntry struct {
+	Node    *struct{ Node, Address, Datacenter string }
+	Service *struct {
+		Kind        api.ServiceKind
+		ID, Address string
+		Port        int
+		Tags        []string
+		Meta        map[string]string
+		Connect     *struct{ Native bool }
+		Proxy       *struct{ DestinationServiceID string }
 	}
-	return entries
+	Checks []*toldCheck
 }
 
-// shortened returns of entries, which have no nulls, what watches read of them.
-func shortened(entries []*api.ServiceEntry) []*answers.Entry {
+type toldCheck struct{ CheckID, Name, Status, Output string }
+
+// healthOf asks by one of the methods of api.Health for all instances of a service. As
+// watches do, it refuses an answer with a null in place of one, its node, its service or
+// a check.
+func healthOf(ask func(string, string, bool, *api.QueryOptions) ([]*api.ServiceEntry, *api.QueryMeta, error), service string, options *api.QueryOptions) ([]*toldEntry, error) {
+	var entries []*toldEntry
+	if _, _, err := ask(service, "", false, readJSON(options, &entries)); err != nil {
+		return nil, err
+	}
+	if entries == nil {
+		return nil, errOther
+	}
+	for _, entry := range entries {
+		if entry == nil || entry.Node == nil || entry.Service == nil || slices.Contains(entry.Checks, nil) {
+			return nil, errNull
+		}
+	}
+	return entries, nil
+}
+
+// shortened returns what watches read of entries.
+func shortened(entries []*toldEntry) []*answers.Entry {
 	list := make([]*answers.Entry, len(entries))
 	for i, entry := range entries {
-		e := &answers.Entry{Passing: entry.Checks.AggregatedStatus() == api.HealthPassing}
-		if n := entry.Node; n != nil {
-			e.Located, e.Node, e.NodeAddress, e.Datacenter = true, n.Node, n.Address, n.Datacenter
+		n, s := entry.Node, entry.Service
+		list[i] = &answers.Entry{
+			Node: n.Node, NodeAddress: n.Address, Datacenter: n.Datacenter,
+			Kind: s.Kind, ID: s.ID, Address: s.Address, Port: s.Port, Tags: s.Tags, Meta: s.Meta,
+			Native: s.Connect != nil && s.Connect.Native,
 		}
-		if s := entry.Service; s != nil {
-			e.Registered, e.Kind, e.ID, e.Address, e.Port, e.Tags, e.Meta = true, s.Kind, s.ID, s.Address, s.Port, s.Tags, s.Meta
-			e.Native = s.Connect != nil && s.Connect.Native
-			if s.Proxy != nil {
-				e.ProxyFor = s.Proxy.DestinationServiceID
-			}
+		if s.Proxy != nil {
+			list[i].ProxyFor = s.Proxy.DestinationServiceID
 		}
-		list[i] = e
+		var checks api.HealthChecks
+		for _, check := range entry.Checks {
+			checks = append(checks, &api.HealthCheck{CheckID: check.CheckID, Status: check.Status})
+		}
+		list[i].Passing = checks.AggregatedStatus() == api.HealthPassing
 	}
 	return list
 }
 
-func unhealthyOf(entries []*api.ServiceEntry) []Unhealthy {
+func unhealthyOf(entries []*toldEntry) []Unhealthy {
 	var list []Unhealthy
 	for i, entry := range shortened(entries) {
-		if !entry.Located || !entry.Registered || entry.Passing {
+		if entry.Passing {
 			continue
 		}
 		u := Unhealthy{ServiceID: entry.ID, Node: entry.Node, Address: addressOf(entry), Tags: entry.Tags}

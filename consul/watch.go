@@ -170,8 +170,8 @@ func (w *Watch[T]) ask(ctx context.Context, index uint64) (value T, meta *api.Qu
 		err = fmt.Errorf("watch %s: %w", w.cfg.name, ErrHung)
 	case err != nil:
 		err = fmt.Errorf("watch %s: %w", w.cfg.name, err)
-	case meta == nil || meta.LastIndex == 0:
-		err = fmt.Errorf("watch %s: answer without an index", w.cfg.name)
+	case indexed(meta) != nil:
+		err = fmt.Errorf("watch %s: %w", w.cfg.name, errNoIndex)
 	}
 	return value, meta, options.WaitIndex, err
 }

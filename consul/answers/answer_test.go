@@ -159,7 +159,7 @@ func TestWhetherChecksPassIsWhatTheAPISays(t *testing.T) {
 		for _, second := range states {
 			for _, id := range ids {
 				checks := api.HealthChecks{{CheckID: "serfHealth", Status: first}, {CheckID: id, Status: second}}
-				content := fmt.Appendf(nil, `[{"Checks":[{"CheckID":"serfHealth","Status":%q},{"Status":%q,"CheckID":%q}]}]`, first, second, id)
+				content := fmt.Appendf(nil, `[{"Node":{},"Service":{},"Checks":[{"CheckID":"serfHealth","Status":%q},{"Status":%q,"CheckID":%q}]}]`, first, second, id)
 				var e Entries
 				if got, want := read(t, &e, content)[0].Passing, checks.AggregatedStatus() == api.HealthPassing; got != want {
 					t.Errorf("%s: passing %t, want %t", content, got, want)

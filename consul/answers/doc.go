@@ -4,6 +4,8 @@
 // one changes, and whoever follows it would make and throw away each of them each
 // time.
 //
-// It is strict as encoding/json is, and stricter with a member that is there twice:
-// an answer is read whole or refused. It starts nothing and asks nobody for the time.
+// It is strict as encoding/json is, and stricter with a member that is there twice, with
+// a null among what is listed, and with an instance that has no node or no service, none
+// of which Consul says: an answer is read whole or refused. It starts nothing and asks
+// nobody for the time.
 package answers

@@ -13,9 +13,6 @@ import (
 // Entry is what the product uses of one entry of an answer about the instances of a
 // service. It is immutable.
 type Entry struct {
-	// Located is false for an entry without a node, Registered for one without a
-	// service.
-	Located, Registered bool
 	// Node, NodeAddress and Datacenter are of the node.
 	Node, NodeAddress, Datacenter string
 	// Kind is empty for an instance of a service, else it says what proxy it is.
@@ -35,16 +32,15 @@ type Entry struct {
 
 // same reports whether nothing tells two entries apart.
 func (e *Entry) same(other *Entry) bool {
-	return e.Located == other.Located && e.Registered == other.Registered &&
-		e.Node == other.Node && e.NodeAddress == other.NodeAddress && e.Datacenter == other.Datacenter &&
+	return e.Node == other.Node && e.NodeAddress == other.NodeAddress && e.Datacenter == other.Datacenter &&
 		e.Kind == other.Kind && e.ID == other.ID && e.Address == other.Address && e.Port == other.Port &&
 		e.Native == other.Native && e.ProxyFor == other.ProxyFor && e.Passing == other.Passing &&
 		SameTags(e.Tags, other.Tags) && maps.Equal(e.Meta, other.Meta)
 }
 
-// named reports whether two entries are of the same instance.
+// named reports whether two entries are of the same instance, as far as its node is known.
 func (e *Entry) named(other *Entry) bool {
-	return e.ID == other.ID && (e.Node == other.Node || !e.Located)
+	return e.ID == other.ID && (e.Node == other.Node || e.Node == "")
 }
 
 // SameTags compares lists of tags, and is quick about a list that is itself.
@@ -64,11 +60,14 @@ type Entries struct {
 func (e *Entries) Read(from io.Reader, buffer []byte) ([]*Entry, error) {
 	r := entryReader{scanner: newScanner(from, buffer), last: e.last}
 	list := make([]*Entry, 0, len(e.last)+1)
-	err := r.array(func() error {
-		entry, err := r.entry()
-		list = append(list, entry)
-		return err
-	})
+	err := r.present("the entries")
+	if err == nil {
+		err = r.array(func() error {
+			entry, err := r.entry()
+			list = append(list, entry)
+			return err
+		})
+	}
 	if err == nil {
 		err = r.finish()
 	}
@@ -112,6 +111,9 @@ func (r *entryReader) entry() (*Entry, error) {
 			return r.other(member)
 		}
 	})
+	if err == nil && !seen.both() {
+		err = r.fault("an entry without a node or without a service")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -137,10 +139,9 @@ func (r *entryReader) other(member int) error {
 }
 
 func (r *entryReader) node() error {
-	if null, err := r.null(); null || err != nil {
+	if err := r.present("a node"); err != nil {
 		return err
 	}
-	r.now.Located = true
 	var seen members
 	return r.object(func(name []byte) (err error) {
 		switch member := seen.of(name, "Node", "Address", "Datacenter"); member {
@@ -158,10 +159,9 @@ func (r *entryReader) node() error {
 }
 
 func (r *entryReader) service() error {
-	if null, err := r.null(); null || err != nil {
+	if err := r.present("a service"); err != nil {
 		return err
 	}
-	r.now.Registered = true
 	var seen members
 	return r.object(func(name []byte) (err error) {
 		switch member := seen.of(name, "Kind", "ID", "Tags", "Meta", "Port", "Address", "Connect", "Proxy"); member {
@@ -247,11 +247,7 @@ func (r *entryReader) tags(known []string) ([]string, error) {
 	var list []string // nil as long as all are the same
 	at := 0           // where known goes on
 	err := r.array(func() error {
-		null, err := r.null()
-		var text []byte
-		if err == nil && !null {
-			text, err = r.text()
-		}
+		text, err := r.text()
 		if err != nil {
 			return err
 		}
@@ -325,6 +321,9 @@ func sharedKey(known map[string]string, name []byte) string {
 
 // members are those of an object that were seen.
 type members uint
+
+// both reports whether the first two of those wanted were seen.
+func (m members) both() bool { return m&0b11 == 0b11 }
 
 // What of returns for a member that is not among those wanted, and for one that was
 // seen before.

@@ -151,15 +151,30 @@ func (s *scanner) boolean() (bool, error) {
 	return false, s.fault("%q where a boolean has to be", c)
 }
 
-// array calls each for every element, which it must take. A null is no element.
+// present refuses a null where something has to be.
+func (s *scanner) present(what string) error {
+	c, err := s.peek()
+	if err == nil && c == 'n' {
+		return s.fault("a null in place of %s", what)
+	}
+	return err
+}
+
+// array calls each for every element, which it must take. A null has no elements, and
+// is none.
 func (s *scanner) array(each func() error) error {
-	return s.collection('[', ']', each)
+	return s.collection('[', ']', func(c byte) error {
+		if c == 'n' {
+			return s.fault("a null in a list")
+		}
+		return each()
+	})
 }
 
 // object calls each for every member with its name, which is valid until the next
 // token is read; each must take the value. A null has no members.
 func (s *scanner) object(each func(name []byte) error) error {
-	return s.collection('{', '}', func() error {
+	return s.collection('{', '}', func(byte) error {
 		name, err := s.text()
 		if err != nil {
 			return err
@@ -177,7 +192,8 @@ func (s *scanner) object(each func(name []byte) error) error {
 	})
 }
 
-func (s *scanner) collection(first, last byte, each func() error) error {
+// collection calls each for every element or member, with the byte that it begins with.
+func (s *scanner) collection(first, last byte, each func(c byte) error) error {
 	if null, err := s.null(); null || err != nil {
 		return err
 	}
@@ -192,7 +208,7 @@ func (s *scanner) collection(first, last byte, each func() error) error {
 		return err
 	}
 	for c != last {
-		if err := each(); err != nil {
+		if err := each(c); err != nil {
 			return err
 		}
 		if c, err = s.peek(); err != nil {
@@ -226,7 +242,7 @@ func (s *scanner) skip() error {
 	case '{':
 		return s.object(func([]byte) error { return s.skip() })
 	case '[':
-		return s.array(s.skip)
+		return s.collection('[', ']', func(byte) error { return s.skip() })
 	case '"':
 		_, _, err := s.raw()
 		return err

@@ -33,6 +33,25 @@ func (s *Services) Read(from io.Reader, buffer []byte) (names []string, total in
 		s.known = map[string]*mention{}
 	}
 	s.round++
+	err = r.present("the services")
+	if err == nil {
+		total, err = s.mentions(r)
+	}
+	if err == nil {
+		err = r.finish()
+	}
+	if err != nil {
+		s.known = nil // it may have names without an end
+		return nil, 0, err
+	}
+	if found := s.sorted(); !slices.Equal(found, s.names) {
+		s.names = found
+	}
+	return s.names, total, nil
+}
+
+// mentions takes what an answer says of each service.
+func (s *Services) mentions(r *scanner) (total int, err error) {
 	err = r.object(func(name []byte) error {
 		m := s.known[string(name)]
 		if m == nil {
@@ -46,11 +65,7 @@ func (s *Services) Read(from io.Reader, buffer []byte) (names []string, total in
 		*m = mention{round: s.round}
 		return r.array(func() error {
 			if m.tagged {
-				return r.tag()
-			}
-			null, err := r.null()
-			if null || err != nil {
-				m.tagged = m.tagged || null && s.Prefix == ""
+				_, _, err := r.raw()
 				return err
 			}
 			tag, err := r.text()
@@ -58,25 +73,7 @@ func (s *Services) Read(from io.Reader, buffer []byte) (names []string, total in
 			return err
 		})
 	})
-	if err == nil {
-		err = r.finish()
-	}
-	if err != nil {
-		return nil, 0, err
-	}
-	if found := s.sorted(); !slices.Equal(found, s.names) {
-		s.names = found
-	}
-	return s.names, total, nil
-}
-
-// tag takes a text or a null, and looks at no more of it.
-func (s *scanner) tag() error {
-	if null, err := s.null(); null || err != nil {
-		return err
-	}
-	_, _, err := s.raw()
-	return err
+	return total, err
 }
 
 func (s *Services) sorted() []string {
