@@ -17,10 +17,13 @@ import (
 // Max bounds a secret's file, in bytes, so that a wrong path is not read into memory.
 const Max = 4096
 
+// byteOrderMark is what some editors begin a text with.
+const byteOrderMark = "\ufeff"
+
 // Read reads a secret from a file that its owner alone may read, write or run. The
 // secret is the only line of the file, without its end: UTF-8, not empty, without
-// control characters, and without blanks around it, which nobody sees. The error never
-// holds any of the content.
+// control characters, and without a byte order mark or blanks around it, which nobody
+// sees. The error never holds any of the content.
 func Read(path string) (string, error) {
 	// O_NONBLOCK, so that a pipe without a writer is refused instead of waited for.
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -69,6 +72,8 @@ func parse(data []byte) (string, error) {
 		return "", errors.New("it has more than one line")
 	case !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl):
 		return "", errors.New("it holds what is no text: want UTF-8 without control characters")
+	case strings.HasPrefix(text, byteOrderMark):
+		return "", errors.New("it begins with a byte order mark, which nobody sees: save it as UTF-8 without one")
 	case strings.TrimSpace(text) != text:
 		return "", errors.New("there are blanks before or behind the secret: take them away")
 	}

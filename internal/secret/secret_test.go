@@ -41,6 +41,7 @@ func TestASecretIsReadFromAFileOfItsOwnersAloneAndNeverShownInErrors(t *testing.
 		{"a blank behind", write("s3cret \n", 0o600), ""},
 		{"a blank before", write("\ts3cret\n", 0o600), ""},
 		{"blanks alone", write("  \n", 0o600), ""},
+		{"a byte order mark", write("\ufeffs3cret\n", 0o600), ""},
 		{"a byte 0", write("s3cret\x00\n", 0o600), ""},
 		{"not UTF-8", write("s3cret\xff\n", 0o600), ""},
 		{"too long", write(strings.Repeat("s3cret", 1000), 0o600), ""},
