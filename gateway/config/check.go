@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -45,40 +44,40 @@ func (a *adminAddress) String() string {
 // finish fills in what follows from other values, and judges how the values go
 // together.
 func (c *Config) finish() (problems []error) {
-	if err := c.Validate(); err != nil {
-		return []error{err}
+	if problems := c.Problems(c.in); len(problems) > 0 {
+		return problems
 	}
 	add := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if strings.Contains(c.ConsulAddress, "@") {
-		add("-consul: it holds a user's name or a password; the token belongs into the file of -token-file")
+		add("%s: it holds a user's name or a password; the token belongs into the file of -token-file", c.in("consul"))
 	}
 	if c.strictPaths {
-		if _, ok := c.origins["match"]; ok && c.Match != tag.Segment {
-			add("-strict-paths contradicts -match %s: it is the same as -match segment; leave one of them out", c.Match)
+		if len(c.origins["match"]) > 0 && c.Match != tag.Segment {
+			add("%s contradicts %s: it is the same as -match segment; leave one of them out", c.in("strict-paths"), c.also("match", c.Match.String()))
 		}
 		c.Match = tag.Segment
 	}
 	c.placeListeners()
 	if len(c.Listeners) == 0 {
-		add("-port none without -listen: nobody could connect; give one of them")
+		add("%s none without -listen: nobody could connect; give one of them", c.in("port"))
 	}
 	for i, l := range c.Listeners {
 		for _, problem := range l.problems(c) {
-			add("%s %s: %w", c.nameOf(i), l.Address, problem)
+			add("%s %s: %w", c.listenerIn(i), l.Address, problem)
 		}
 	}
 	problems = append(problems, c.placeAdmin()...)
 	problems = append(problems, c.collisions()...)
 	if c.ejection.Max < c.ejection.Base {
-		add("-eject-max %s is less than -eject-base %s", durationText(c.ejection.Max), durationText(c.ejection.Base))
+		add("%s %s is less than %s", c.in("eject-max"), durationText(c.ejection.Max), c.also("eject-base", durationText(c.ejection.Base)))
 	}
 	if c.Retries > 0 && c.retryRatio == 0 && c.retryRate == 0 {
-		add("-retries %d, but -retry-ratio 0 and -retry-rate 0 allow none; say -retries 0", c.Retries)
+		add("%s %d, but %s and %s allow none; say -retries 0", c.in("retries"), c.Retries, c.also("retry-ratio", "0"), c.also("retry-rate", "0"))
 	}
 	for i, scheme := range c.Auth {
-		for _, before := range c.Auth[:i] {
+		for j, before := range c.Auth[:i] {
 			if before.Name == scheme.Name {
-				add("-auth: the scheme %q is declared twice", scheme.Name)
+				add("%s: the scheme %q is declared twice%s", c.origin("auth", i).in(), scheme.Name, c.origin("auth", j).behind())
 			}
 		}
 	}
@@ -111,12 +110,21 @@ func (c *Config) placeListeners() {
 	}
 }
 
-// nameOf returns the flag that a listener comes from.
-func (c *Config) nameOf(i int) string {
-	if i == 0 && c.port != noPort {
-		return "-port"
+// listener returns the setting that a listener comes from, and where that is.
+func (c *Config) listener(i int) (name string, origin Origin) {
+	switch {
+	case c.port == noPort:
+		return "listen", c.origin("listen", i)
+	case i == 0:
+		return "port", c.origin("port", 0)
 	}
-	return "-listen"
+	return "listen", c.origin("listen", i-1)
+}
+
+// listenerIn begins a line about a listener.
+func (c *Config) listenerIn(i int) string {
+	_, origin := c.listener(i)
+	return origin.in()
 }
 
 // problems returns what is wrong with a listener as such.
@@ -151,34 +159,39 @@ func (c *Config) placeAdmin() (problems []error) {
 		case unset:
 			c.adminPort = defaultAdminPort
 		case noPort:
-			return []error{errors.New("-admin-port none: the operations page, with health and metrics, is always there; want a port, or -admin-address")}
+			return []error{fmt.Errorf("%s none: the operations page, with health and metrics, is always there; want a port, or -admin-address", c.in("admin-port"))}
 		}
 		c.Admin = Address{Host: c.Loopback.Unmap(), Port: uint16(c.adminPort)}
 		return nil
 	}
 	if c.adminPort != unset && c.adminPort != noPort {
-		problems = append(problems, fmt.Errorf("-admin-port %d and -admin-address %s contradict each other; leave one of them out", c.adminPort, &a))
+		problems = append(problems, fmt.Errorf("%s %d and %s contradict each other; leave one of them out", c.in("admin-port"), c.adminPort, c.also("admin-address", a.String())))
 	}
 	c.adminPort, c.Admin = noPort, a.Address
 	switch {
 	case !a.Loopback() && !a.public:
-		problems = append(problems, fmt.Errorf("-admin-address %s: others than this node reach it; bind to %s, or add ;public=true if that is meant", a.Address, c.Loopback))
+		problems = append(problems, fmt.Errorf("%s %s: others than this node reach it; bind to %s, or add ;public=true if that is meant", c.in("admin-address"), a.Address, c.Loopback))
 	case a.Loopback() && a.public:
-		problems = append(problems, fmt.Errorf("-admin-address %s: public=true, but only this node reaches it; leave it out", a.Address))
+		problems = append(problems, fmt.Errorf("%s %s: public=true, but only this node reaches it; leave it out", c.in("admin-address"), a.Address))
 	}
 	return problems
 }
 
 // collisions returns which of the addresses cannot be bound to at once.
 func (c *Config) collisions() (problems []error) {
+	admin := "admin-port"
+	if c.adminAddress.given {
+		admin = "admin-address"
+	}
 	for i, l := range c.Listeners {
 		for j, before := range c.Listeners[:i] {
 			if l.Address.Overlaps(before.Address) {
-				problems = append(problems, fmt.Errorf("%s %s: the port is taken by %s %s", c.nameOf(i), l.Address, c.nameOf(j), before.Address))
+				name, origin := c.listener(j)
+				problems = append(problems, fmt.Errorf("%s %s: the port is taken by %s", c.listenerIn(i), l.Address, origin.also(name, before.Address.String())))
 			}
 		}
 		if l.Address.Overlaps(c.Admin) {
-			problems = append(problems, fmt.Errorf("%s %s: the port is taken by the operations page at %s", c.nameOf(i), l.Address, c.Admin))
+			problems = append(problems, fmt.Errorf("%s %s: the port is taken by the operations page at %s%s", c.listenerIn(i), l.Address, c.Admin, c.origin(admin, 0).behind()))
 		}
 	}
 	return problems

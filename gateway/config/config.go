@@ -140,7 +140,8 @@ type Config struct {
 	slowStart    time.Duration
 	retryRatio   float64
 	retryRate    float64
-	origins      map[string]Origin
+	// origins are where the values of a setting come from, in their order.
+	origins map[string][]Origin
 }
 
 // unset and noPort are values of -port and -admin-port that are no ports.

@@ -218,6 +218,67 @@ func TestAFaultInAFileHasItsLineAndTheNearestName(t *testing.T) {
 	}
 }
 
+// TestAFaultBetweenSettingsSaysWhereEachOfThemIs has the second of some settings in the
+// environment.
+func TestAFaultBetweenSettingsSaysWhereEachOfThemIs(t *testing.T) {
+	getenv := environment("SLUICE_GATEWAY_EJECT_BASE", "1m", "SLUICE_GATEWAY_ADMIN_ADDRESS", "127.0.0.1:7", "SLUICE_GATEWAY_RETRY_RATE", "0")
+	tests := []struct{ file, want string }{
+		{"\neject-max = 30s", `gw.conf:2: eject-max 30s is less than -eject-base 1m (SLUICE_GATEWAY_EJECT_BASE)`},
+		{"eject-max = 1m\nretries = 1\nretry-ratio = 0", `gw.conf:2: retries 1, but -retry-ratio 0 (gw.conf:3) and -retry-rate 0 (SLUICE_GATEWAY_RETRY_RATE) allow none`},
+		{"retry-ratio = 0", `-retries 2, but -retry-ratio 0 (gw.conf:1) and`},
+		{"match = glob\nstrict-paths = true", `gw.conf:2: strict-paths contradicts -match glob (gw.conf:1)`},
+		{"# no\nport = none", `gw.conf:2: port none without -listen`},
+		{"admin-port = 8", `gw.conf:1: admin-port 8 and -admin-address 127.0.0.1:7 (SLUICE_GATEWAY_ADMIN_ADDRESS) contradict each other`},
+		{"listen = 127.0.0.1:1\nlisten = 127.0.0.1:2\nlisten = 127.0.0.1:1", `gw.conf:3: listen 127.0.0.1:1: the port is taken by -listen 127.0.0.1:1 (gw.conf:1)`},
+		{"listen = 127.0.0.1:1\nlisten = 127.0.0.1:2;proto=https", `gw.conf:2: listen 127.0.0.1:2: proto=https needs certificates`},
+		{"port = 3\nlisten = 127.0.0.1:3", `gw.conf:2: listen 127.0.0.1:3: the port is taken by -port 127.0.0.1:3 (gw.conf:1)`},
+		{"listen = 127.0.0.1:1\nlisten = 127.0.0.1:7", `gw.conf:2: listen 127.0.0.1:7: the port is taken by the operations page at 127.0.0.1:7 (SLUICE_GATEWAY_ADMIN_ADDRESS)`},
+		{"port = 7", `gw.conf:1: port 127.0.0.1:7: the port is taken by the operations page`},
+		{"auth = name=a;file=f\nauth = name=b;file=f\nauth = name=a;file=g", `gw.conf:3: auth: the scheme "a" is declared twice (gw.conf:1)`},
+		{"consul = http://me:secret@127.0.0.1:8500", `gw.conf:1: consul: it holds a user's name or a password`},
+		{"log-level = loud", `gw.conf:1: log-level "loud": want debug, info, warn or error`},
+		{"\nloopback = 192.0.2.1", `gw.conf:2: loopback 192.0.2.1 is not a loopback address`},
+		{"failover-datacenters = dc2,dc2", `gw.conf:1: failover-datacenters: dc2 is there already`},
+		{"admin-hosts = a/b", `gw.conf:1: admin-hosts: "a/b"`},
+		{"datacenter =", `gw.conf:1: datacenter is empty`},
+	}
+	for _, test := range tests {
+		_, err := config.Parse(config.Input{Args: place("-config", "gw.conf"), Getenv: getenv, ReadFile: reader(test.file)})
+		var lines []string
+		if err != nil {
+			lines = strings.Split(err.Error(), "\n")
+		}
+		if !slices.ContainsFunc(lines, func(line string) bool { return strings.HasPrefix(line, test.want) }) {
+			t.Errorf("%.60q: got %v, want %s", test.file, err, test.want)
+		}
+		for _, line := range lines {
+			if !strings.Contains(line, "gw.conf:") && !strings.Contains(line, "SLUICE_GATEWAY_") {
+				t.Errorf("%.60q: %s says not where it is", test.file, line)
+			}
+		}
+	}
+	_, err := config.Parse(config.Input{Args: place(), Getenv: environment("SLUICE_GATEWAY_LOG_FORMAT", "xml")})
+	if err == nil || !strings.HasPrefix(err.Error(), `SLUICE_GATEWAY_LOG_FORMAT "xml": want json or text`) {
+		t.Errorf("a value of the environment: %v", err)
+	}
+}
+
+func TestEachListenerOfAFileIsShownWithItsLine(t *testing.T) {
+	c, err := config.Parse(config.Input{Args: place("-config", "gw.conf"), ReadFile: reader("listen = 127.0.0.1:1\n\nlisten = 127.0.0.1:2")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sources []string
+	for _, row := range c.Render() {
+		if row.Name == "listen" {
+			sources = append(sources, row.Source)
+		}
+	}
+	if want := []string{"gw.conf:1", "gw.conf:3"}; !slices.Equal(sources, want) {
+		t.Errorf("the listeners come from %q, want %q", sources, want)
+	}
+}
+
 func TestAFaultInTheEnvironmentNamesTheVariable(t *testing.T) {
 	_, err := config.Parse(config.Input{Args: place(), Getenv: environment("SLUICE_GATEWAY_DIAL_TIMEOUT", "x")})
 	if err == nil || !strings.HasPrefix(err.Error(), `SLUICE_GATEWAY_DIAL_TIMEOUT "x": want`) {

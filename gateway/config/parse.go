@@ -72,6 +72,34 @@ func (o Origin) in() string {
 	return "-" + o.Name
 }
 
+// behind follows a value that a line is not about: where it is, if a flag does not say
+// that.
+func (o Origin) behind() string {
+	switch o.Kind {
+	case FromFile:
+		return fmt.Sprintf(" (%s:%d)", o.File, o.Line)
+	case FromEnvironment:
+		return " (" + o.Name + ")"
+	}
+	return ""
+}
+
+// origin returns where value i of a setting comes from.
+func (c *Config) origin(name string, i int) Origin {
+	if all := c.origins[name]; i < len(all) {
+		return all[i]
+	}
+	return Origin{Name: name}
+}
+
+// in begins a line about a setting with one value.
+func (c *Config) in(name string) string { return c.origin(name, 0).in() }
+
+// also names a setting and its value within a line about another one.
+func (c *Config) also(name, value string) string { return c.origin(name, 0).also(name, value) }
+
+func (o Origin) also(name, value string) string { return "-" + name + " " + value + o.behind() }
+
 // given is a value before it is read.
 type given struct {
 	text   string
@@ -112,7 +140,7 @@ func Parse(input Input) (Config, error) {
 	environment := readEnvironment(all, input.Getenv)
 	file, problems := readFile(all, flags, environment, input.ReadFile)
 	c := fallback()
-	c.origins = map[string]Origin{}
+	c.origins = map[string][]Origin{}
 	for _, s := range all {
 		for _, source := range []map[string][]given{flags, environment, file} {
 			if values := source[s.name]; len(values) > 0 {
@@ -136,7 +164,7 @@ func (s setting) apply(c *Config, values []given) (problems []error) {
 		values = values[len(values)-1:] // a later flag takes the place of an earlier one
 	}
 	for _, value := range values {
-		c.origins[s.name] = value.origin
+		c.origins[s.name] = append(c.origins[s.name], value.origin)
 		err := checkText(value.text)
 		switch {
 		case err != nil:

@@ -20,13 +20,12 @@ type Row struct {
 func (c Config) Render() []Row {
 	var rows []Row
 	for _, s := range settings() {
-		source := c.origins[s.name].String()
 		values := s.get(&c)
 		if len(values) == 0 {
 			values = []string{""}
 		}
-		for _, value := range values {
-			rows = append(rows, Row{Name: s.name, Value: value, Source: source})
+		for i, value := range values {
+			rows = append(rows, Row{Name: s.name, Value: value, Source: c.origin(s.name, i).String()})
 		}
 	}
 	return rows
@@ -37,7 +36,7 @@ func (c Config) Render() []Row {
 func (c Config) File() string {
 	var b strings.Builder
 	for _, row := range c.Render() {
-		if c.origins[row.Name].Kind != "" {
+		if len(c.origins[row.Name]) > 0 {
 			b.WriteString(row.Name + " = " + row.Value + "\n")
 		}
 	}

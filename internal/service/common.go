@@ -73,43 +73,51 @@ func (c *Common) Bind(fs *flag.FlagSet) {
 // Validate reports everything that is wrong with the values, as one usage
 // error.
 func (c *Common) Validate() error {
-	var problems []error
-	add := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
-	if c.Node == "" {
-		add("-node is missing")
-	}
-	if c.Datacenter == "" {
-		add("-datacenter is empty")
-	}
-	for i, dc := range c.Failover {
-		if dc == c.Datacenter || slices.Contains(c.Failover[:i], dc) {
-			add("-failover-datacenters: %s is there already", dc)
-		}
-	}
-	for _, host := range c.AdminHosts {
-		if err := checkHostName(host); err != nil {
-			add("-admin-hosts: %q: %w", host, err)
-		}
-	}
-	if !c.Address.IsValid() {
-		add("-address is missing")
-	}
-	if !c.Loopback.IsLoopback() {
-		add("-loopback %s is not a loopback address: plain listeners would be reachable from other nodes", c.Loopback)
-	}
-	if c.ConsulAddress == "" {
-		add("-consul is empty")
-	}
-	if _, err := c.level(); err != nil {
-		add("-log-level %q: want debug, info, warn or error", c.LogLevel)
-	}
-	if c.LogFormat != "json" && c.LogFormat != "text" {
-		add("-log-format %q: want json or text", c.LogFormat)
-	}
+	problems := c.Problems(func(name string) string { return "-" + name })
 	if len(problems) == 0 {
 		return nil
 	}
 	return UsageError{Err: errors.Join(problems...)}
+}
+
+// Problems returns everything that is wrong with the values. in begins a line about the
+// flag of a name: with the flag, or with where else its value comes from.
+func (c *Common) Problems(in func(name string) string) (problems []error) {
+	add := func(name, format string, args ...any) {
+		problems = append(problems, fmt.Errorf("%s%w", in(name), fmt.Errorf(format, args...)))
+	}
+	if c.Node == "" {
+		add("node", " is missing")
+	}
+	if c.Datacenter == "" {
+		add("datacenter", " is empty")
+	}
+	for i, dc := range c.Failover {
+		if dc == c.Datacenter || slices.Contains(c.Failover[:i], dc) {
+			add("failover-datacenters", ": %s is there already", dc)
+		}
+	}
+	for _, host := range c.AdminHosts {
+		if err := checkHostName(host); err != nil {
+			add("admin-hosts", ": %q: %w", host, err)
+		}
+	}
+	if !c.Address.IsValid() {
+		add("address", " is missing")
+	}
+	if !c.Loopback.IsLoopback() {
+		add("loopback", " %s is not a loopback address: plain listeners would be reachable from other nodes", c.Loopback)
+	}
+	if c.ConsulAddress == "" {
+		add("consul", " is empty")
+	}
+	if _, err := c.level(); err != nil {
+		add("log-level", " %q: want debug, info, warn or error", c.LogLevel)
+	}
+	if c.LogFormat != "json" && c.LogFormat != "text" {
+		add("log-format", " %q: want json or text", c.LogFormat)
+	}
+	return problems
 }
 
 // Logger returns the process' logger, which writes to w. Call it after Validate.
