@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -98,7 +99,7 @@ func newWebConfigGet(a *app, datacenter *string) *cobra.Command {
 				_, err = fmt.Fprintln(a.std.out, held.Default)
 			}
 			if err == nil && held.Why != "" {
-				return &codeError{exitNo, fmt.Errorf("%s is not in force: %s; it takes %s", held.Key, held.Why, held.Takes)}
+				return &codeError{exitNo, fmt.Errorf("%s is not in force: %s", held.Key, held.Why)}
 			}
 			return err
 		},
@@ -111,7 +112,7 @@ func newWebConfigSet(a *app, datacenter *string) *cobra.Command {
 		Use: "set KEY VALUE", Short: "Write a value, and wait until every web runs with it",
 		Long:    "Judge a value, write it to Consul and wait until every web of the datacenter says that it runs with it.\nA value that web would refuse is exit code 2, and nothing is written.\n\n" + settingsHelp(),
 		Example: "  sluice web config set web/maintenance true\n  sluice web config set web/tagline Moved\n  sluice web config set web/installed_apps blog,topology --dry-run\n  sluice web config set web/read_preference primary --dc dc2",
-		Args:    cobra.ExactArgs(2), ValidArgsFunction: completeSettings(true),
+		Args:    keyAndValue, ValidArgsFunction: completeSettings(true),
 		RunE: func(command *cobra.Command, args []string) error {
 			key, err := settingNamed(command, args[0])
 			if err != nil {
@@ -120,13 +121,46 @@ func newWebConfigSet(a *app, datacenter *string) *cobra.Command {
 			value := strings.TrimSpace(args[1])
 			inForce, err := settings.Judge(key.Name, []byte(value))
 			if err != nil {
-				return &usageError{command.CommandPath(), fmt.Errorf("%s: %q: %w; it takes %s", key.Name, printable(value), err, key.Takes)}
+				return &usageError{command.CommandPath(), refusal(key, value, err)}
 			}
 			return a.changeSetting(command, *datacenter, settingChange{key: key.Name, value: &value, inForce: inForce, dryRun: dryRun})
 		},
 	}
 	command.Flags().BoolVar(&dryRun, "dry-run", false, "judge it and say what would be written")
 	return command
+}
+
+// keyAndValue judges the number of arguments of set.
+func keyAndValue(_ *cobra.Command, args []string) error {
+	switch len(args) {
+	case 0:
+		return errors.New("set wants a key and a value")
+	case 1:
+		return fmt.Errorf("set wants a value for %s as well; for its default, unset it", clipped(args[0]))
+	case 2:
+		return nil
+	}
+	return fmt.Errorf("set wants one key and one value, not %d arguments; a value with blanks stands between quotes", len(args))
+}
+
+// refusal says why a value is refused. The reason says what is taken.
+func refusal(key settings.Key, value string, reason error) error {
+	if value == "" {
+		return fmt.Errorf("%s: the value is empty: %w; for the default, unset the key", key.Name, reason)
+	}
+	return fmt.Errorf("%s: %q: %w", key.Name, clipped(value), reason)
+}
+
+// mostShown is how many characters of what was typed a message shows.
+const mostShown = 60
+
+// clipped is the beginning of a text, if it is long, for a message.
+func clipped(text string) string {
+	text = printable(text)
+	if runes := []rune(text); len(runes) > mostShown {
+		return string(runes[:mostShown]) + "…"
+	}
+	return text
 }
 
 func newWebConfigUnset(a *app, datacenter *string) *cobra.Command {
@@ -167,7 +201,7 @@ func settingNamed(command *cobra.Command, name string) (settings.Key, error) {
 		}
 		names = append(names, key.Name)
 	}
-	return settings.Key{}, &usageError{command.CommandPath(), fmt.Errorf("no key %q; there are %s", name, strings.Join(names, ", "))}
+	return settings.Key{}, &usageError{command.CommandPath(), fmt.Errorf("no key %q; there are %s", clipped(name), strings.Join(names, ", "))}
 }
 
 // completeSettings completes a key and, with values, a value of a key that has a

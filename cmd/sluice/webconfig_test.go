@@ -8,6 +8,7 @@ import (
 	"sluice/consul"
 	"sluice/lab"
 	"sluice/lab/control"
+	"sluice/web/settings"
 )
 
 func TestEachKeyIsListedWithWhatConsulHoldsAndWhetherThatIsValid(t *testing.T) {
@@ -38,6 +39,38 @@ func TestEachKeyIsListedWithWhatConsulHoldsAndWhetherThatIsValid(t *testing.T) {
 	}
 	if len(held) != 7 {
 		t.Errorf("%d keys are listed: %v", len(held), rows)
+	}
+}
+
+// TestARefusedValueIsShownInShortAndWhatIsTakenIsSaidOnce types nonsense at every key.
+func TestARefusedValueIsShownInShortAndWhatIsTakenIsSaidOnce(t *testing.T) {
+	refused := 0
+	for _, key := range settings.Known() {
+		for _, typed := range []string{"", "perhaps", "a b/c", "x,", "bell\a", "\xff", "§", strings.Repeat("long", 40), strings.Repeat("long", 800), strings.Repeat("x", 5000), strings.Repeat("a ", 100)} {
+			result := sluice(t, "web", "config", "set", "--", key.Name, typed)
+			if strings.Contains(result.errOut, "no lab is running") {
+				continue // it was taken
+			}
+			refused++
+			said, _, _ := strings.Cut(result.errOut, "\n")
+			if result.code != exitFailed || !strings.HasPrefix(said, "sluice: "+key.Name+": ") || len(said) > 400 {
+				t.Errorf("%s = %.20q: %s", key.Name, typed, result)
+			}
+			for _, words := range []string{"true or false", "nearest or primary", "blog, admin, topology, feed", "120 characters", "host names"} {
+				if strings.Count(said, words) > 1 {
+					t.Errorf("%s = %.20q: %q is said twice: %s", key.Name, typed, words, said)
+				}
+			}
+			if typed == "" && !strings.Contains(said, "the value is empty") {
+				t.Errorf("%s = nothing: %s", key.Name, said)
+			}
+		}
+	}
+	if refused < 30 {
+		t.Errorf("only %d values were refused", refused)
+	}
+	if result := sluice(t, "web", "config", "get", strings.Repeat("key", 500)); result.code != exitFailed || len(result.errOut) > 400 {
+		t.Errorf("a long key: %s", result)
 	}
 }
 

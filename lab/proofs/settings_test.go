@@ -145,7 +145,7 @@ func (p *proof) listsSettings() {
 			p.Errorf("list does not say %q:\n%s", words, table)
 		}
 	}
-	if got := p.lab.Run("web", "config", "get", "web/debug"); got.Code != 1 || got.Stdout != "perhaps\n" || !strings.Contains(got.Stderr, "it takes true or false") {
+	if got := p.lab.Run("web", "config", "get", "web/debug"); got.Code != 1 || got.Stdout != "perhaps\n" || !strings.Contains(got.Stderr, "web/debug is not in force: want true or false") {
 		p.Errorf("get of a value that is not valid: %s", got)
 	}
 	p.lab.Must("web", "config", "unset", "web/debug")

@@ -57,8 +57,8 @@ func describe(name string) Key {
 }
 
 // Judge says what a value of a key would be in force as: a process judges it by the
-// same code. An error says why it would be refused; a key that there is none is one,
-// too.
+// same code. An error says why it would be refused, and what is taken where that is not
+// plain from it; a key that there is none is one, too.
 func Judge(name string, value []byte) (inForce string, err error) {
 	for _, k := range keys() {
 		if Prefix+k.name != name {

@@ -215,7 +215,7 @@ func apps(v string) ([]string, error) {
 	var chosen []string
 	for _, name := range list(v) {
 		if !slices.Contains(all, name) {
-			return nil, fmt.Errorf("%q is none of %s", name, strings.Join(all, ", "))
+			return nil, fmt.Errorf("%q is none of %s", short(name), strings.Join(all, ", "))
 		}
 		if !slices.Contains(chosen, name) {
 			chosen = append(chosen, name)
@@ -233,14 +233,14 @@ func hosts(v string) ([]string, error) {
 		return nil, nil
 	}
 	if len(names) == 0 || len(names) > maxHosts {
-		return nil, fmt.Errorf("want * or 1 to %d host names", maxHosts)
+		return nil, fmt.Errorf("want * for any, or 1 to %d host names", maxHosts)
 	}
 	for _, name := range names {
 		if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789.-:") != "" || strings.Trim(name, ".") == "" || strings.Contains(name, "..") {
-			return nil, fmt.Errorf("%q is no host name; a port is not part of it", name)
+			return nil, fmt.Errorf("%q is no host name; want names as in blog.example.org, .example.org for that and all below it, or * alone", short(name))
 		}
 		if strings.Count(name, ":") == 1 {
-			return nil, fmt.Errorf("%q has a port, which is not part of a host name", name)
+			return nil, fmt.Errorf("%q has a port, which is not part of a host name", short(name))
 		}
 	}
 	return names, nil
@@ -248,12 +248,21 @@ func hosts(v string) ([]string, error) {
 
 func line(v string) (string, error) {
 	if utf8.RuneCountInString(v) > maxTagline {
-		return "", fmt.Errorf("longer than %d characters", maxTagline)
+		return "", fmt.Errorf("longer than %d characters, the most of a line", maxTagline)
 	}
 	if strings.ContainsFunc(v, unicode.IsControl) {
-		return "", errors.New("holds a control character")
+		return "", errors.New("holds a control character; want one line of text")
 	}
 	return v, nil
+}
+
+// short is the beginning of a word, if it is long, for an error.
+func short(word string) string {
+	const most = 60 // characters
+	if runes := []rune(word); len(runes) > most {
+		return string(runes[:most]) + "…"
+	}
+	return word
 }
 
 // printable is what a page and a log show of a refused value.
