@@ -88,8 +88,7 @@ func (p *Proxy) entry(x *exchange, h head, end ending) accesslog.Entry {
 	if m := x.answered; m != nil {
 		e.Service, e.Instance, e.Datacenter = m.target.service, m.target.instance.ServiceID, p.datacenterOf(&m.target.instance)
 		e.Upstream, _ = netip.ParseAddrPort(m.target.instance.Address)
-		e.UpstreamTLS = m.mesh() || m.wire.manner.tls
-		e.UpstreamTarget = x.withQuery(rewriting{m.options.Strip, m.options.Prepend}.target(x.raw, x.path))
+		e.UpstreamTLS, e.UpstreamTarget = m.tls(), m.requestTarget(x)
 		if m.mesh() {
 			e.Source, e.Destination = p.cfg.Source, m.target.instance.ID.String()
 		}

@@ -47,7 +47,7 @@ func (f *fault) DialInstance(ctx context.Context, instance mesh.Instance) (*mesh
 
 func (f *fault) Begin(string, proxy.Traced) proxy.Span { return f }
 
-func (f *fault) Try(string, string, string) (string, func(int, error)) {
+func (f *fault) Try(proxy.Tried) (string, func(int, error)) {
 	if f.trying.Load() {
 		panic("a fault in an attempt")
 	}

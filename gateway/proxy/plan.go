@@ -60,6 +60,17 @@ type member struct {
 // mesh reports whether the instance is called over the mesh.
 func (m *member) mesh() bool { return !m.wire.manner.plain }
 
+// tls reports whether the instance is called over TLS: its own, or that of the mesh.
+func (m *member) tls() bool { return m.mesh() || m.wire.manner.tls }
+
+// scheme is what the instance is called by, as it is on the network.
+func (m *member) scheme() string { return manner{tls: m.tls()}.scheme() }
+
+// requestTarget is the path and the query that the instance gets.
+func (m *member) requestTarget(x *exchange) string {
+	return x.withQuery(rewriting{m.options.Strip, m.options.Prepend}.target(x.raw, x.path))
+}
+
 // staff is who serves a route. Routes that are made ready together share it, if
 // they need the same: there may be thousands of the same few instances.
 type staff struct {

@@ -27,7 +27,8 @@ func (s *spans) Begin(_ string, r proxy.Traced) proxy.Span {
 	return s
 }
 
-func (s *spans) Try(string, string, string) (string, func(int, error)) {
+func (s *spans) Try(tried proxy.Tried) (string, func(int, error)) {
+	s.note(tried)
 	return "", func(_ int, err error) { s.note(err) }
 }
 

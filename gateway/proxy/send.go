@@ -54,7 +54,7 @@ func (c *ownCarrier) drop(r response) { r.conn.end() }
 // used again; that says nothing about the instance, so a request that may be
 // repeated is sent to it once more.
 func (c *ownCarrier) send(ctx context.Context, m *member, now time.Time) sent[response] {
-	traceparent, end := c.x.try(m)
+	traceparent, end := c.p.try(c.x, m)
 	answer := c.trySend(ctx, m, traceparent, c.p.system(now))
 	end(answer.status, answer.err)
 	return answer

@@ -14,11 +14,15 @@ type Traced struct{ ID, Method, Scheme, Host, Path, Client string }
 // come in time.
 func IsTimeout(err error) bool { return isTimeout(err) }
 
+// Tried is what is known of an attempt at its beginning. URL is what the instance is
+// asked for, with secrets left out as OpenTelemetry's conventions have it.
+type Tried struct{ Service, Instance, Address, URL string }
+
 // Span is the span of one request. Its tries may be of several goroutines.
 type Span interface {
 	// Try begins the span of one attempt. traceparent is what the instance gets; end
 	// is called with the status of the answer, or with what went wrong.
-	Try(service, instance, address string) (traceparent string, end func(status int, err error))
+	Try(t Tried) (traceparent string, end func(status int, err error))
 	// End ends the span. status 0 is a client that left; route is "" if there was
 	// none.
 	End(status int, route string, err error)
@@ -48,9 +52,12 @@ func (x *exchange) endSpan(status int) {
 }
 
 // try begins the span of one attempt.
-func (x *exchange) try(m *member) (traceparent string, end func(status int, err error)) {
+func (p *Proxy) try(x *exchange, m *member) (traceparent string, end func(status int, err error)) {
 	if x.span == nil {
 		return "", func(int, error) {}
 	}
-	return x.span.Try(m.target.service, m.target.instance.ServiceID, m.target.instance.Address)
+	return x.span.Try(Tried{
+		Service: m.target.service, Instance: m.target.instance.ServiceID, Address: m.target.instance.Address,
+		URL: p.mask.Attribute().Target(m.scheme() + "://" + m.target.instance.Address + m.requestTarget(x)),
+	})
 }

@@ -155,7 +155,7 @@ type roundTripper struct{ p *Proxy }
 // RoundTrip implements http.RoundTripper.
 func (rt roundTripper) RoundTrip(request *http.Request) (*http.Response, error) {
 	x := exchangeOf(request.Context())
-	c := &stdCarrier{x: x, request: request, body: holdBody(request, x.stopUpload, rt.p.Panicked)}
+	c := &stdCarrier{p: rt.p, x: x, request: request, body: holdBody(request, x.stopUpload, rt.p.Panicked)}
 	done, err := carry[*http.Response](request.Context(), rt.p, x, c)
 	if err != nil {
 		// net/http ends the request's context with any failure to read from the client.
@@ -184,6 +184,7 @@ func (rt roundTripper) RoundTrip(request *http.Request) (*http.Response, error) 
 type stdCarrier struct {
 	x       *exchange
 	request *http.Request
+	p       *Proxy
 	body    *heldBody
 }
 
@@ -192,7 +193,7 @@ func (c *stdCarrier) spent() bool { return !c.body.empty && c.body.used.Load() }
 func (c *stdCarrier) drop(response *http.Response) { _ = response.Body.Close() }
 
 func (c *stdCarrier) send(ctx context.Context, m *member, _ time.Time) (result sent[*http.Response]) {
-	traceparent, end := c.x.try(m)
+	traceparent, end := c.p.try(c.x, m)
 	defer func() { end(result.status, result.err) }()
 	var answered atomic.Bool
 	dialing := &pending{}

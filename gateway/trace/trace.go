@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net"
 	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -57,7 +58,7 @@ func methodOf(method string) string {
 func serverOf(address string) []attribute.KeyValue {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return []attribute.KeyValue{attribute.String("server.address", address)}
+		return []attribute.KeyValue{attribute.String("server.address", strings.Trim(address, "[]"))} // an IPv6 address alone
 	}
 	attributes := []attribute.KeyValue{attribute.String("server.address", host)}
 	if number, err := strconv.Atoi(port); err == nil {
@@ -77,9 +78,9 @@ type span struct {
 }
 
 // Try implements proxy.Span.
-func (s *span) Try(service, instance, address string) (string, func(int, error)) {
-	attributes := append(serverOf(address),
-		attribute.String("http.request.method", s.method), attribute.String("sluice.service", service), attribute.String("sluice.instance", instance))
+func (s *span) Try(t proxy.Tried) (string, func(int, error)) {
+	attributes := append(serverOf(t.Address), attribute.String("url.full", t.URL),
+		attribute.String("http.request.method", s.method), attribute.String("sluice.service", t.Service), attribute.String("sluice.instance", t.Instance))
 	if again := s.tries.Add(1) - 1; again > 0 {
 		attributes = append(attributes, attribute.Int64("http.request.resend_count", again))
 	}

@@ -25,9 +25,9 @@ func TestEachTryIsAChildOfTheRequestAndTheInstanceLearnsItsNumber(t *testing.T) 
 	tracer := &Tracer{provider}
 	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	request := tracer.Begin(parent, proxy.Traced{ID: "ID", Method: "GET", Path: "/a", Host: "h:8080"})
-	first, end := request.Try("web", "web-1", "10.0.0.1:80")
+	first, end := request.Try(proxy.Tried{Service: "web", Instance: "web-1", Address: "10.0.0.1:80", URL: "https://10.0.0.1:80/a?x=1"})
 	end(0, errors.New("refused"))
-	second, end := request.Try("web", "web-2", "10.0.0.2:80")
+	second, end := request.Try(proxy.Tried{Service: "web", Instance: "web-2", Address: "10.0.0.2:80", URL: "https://10.0.0.2:80/a?x=1"})
 	end(200, nil)
 	request.End(200, "/a", nil)
 
@@ -47,9 +47,9 @@ func TestEachTryIsAChildOfTheRequestAndTheInstanceLearnsItsNumber(t *testing.T) 
 		}
 	}
 	for i, want := range []map[string]string{
-		{"server.address": "10.0.0.1", "server.port": "80", "http.request.method": "GET", "error.type": "_OTHER", "http.request.resend_count": "", "sluice.instance": "web-1"},
+		{"server.address": "10.0.0.1", "server.port": "80", "http.request.method": "GET", "url.full": "https://10.0.0.1:80/a?x=1", "error.type": "_OTHER", "http.request.resend_count": "", "sluice.instance": "web-1"},
 		{"server.address": "10.0.0.2", "error.type": "", "http.request.resend_count": "1", "http.response.status_code": "200"},
-		{"server.address": "h", "server.port": "8080", "url.path": "/a", "http.route": "/a", "http.response.status_code": "200", "error.type": ""},
+		{"server.address": "h", "server.port": "8080", "url.path": "/a", "url.full": "", "http.route": "/a", "http.response.status_code": "200", "error.type": ""},
 	} {
 		has(t, spans[i], want)
 	}
@@ -69,6 +69,22 @@ func has(t *testing.T, s tracetest.SpanStub, want map[string]string) {
 		if got[name] != value {
 			t.Errorf("span %s: %s is %q, want %q", s.Name, name, got[name], value)
 		}
+	}
+}
+
+// TestTheAddressOfAServerIsWithoutThePort has what a client may send as Host.
+func TestTheAddressOfAServerIsWithoutThePort(t *testing.T) {
+	exporter := tracetest.NewInMemoryExporter()
+	provider, err := tracing.New(t.Context(), tracing.Config{Service: "gateway"}, sdk.NewSimpleSpanProcessor(exporter))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for host, want := range map[string][2]string{
+		"h": {"h", ""}, "h:80": {"h", "80"}, "[2001:db8::1]": {"2001:db8::1", ""}, "[2001:db8::1]:443": {"2001:db8::1", "443"}, "": {"", ""},
+	} {
+		exporter.Reset()
+		(&Tracer{provider}).Begin("", proxy.Traced{Method: "GET", Host: host}).End(200, "", nil)
+		has(t, exporter.GetSpans()[0], map[string]string{"server.address": want[0], "server.port": want[1]})
 	}
 }
 

@@ -7,16 +7,13 @@ import (
 	"strings"
 )
 
-const (
-	// redacted stands for a value that is never shown.
-	redacted = "***"
-	hex      = "0123456789abcdef"
-)
+const hex = "0123456789abcdef"
 
-// Names returns the usual names of parameters whose values are secrets.
+// Names returns the usual names of parameters whose values are secrets, those of
+// OpenTelemetry's conventions for URLs among them.
 func Names() []string {
 	return []string{
-		"access_token", "api_key", "apikey", "auth", "authorization", "client_secret", "code", "credential", "id_token",
+		"access_token", "api_key", "apikey", "auth", "authorization", "awsaccesskeyid", "client_secret", "code", "credential", "id_token",
 		"jwt", "key", "passwd", "password", "pwd", "refresh_token", "secret", "session", "sessionid", "sig", "signature",
 		"token", "x-amz-credential", "x-amz-security-token", "x-amz-signature", "x-goog-signature",
 	}
@@ -24,14 +21,40 @@ func Names() []string {
 
 // Mask replaces the values of parameters that are secret. The zero Mask leaves out
 // nothing but user and password of a URL. It is safe for concurrent use.
-type Mask struct{ names map[string]bool } // in lower case
+type Mask struct {
+	names map[string]bool // in lower case
+	// attribute says that what is left out is named as in an attribute of a span.
+	attribute bool
+}
+
+// Attribute returns the same Mask with the words of OpenTelemetry's conventions for
+// url.full: REDACTED for a value, and REDACTED:REDACTED for user and password.
+func (m Mask) Attribute() Mask {
+	m.attribute = true
+	return m
+}
+
+// value stands for the value of a parameter, and user for user and password.
+func (m Mask) value() string {
+	if m.attribute {
+		return "REDACTED"
+	}
+	return "***"
+}
+
+func (m Mask) user() string {
+	if m.attribute {
+		return "REDACTED:REDACTED"
+	}
+	return "***"
+}
 
 // New returns the Mask for parameters of these names, in any case; nil is Names.
 func New(names []string) Mask {
 	if names == nil {
 		names = Names()
 	}
-	m := Mask{map[string]bool{}}
+	m := Mask{names: map[string]bool{}}
 	for _, name := range names {
 		m.names[strings.ToLower(name)] = true
 	}
@@ -64,7 +87,7 @@ func (m Mask) Append(dst, target []byte) []byte {
 // behind a semicolon (/a;token=x), and those of a query that was escaped once too
 // often; their values go as far as the segment.
 func (m Mask) appendPath(dst, path []byte) []byte {
-	dst, begin := appendWithoutUser(dst, path), len(dst)
+	dst, begin := m.appendWithoutUser(dst, path), len(dst)
 	if bytes.IndexByte(dst[begin:], ';') < 0 && bytes.IndexByte(dst[begin:], '%') < 0 && bytes.IndexByte(dst[begin:], '&') < 0 {
 		return dst
 	}
@@ -81,7 +104,7 @@ func (m Mask) appendPath(dst, path []byte) []byte {
 		if !found || !m.secret(rest[:name]) {
 			continue
 		}
-		dst = append(append(dst, rest[:name+equals]...), redacted...)
+		dst = append(append(dst, rest[:name+equals]...), m.value()...)
 		rest = rest[name+equals:]
 		rest = rest[until(rest, "&/"):]
 	}
@@ -124,7 +147,7 @@ func (m Mask) AppendQuery(dst, query []byte) []byte {
 		}
 		name, _, hasValue := bytes.Cut(query[:end], []byte("="))
 		if hasValue && m.secret(name) {
-			dst = append(append(append(dst, name...), '='), redacted...)
+			dst = append(append(append(dst, name...), '='), m.value()...)
 			if end = bytes.IndexByte(query, '&'); end < 0 {
 				return dst
 			}
@@ -175,7 +198,7 @@ func digit(c byte) int {
 }
 
 // appendWithoutUser leaves user and password out of a URL.
-func appendWithoutUser(dst, url []byte) []byte {
+func (m Mask) appendWithoutUser(dst, url []byte) []byte {
 	begin := bytes.Index(url, []byte("://"))
 	if begin < 0 {
 		return append(dst, url...)
@@ -186,7 +209,7 @@ func appendWithoutUser(dst, url []byte) []byte {
 		end = begin + slash
 	}
 	if at := bytes.LastIndexByte(url[begin:end], '@'); at >= 0 {
-		dst = append(append(dst, url[:begin]...), redacted...)
+		dst = append(append(dst, url[:begin]...), m.user()...)
 		return append(dst, url[begin+at:]...)
 	}
 	return append(dst, url...)

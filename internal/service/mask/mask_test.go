@@ -30,3 +30,20 @@ func TestValuesOfSecretParametersAreLeftOutOfPathsAndURLs(t *testing.T) {
 		}
 	}
 }
+
+// TestAnAttributeOfASpanSaysRedactedAsTheConventionDoes has each of the convention's
+// own parameters.
+func TestAnAttributeOfASpanSaysRedactedAsTheConventionDoes(t *testing.T) {
+	for url, want := range map[string]string{
+		"https://ann:SECRET@www.example.com/":                   "https://REDACTED:REDACTED@www.example.com/",
+		"https://www.example.com/path?color=blue&sig=SECRET":    "https://www.example.com/path?color=blue&sig=REDACTED",
+		"https://h/?AWSAccessKeyId=SECRET&Signature=SECRET&a=b": "https://h/?AWSAccessKeyId=REDACTED&Signature=REDACTED&a=b",
+		"https://h/?X-Goog-Signature=SECRET":                    "https://h/?X-Goog-Signature=REDACTED",
+		"https://h:8000/a;token=SECRET/b":                       "https://h:8000/a;token=REDACTED/b",
+		"https://h:8000/a":                                      "https://h:8000/a",
+	} {
+		if got := mask.New(nil).Attribute().Target(url); got != want {
+			t.Errorf("%s is shown as %s, want %s", url, got, want)
+		}
+	}
+}
