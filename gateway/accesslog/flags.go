@@ -16,7 +16,7 @@ const (
 	Overflow
 	// UpstreamTimeout (UT): an instance did not answer in time.
 	UpstreamTimeout
-	// UpstreamReset (UR): an instance reset its connection.
+	// UpstreamReset (UR): an instance reset its connection, or ended it too early.
 	UpstreamReset
 	// UpstreamMalformed (UPE): what an instance answered breaks its protocol.
 	UpstreamMalformed
@@ -24,7 +24,8 @@ const (
 	NoRoute
 	// RetriesExhausted (URX): of several attempts the last one that was allowed failed.
 	RetriesExhausted
-	// ClientGone (DC): the client ended its connection first.
+	// ClientGone (DC): the client ended its connection first; of a TCP connection, by a
+	// reset.
 	ClientGone
 	// ClientMalformed (DPE): what the client sent breaks its protocol.
 	ClientMalformed
@@ -49,8 +50,8 @@ const (
 	Panicked
 	// Drained (DR): cut because the gateway stopped, and waited no longer for it.
 	Drained
-	// Cut (CT): a TCP connection that was cut because its instance turned unhealthy, or
-	// its route went.
+	// Cut (CT): a TCP connection that was cut because its instance turned unhealthy, its
+	// route went, or the instance's leaf expired.
 	Cut
 	// Hedged (HG): the request was sent to a second instance as well.
 	Hedged

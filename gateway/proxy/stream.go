@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 
 	"sluice/gateway/balance"
@@ -74,7 +76,7 @@ func (p *Proxy) dialStream(ctx context.Context, x *exchange) (tcp.Target, error)
 		pick.Report(p.now(), outcome, p.now().Sub(began))
 		m.target.identify(err, p.now())
 		if err == nil {
-			return p.streamTarget(x, m, &stream{Conn: conn, end: sync.OnceFunc(pick.Release)}), nil
+			return p.streamTarget(x, m, &stream{Conn: conn, end: sync.OnceFunc(pick.Release), blame: func(err error) error { return p.blame(m, err) }}), nil
 		}
 		pick.Release()
 		last = wrap(m, err)
@@ -127,6 +129,26 @@ func (p *Proxy) cutStreams(state *snapshot) {
 type stream struct {
 	net.Conn
 	end func()
+	// blame says who is at fault for an error: a deny ends connections, too.
+	blame func(error) error
+}
+
+// Read reads what the instance sends.
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	if err != nil && err != io.EOF && !errors.Is(err, os.ErrDeadlineExceeded) {
+		err = s.blame(err)
+	}
+	return n, err
+}
+
+// Write sends to the instance.
+func (s *stream) Write(p []byte) (int, error) {
+	n, err := s.Conn.Write(p)
+	if err != nil {
+		err = s.blame(err)
+	}
+	return n, err
 }
 
 // Close ends it.

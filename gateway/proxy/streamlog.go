@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 	"strings"
 
@@ -35,8 +36,7 @@ func (p *Proxy) StreamEnded(info tcp.Info, err error) {
 	p.cfg.Access.Put(&e)
 }
 
-// streamFlags says what was out of the ordinary with a TCP connection. Which side has
-// reset one that was carried, its error does not tell.
+// streamFlags says what was out of the ordinary with a TCP connection.
 func streamFlags(err error) accesslog.Flags {
 	switch {
 	case errors.Is(err, tcp.ErrDrained):
@@ -55,6 +55,12 @@ func streamFlags(err error) accesslog.Flags {
 		return flagsOf(err)
 	case errors.Is(err, balance.ErrNone):
 		return accesslog.NoHealthy
+	case errors.Is(err, tcp.ErrClient):
+		return accesslog.ClientGone
+	case errors.Is(err, tcp.ErrUpstream) && errors.Is(err, net.ErrClosed):
+		return accesslog.Cut // on this side of the mesh
+	case errors.Is(err, tcp.ErrUpstream):
+		return accesslog.UpstreamReset
 	}
 	return 0
 }

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"sluice/gateway/proxyproto"
 )
 
@@ -25,6 +27,13 @@ const (
 
 // ErrIdle means that nothing moved on a connection for longer than Config.Idle.
 var ErrIdle = errors.New("nothing moved for too long")
+
+// Which side has broken a connection that was carried: by a reset, or by an end that TLS
+// takes for none. What it was is in the same error.
+var (
+	ErrClient   = errors.New("the client broke the connection")
+	ErrUpstream = errors.New("the instance broke the connection")
+)
 
 // relay carries the bytes of one connection both ways.
 type relay struct {
@@ -69,6 +78,14 @@ func (r *relay) run() error {
 	return r.err
 }
 
+// by says that an error is of the side that a direction reads from, or writes to.
+func (r *relay) by(count *atomic.Uint64, reading bool, err error) error {
+	if (count == r.up) == reading {
+		return fmt.Errorf("%w: %w", ErrClient, err)
+	}
+	return fmt.Errorf("%w: %w", ErrUpstream, err)
+}
+
 // fail keeps the first failure and resets both sides.
 func (r *relay) fail(err error) {
 	r.once.Do(func() {
@@ -90,7 +107,7 @@ func (r *relay) pump(dst, src net.Conn, count *atomic.Uint64) {
 	clock := deadline{relay: r, conn: src}
 	for full := false; ; {
 		if err := clock.set(); err != nil {
-			r.fail(err)
+			r.fail(r.by(count, true, err))
 			return
 		}
 		var err error
@@ -102,24 +119,27 @@ func (r *relay) pump(dst, src net.Conn, count *atomic.Uint64) {
 		if err == nil && full && sockets {
 			full, err = r.splice(to, from, &clock, count)
 		}
-		if r.over(err, dst) {
+		if r.over(err, dst, count) {
 			return
 		}
 	}
 }
 
 // over judges the error of one step and reports whether the direction has ended.
-func (r *relay) over(err error, dst net.Conn) bool {
+func (r *relay) over(err error, dst net.Conn, count *atomic.Uint64) bool {
 	switch {
 	case err == nil:
 		return false
 	case err == io.EOF:
 		if err := closeWrite(dst); err != nil {
-			r.fail(err)
+			r.fail(r.by(count, false, err))
 		}
 		return true
-	case !errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, ErrClient), errors.Is(err, ErrUpstream):
 		r.fail(err)
+		return true
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		r.fail(r.by(count, true, err))
 		return true
 	}
 	if r.idle > 0 && time.Since(r.begin)-time.Duration(r.active.Load()) >= r.idle {
@@ -137,7 +157,7 @@ func (r *relay) copyOnce(dst io.Writer, src io.Reader, buffer []byte, count *ato
 		written, failed := dst.Write(buffer[:n])
 		count.Add(uint64(written))
 		if failed != nil {
-			return false, failed
+			return false, r.by(count, false, failed)
 		}
 	}
 	return n == len(buffer), err
@@ -165,8 +185,26 @@ func (r *relay) splice(to, from *net.TCPConn, clock *deadline, count *atomic.Uin
 		return false, io.EOF
 	case errors.Is(err, os.ErrDeadlineExceeded) && n > 0:
 		return true, nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return false, err
 	}
-	return false, err
+	return false, r.by(count, ended(from), err)
+}
+
+// ended reports whether nothing more will come on a socket: of two, between which the
+// kernel could not go on, that is the one that was reset.
+func ended(socket *net.TCPConn) bool {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return false
+	}
+	over := false
+	_ = raw.Control(func(fd uintptr) {
+		var one [1]byte
+		n, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		over = n == 0 && err == nil || err != nil && err != unix.EAGAIN
+	})
+	return over
 }
 
 // deadline is the read deadline of one direction: the moment at which it looks

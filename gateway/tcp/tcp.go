@@ -21,7 +21,8 @@ import (
 	"sluice/gateway/proxyproto"
 )
 
-// Why a connection ended, beside ErrMalformed, ErrIdle and ErrCut, for errors.Is.
+// Why a connection ended, beside ErrMalformed, ErrIdle, ErrCut, ErrClient and ErrUpstream,
+// for errors.Is.
 var (
 	// ErrNoRoute means that nothing takes a connection; a Router returns it.
 	ErrNoRoute = errors.New("no route")
@@ -307,7 +308,7 @@ func (s *Server) join(c *connection, upstream net.Conn, target Target, hello []b
 	if first = append(first, hello...); len(first) > 0 {
 		if err := writeWithin(upstream, first, s.cfg.DialTimeout); err != nil {
 			reset(upstream)
-			return fmt.Errorf("send to %s: %w", target.Instance, err)
+			return fmt.Errorf("%w: %w", ErrUpstream, err)
 		}
 		c.in.Add(uint64(len(hello)))
 	}
