@@ -45,3 +45,11 @@ func (d *deferrals) at(now int64) deferral {
 	}
 	return deferred
 }
+
+// left is how much longer an endpoint that is deferring is so.
+func (d *deferrals) left(now int64) time.Duration {
+	if last := d.last.Load(); last != 0 {
+		return max(0, standBack-time.Duration(now-last))
+	}
+	return 0
+}

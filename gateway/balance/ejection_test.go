@@ -64,7 +64,11 @@ func TestPolicyCancellationAndRefusalsOnPurposeLeaveNoTrace(t *testing.T) {
 	fail(t, es[0], start(), balance.Policy, 50)
 	fail(t, es[0], start(), balance.Canceled, 50)
 	fail(t, es[0], start(), balance.Deferred, 50)
-	if after := es[0].Status(start()); after != before {
+	after := es[0].Status(start())
+	if !after.Deferred || after.DeferringFor != 2*time.Second {
+		t.Errorf("that it defers is not told: %+v", after)
+	}
+	if after.Deferred, after.DeferringFor = false, 0; after != before {
 		t.Errorf("%+v became %+v", before, after)
 	}
 }

@@ -83,6 +83,11 @@ type Status struct {
 	// EjectedUntil is zero while the endpoint is in use. In the past it means that
 	// the endpoint waits for a trial.
 	EjectedUntil time.Time `json:"ejected_until,omitzero"`
+	// Deferred is true from an answer that says when to come back until the next success,
+	// and DeferringFor how much longer the endpoint stands back for it, where the strategy
+	// has it so; 0 is no longer.
+	Deferred     bool          `json:"deferred,omitempty"`
+	DeferringFor time.Duration `json:"deferring_for_ns,omitempty"`
 	// Ejections is by how much the next ejection is longer than the first.
 	Ejections int  `json:"ejections"`
 	Draining  bool `json:"draining,omitempty"`
@@ -101,7 +106,7 @@ func (e *Endpoint) Status(now time.Time) Status {
 		Key: e.key, Datacenter: e.datacenter, InFlight: e.InFlight(),
 		Latency: time.Duration(latency * float32(time.Microsecond)), FailureRate: float64(failing),
 		OriginFailures: int(e.origin.Load()), LocalFailures: int(e.local.Load()),
-		EjectedUntil: timeOf(e.until.Load()), Ejections: ejections,
+		EjectedUntil: timeOf(e.until.Load()), Ejections: ejections, Deferred: e.deferrals.at(at) != serving, DeferringFor: e.deferrals.left(at),
 		Draining: e.marks.Load()&draining != 0, Gone: e.marks.Load()&gone != 0,
 	}
 }

@@ -47,6 +47,10 @@ type InstanceState struct {
 	// Verdict says whether the gateway may call it, and by which intention.
 	Verdict string `json:"verdict"`
 	Allowed bool   `json:"allowed"`
+	// Deferred means that it has answered with a 503 that says when to come back, and not
+	// succeeded since. DeferringFor is for how much longer strategies go by that.
+	Deferred     bool          `json:"deferred,omitempty"`
+	DeferringFor time.Duration `json:"deferring_for_ns,omitempty"`
 	// Avoided means that it could not be reached a moment ago.
 	Avoided  bool  `json:"avoided"`
 	InFlight int64 `json:"in_flight"`
@@ -148,8 +152,11 @@ func (p *Proxy) instanceState(m *member, e balance.MemberExplanation) InstanceSt
 	state := InstanceState{
 		Service: m.target.service, Instance: i.ServiceID, Node: i.Node, Address: i.Address, Datacenter: p.datacenterOf(&i),
 		Verdict: verdict, Allowed: allowed, Avoided: !e.EjectedUntil.IsZero(), InFlight: int64(e.InFlight),
-		Eligible: e.Eligible, Why: string(e.Reason), Share: e.Share, Plain: !m.mesh(),
+		Eligible: e.Eligible, Why: string(e.Reason), Share: e.Share, Plain: !m.mesh(), Deferred: e.Deferred, DeferringFor: e.DeferringFor,
 		Draining: e.Draining, PerSecond: minute.PerSecond, P50: minute.P50, P99: minute.P99, Failed: minute.Failed,
+	}
+	if state.Deferred {
+		state.Why += "; " + deferralText(state.DeferringFor)
 	}
 	if m.mesh() {
 		state.Identity, state.Impostor = i.ID.String(), m.target.impostorText()

@@ -147,10 +147,10 @@ type leafState struct {
 
 // totals are of all instances.
 type totals struct {
-	Instances, Draining, Ejected int
-	InFlight                     int
-	PerSecond                    float64
-	Failed                       uint64
+	Instances, Draining, Ejected, Deferring int
+	InFlight                                int
+	PerSecond                               float64
+	Failed                                  uint64
 }
 
 // asked is a question to the page, and its answer.
@@ -255,6 +255,9 @@ func (p *Proxy) totals() totals {
 		sum.Failed += minute.Failed
 		if status.Draining {
 			sum.Draining++
+		}
+		if status.Deferred {
+			sum.Deferring++
 		}
 		if !status.EjectedUntil.IsZero() {
 			sum.Ejected++

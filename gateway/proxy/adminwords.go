@@ -37,7 +37,7 @@ func (r instanceRow) State() string {
 	switch {
 	case !r.Allowed:
 		return "bad"
-	case r.Draining, !r.Eligible:
+	case r.Draining, !r.Eligible, r.Deferred:
 		return "warn"
 	}
 	return "good"

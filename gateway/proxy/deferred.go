@@ -1,8 +1,11 @@
 package proxy
 
 import (
+	"fmt"
+	"math"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // deferred reports whether an answer is a refusal on purpose: 503 with a Retry-After
@@ -19,4 +22,12 @@ func isMoment(value string) bool {
 	}
 	_, err := http.ParseTime(value)
 	return err == nil
+}
+
+// deferralText says of an instance that has deferred how much longer that counts.
+func deferralText(left time.Duration) string {
+	if left <= 0 {
+		return "it has deferred (503 with Retry-After), and not succeeded since"
+	}
+	return fmt.Sprintf("it defers (503 with Retry-After), which counts for %.1f s", math.Ceil(10*left.Seconds())/10)
 }

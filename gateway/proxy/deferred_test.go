@@ -2,6 +2,9 @@ package proxy_test
 
 import (
 	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -127,5 +130,65 @@ func TestAnInstanceThatAloneDefersDrawsNoRequests(t *testing.T) {
 	close(release)
 	if got := <-done; got != http.StatusOK || refused > 0 {
 		t.Errorf("the request that was held: %d; %d of 100 others were refused, want none", got, refused)
+	}
+}
+
+func TestThePageAndExplanationsTellWhoDefersAndForHowLong(t *testing.T) {
+	world := meshtest.New(t)
+	world.Policy.Set(allowWeb)
+	var defers atomic.Bool
+	defers.Store(true)
+	serve(world, "web", "web-1", func(w http.ResponseWriter, _ *http.Request) {
+		if defers.Load() {
+			w.Header().Set("Retry-After", "30")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}, "urlprefix-/web")
+	var later atomic.Int64
+	moment := time.Unix(1_800_000_000, 0)
+	l := with(t, world, proxy.Config{
+		Dialer: world.Dialer("gateway", nil), Policy: world.Policy, Now: func() time.Time { return moment.Add(time.Duration(later.Load())) },
+	})
+	const counts, before = "it defers (503 with Retry-After), which counts for ", "it has deferred (503 with Retry-After), and not succeeded since"
+	for _, c := range []struct {
+		at        time.Duration
+		asked     bool // for an answer, before the look
+		defers    bool
+		left      time.Duration
+		text, row string
+	}{
+		{0, false, false, 0, "", ">eligible<"},
+		{0, true, true, 2 * time.Second, counts + "2.0 s", ">defers<"},
+		{600 * time.Millisecond, false, true, 1400 * time.Millisecond, counts + "1.4 s", ">defers<"},
+		{1999 * time.Millisecond, false, true, time.Millisecond, counts + "0.1 s", ">defers<"},
+		{2 * time.Second, false, true, 0, before, ">defers<"},
+		{3 * time.Second, true, false, 0, "", ">eligible<"},
+	} {
+		later.Store(int64(c.at))
+		defers.Store(c.defers)
+		if c.asked {
+			l.get("/web")
+		}
+		explained, err := l.Explain(t.Context(), proxy.Question{URL: "/web"})
+		if err != nil || explained.Status != 0 {
+			t.Fatalf("%v: %+v, %v", c.at, explained, err)
+		}
+		want := strings.TrimSuffix("eligible; "+c.text, "; ")
+		for where, i := range map[string]proxy.InstanceState{"explain": explained.Instances[0], "routes": l.Routes().Routes[0].Instances[0]} {
+			if i.Why != want || i.Deferred != c.defers || i.DeferringFor != c.left || !i.Eligible {
+				t.Errorf("after %v, %s: %q, deferred %t, for %v; want %q, %t, %v", c.at, where, i.Why, i.Deferred, i.DeferringFor, want, c.defers, c.left)
+			}
+		}
+		for _, question := range []string{"/", "/?ask=/web"} {
+			answer := httptest.NewRecorder()
+			l.Admin(proxy.AdminConfig{}).Index().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, question, nil))
+			page := answer.Body.String()
+			if !strings.Contains(page, c.row) || !strings.Contains(page, c.text) || strings.Contains(page, "</b> deferring<") != c.defers {
+				t.Errorf("after %v, the page at %s has not %q and %q", c.at, question, c.row, c.text)
+			}
+			if n, want := strings.Count(page, "503 with Retry-After"), map[bool]int{true: strings.Count(question, "ask") + 1}[c.defers]; n != want {
+				t.Errorf("after %v, the page at %s tells of it %d times, want %d", c.at, question, n, want)
+			}
+		}
 	}
 }
