@@ -232,12 +232,7 @@ func (p *Proxy) again(ctx context.Context, x *exchange, progress retry.Progress,
 	if errors.Is(last.err, mesh.ErrNotReady) {
 		return false // nothing is wrong with the instance, and no other would do better
 	}
-	switch {
-	case errors.Is(last.err, mesh.ErrWrongIdentity):
-		p.metrics.impostors.WithLabelValues(last.member.target.service).Inc()
-	case byDestination(last.err):
-		p.metrics.denied.WithLabelValues(last.member.target.service).Inc()
-	}
+	p.countRefusal(last.member, last.err)
 	again, reason := retry.Decide(p.now(), retry.Attempt{
 		Outcome: outcome, Progress: progress, Method: x.method, BodyUsed: spent,
 		TimedOut: isTimeout(last.err) || ctx.Err() != nil, Number: len(x.attempts), Limit: x.plan.attempts,
@@ -356,6 +351,17 @@ func (p *Proxy) pause(ctx context.Context, d time.Duration) bool {
 	case <-p.cfg.Policy.Changed():
 	}
 	return true
+}
+
+// countRefusal counts an attempt that the destination, or who was there in its place,
+// has kept from being made.
+func (p *Proxy) countRefusal(m *member, err error) {
+	switch {
+	case errors.Is(err, mesh.ErrWrongIdentity):
+		p.metrics.refused(p.metrics.impostors, m.target.service)
+	case byDestination(err):
+		p.metrics.refused(p.metrics.denied, m.target.service)
+	}
 }
 
 // unsent reports whether err is from before a connection existed.

@@ -14,6 +14,11 @@ import (
 type metrics struct {
 	// services holds a *perService for each name.
 	services sync.Map
+	// mu guards what is made and taken away of the series of services, and named, the
+	// services that have any. A series is looked up under it once, and then counted in
+	// without it: so whatever is in services is what is told.
+	mu    sync.Mutex
+	named map[string]bool
 
 	requests  *prometheus.CounterVec
 	duration  *prometheus.HistogramVec
@@ -37,6 +42,7 @@ func newMetrics(prefix string, registerer prometheus.Registerer) *metrics {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + "_" + name, Help: help})
 	}
 	m := &metrics{
+		named: map[string]bool{},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "_requests_total", Help: "Requests by the service that answered and the status; 0 is a client that left.",
 		}, []string{"service", "code"}),
@@ -82,44 +88,58 @@ type perService struct {
 }
 
 func (m *metrics) request(service string, status int, took time.Duration) {
-	found, ok := m.services.Load(service)
-	if !ok {
-		found, _ = m.services.LoadOrStore(service, &perService{duration: m.duration.WithLabelValues(service)})
-	}
-	s := found.(*perService)
-	s.duration.Observe(took.Seconds())
-	if status < 0 || status >= len(s.codes) {
+	if status < 0 || status >= len(perService{}.codes) {
 		status = 0
 	}
-	counter := s.codes[status].Load()
-	if counter == nil {
-		made := m.requests.WithLabelValues(service, strconv.Itoa(status))
-		counter = &made
-		s.codes[status].Store(counter)
+	if found, ok := m.services.Load(service); ok {
+		s := found.(*perService)
+		if counter := s.codes[status].Load(); counter != nil {
+			s.duration.Observe(took.Seconds())
+			(*counter).Inc()
+			return
+		}
 	}
-	(*counter).Inc()
+	m.first(service, status, took)
 }
 
-// forget takes away the series of a service. One that was told of only now begins anew.
-func (m *metrics) forget(service string) {
-	m.services.Delete(service)
-	for _, series := range []interface {
-		DeletePartialMatch(prometheus.Labels) int
-	}{m.requests, m.duration, m.denied, m.impostors} {
-		series.DeletePartialMatch(prometheus.Labels{"service": service})
-	}
+// first is request for a service, or a status of it, that has no series yet.
+func (m *metrics) first(service string, status int, took time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.named[service] = true
+	found, _ := m.services.LoadOrStore(service, &perService{duration: m.duration.WithLabelValues(service)})
+	s, counter := found.(*perService), m.requests.WithLabelValues(service, strconv.Itoa(status))
+	s.codes[status].Store(&counter)
+	s.duration.Observe(took.Seconds())
+	counter.Inc()
+}
+
+// refused counts in a series of a service that has one only if something was refused.
+func (m *metrics) refused(series *prometheus.CounterVec, service string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.named[service] = true
+	series.WithLabelValues(service).Inc()
 }
 
 // prune takes away the series of services that no route names any more. A request that
-// was under way when its last route went may have brought them back, so it is looked
-// at all of them.
+// was under way when its last route went may bring them back, so it is looked at all
+// of them. A service that is told of anew begins anew.
 func (m *metrics) prune(named map[string]int) {
-	m.services.Range(func(key, _ any) bool {
-		if service, _ := key.(string); service != "" && named[service] == 0 {
-			m.forget(service)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for service := range m.named {
+		if service == "" || named[service] > 0 {
+			continue
 		}
-		return true
-	})
+		delete(m.named, service)
+		m.services.Delete(service)
+		for _, series := range []interface {
+			DeletePartialMatch(prometheus.Labels) int
+		}{m.requests, m.duration, m.denied, m.impostors} {
+			series.DeletePartialMatch(prometheus.Labels{"service": service})
+		}
+	}
 }
 
 // count keeps how many routes name a service.

@@ -79,6 +79,7 @@ func (p *Proxy) dialStream(ctx context.Context, x *exchange) (tcp.Target, error)
 			return p.streamTarget(x, m, &stream{Conn: conn, end: sync.OnceFunc(pick.Release), blame: func(err error) error { return p.blame(m, err) }}), nil
 		}
 		pick.Release()
+		p.countRefusal(m, err)
 		last = wrap(m, err)
 		if outcome == balance.Policy || outcome == balance.Canceled {
 			break

@@ -2,9 +2,11 @@ package proxy_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -61,5 +63,28 @@ func TestTheAccessLogSaysWhoHasEndedATCPConnection(t *testing.T) {
 			l.StreamEnded(tcp.Info{}, fmt.Errorf("%w: a leaf has expired: %w", tcp.ErrUpstream, net.ErrClosed))
 			log.has(t, `TCP CT "the instance broke the connection: a leaf has expired`)
 		})
+	}
+}
+
+func TestATCPConnectionThatIsRefusedIsCounted(t *testing.T) {
+	world := meshtest.New(t)
+	world.Policy.Set() // the destination's
+	own := meshtest.NewPolicy()
+	own.Set(meshtest.Allow("gateway", "*"))
+	denied := echoing(t, world, "db-1", "urlprefix-:7001 proto=tcp")
+	world.Catalog.Add(world.Instance("other", "o-1", denied.Address, "urlprefix-:7002 proto=tcp"))
+	l := with(t, world, proxy.Config{Dialer: world.Dialer("gateway", own), Policy: own})
+	meshtest.Wait(t, "both routes are there", func() bool { return l.Table().Len() == 2 })
+	for port, c := range map[uint16]struct {
+		metric string
+		is     error
+	}{7001: {"sluice_gateway_denied_by_destination_total", mesh.ErrDenied}, 7002: {"sluice_gateway_wrong_identity_total", mesh.ErrWrongIdentity}} {
+		call := tcp.Call{Client: netip.MustParseAddrPort("127.0.0.1:1"), Server: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)}
+		if _, err := l.RouteStream(t.Context(), call); !errors.Is(err, c.is) {
+			t.Errorf("port %d: %v, want %v", port, err, c.is)
+		}
+		if n := l.metric(t, c.metric); n != 1 {
+			t.Errorf("%s is %v, want 1", c.metric, n)
+		}
 	}
 }
