@@ -302,7 +302,7 @@ func outcomeOf(ctx context.Context, status int, deferred bool, err error) balanc
 		return balance.Success
 	case errors.Is(err, mesh.ErrDenied), errors.Is(err, mesh.ErrWrongIdentity), errors.Is(err, mesh.ErrNotReady):
 		return balance.Policy
-	case errors.Is(err, errClientGone), errors.Is(err, errPanic), clientsFault(err), ctx.Err() != nil && !errors.Is(context.Cause(ctx), errTimeout):
+	case errors.Is(err, errClientGone), errors.Is(err, errCallOver), errors.Is(err, errPanic), clientsFault(err), ctx.Err() != nil && !errors.Is(context.Cause(ctx), errTimeout):
 		return balance.Canceled
 	case unsent(err):
 		return balance.LocalFailure

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -26,6 +27,26 @@ func (x *exchange) patience(grpc bool) time.Duration {
 	}
 	return x.plan.timeout
 }
+
+// errCallOver is the end of a call whose client waits for it no more.
+var errCallOver = errors.New("the time that the client gave the call is over")
+
+// callTime is how long a client waits for a call, by its field grpc-timeout: at most
+// eight digits and a unit. 0 is that it does not say.
+func callTime(value string) time.Duration {
+	if len(value) < 2 || len(value) > 9 {
+		return 0
+	}
+	units := map[byte]time.Duration{'H': time.Hour, 'M': time.Minute, 'S': time.Second, 'm': time.Millisecond, 'u': time.Microsecond, 'n': 1}
+	n, err := strconv.ParseUint(value[:len(value)-1], 10, 32)
+	if unit := units[value[len(value)-1]]; err == nil && n <= uint64(maxCall/max(unit, 1)) {
+		return time.Duration(n) * unit
+	}
+	return 0
+}
+
+// maxCall is a time beyond which a client as good as waits for ever.
+const maxCall = 1 << 62 * time.Nanosecond
 
 // The status codes of gRPC that a gateway has a use for (doc/statuscodes.md).
 const (

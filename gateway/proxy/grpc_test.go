@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -22,6 +23,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"sluice/gateway/balance"
 	"sluice/gateway/proxy"
 	"sluice/identity"
 	"sluice/internal/meshtest"
@@ -246,6 +248,66 @@ func TestARefusedCallSaysWhyAsAStatusOfGRPC(t *testing.T) {
 		return status.Code(err) == codes.Unavailable
 	})
 	wants("gone", codes.Unavailable, "No healthy instance of calls")
+}
+
+// TestACallThatEndsAtTheClientsDeadlineIsNotUnavailable: clients repeat what is, and the
+// instance has done nothing wrong. It ends the call itself, as servers of gRPC do.
+func TestACallThatEndsAtTheClientsDeadlineIsNotUnavailable(t *testing.T) {
+	world := meshtest.New(t)
+	world.Policy.Set(meshtest.Allow("gateway", "calls"))
+	listener, over := world.Listen("calls", world.Policy), make(chan time.Duration, 1)
+	server := &http.Server{Protocols: new(http.Protocols), Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		<-time.After(<-over)
+		panic(http.ErrAbortHandler)
+	})}
+	server.Protocols.SetUnencryptedHTTP2(true)
+	world.Run("calls", func(ctx context.Context) error {
+		stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+		defer stop()
+		_ = server.Serve(listener)
+		return nil
+	})
+	world.Catalog.Add(world.Instance("calls", "calls-1", listener.Addr().String(), "urlprefix-/calls proto=grpc"))
+	l := with(t, world, proxy.Config{Dialer: world.Dialer("gateway", nil), Policy: world.Policy})
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	t.Cleanup(transport.CloseIdleConnections)
+	address := listenHTTP2(t, l)
+	for _, c := range []struct {
+		timeout string
+		lasts   time.Duration
+		code    codes.Code
+		outcome balance.Outcome
+	}{
+		{"20m", 20 * time.Millisecond, codes.DeadlineExceeded, balance.Canceled},
+		{"20000u", 20 * time.Millisecond, codes.DeadlineExceeded, balance.Canceled},
+		{"1H", 0, codes.Unavailable, balance.OriginFailure},
+		{"99999999H", 0, codes.Unavailable, balance.OriginFailure},
+		{"", 0, codes.Unavailable, balance.OriginFailure},
+		{"1", 0, codes.Unavailable, balance.OriginFailure},
+		{"1x", 0, codes.Unavailable, balance.OriginFailure},
+		{"-1n", 0, codes.Unavailable, balance.OriginFailure},
+	} {
+		over <- c.lasts
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/calls", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header = http.Header{"Content-Type": {"application/grpc"}, "Grpc-Timeout": {c.timeout}}
+		response, err := transport.RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		var trace proxy.Trace
+		meshtest.Wait(t, "the call is accounted for", func() (known bool) {
+			trace, known = l.Trace(response.Header.Get("X-Request-Id"))
+			return known
+		})
+		if got := response.Header.Get("Grpc-Status"); got != fmt.Sprint(int(c.code)) || len(trace.Attempts) != 1 || trace.Attempts[0].Outcome != c.outcome.String() {
+			t.Errorf("grpc-timeout %q: status %s, want %d; %+v, want %s", c.timeout, got, c.code, trace.Attempts, c.outcome)
+		}
+	}
 }
 
 func TestADenyCutsACallThatIsGoingOn(t *testing.T) {

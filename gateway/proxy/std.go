@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -182,15 +183,24 @@ func (rt roundTripper) RoundTrip(request *http.Request) (*http.Response, error) 
 
 // stdCarrier sends a request through net/http.
 type stdCarrier struct {
+	p       *Proxy
 	x       *exchange
 	request *http.Request
-	p       *Proxy
 	body    *heldBody
 }
 
 func (c *stdCarrier) spent() bool { return !c.body.empty && c.body.used.Load() }
 
 func (c *stdCarrier) drop(response *http.Response) { _ = response.Body.Close() }
+
+// callOver reports whether the client's own deadline for a call has passed.
+func (c *stdCarrier) callOver() bool {
+	if !isGRPC(c.request.Header) {
+		return false
+	}
+	limit := callTime(single(c.request.Header["Grpc-Timeout"]))
+	return limit > 0 && c.p.now().Sub(c.x.started) >= limit
+}
 
 func (c *stdCarrier) send(ctx context.Context, m *member, _ time.Time) (result sent[*http.Response]) {
 	traceparent, end := c.p.try(c.x, m)
@@ -234,6 +244,9 @@ func (c *stdCarrier) send(ctx context.Context, m *member, _ time.Time) (result s
 		return sent[*http.Response]{answer: response, status: response.StatusCode, deferred: deferred(response.StatusCode, response.Header.Get)}
 	case unsent(err):
 		return sent[*http.Response]{progress: retry.Unsent, err: err}
+	case c.callOver():
+		// An instance may end the call before the client is known to have left.
+		return sent[*http.Response]{progress: retry.Answered, err: fmt.Errorf("%w: %w: %w", errTimeout, errCallOver, err)}
 	case answered.Load():
 		return sent[*http.Response]{progress: retry.Answered, err: err}
 	}
