@@ -120,7 +120,14 @@ func begun[R any](pick balance.Pick, m *member, now time.Time) tried[R] {
 // once sends the request to one instance. If that fails, the pick is released, or
 // left to a dial that goes on.
 func once[R any](ctx context.Context, p *Proxy, c carrier[R], t tried[R]) tried[R] {
+	whole := false
+	defer func() {
+		if !whole { // a panic: the request ends by it, and the instance has it no more
+			t.pick.Release()
+		}
+	}()
 	t.sent, t.err = try(ctx, p, t.member, c, t.began)
+	whole = true
 	t.progress, t.serial = t.sent.progress, t.sent.serial
 	t.outcome = outcomeOf(ctx, t.sent.status, t.sent.deferred, t.err)
 	ended := p.now()

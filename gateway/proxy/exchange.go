@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -59,7 +60,9 @@ type exchange struct {
 	stopUpload func()
 	bare       bool
 
-	// broke is why the body of an answer has ended early, where net/http carries it.
+	// held is the body of the answer, and broke why it has ended early, where net/http
+	// carries the request.
+	held  io.Closer
 	broke error
 
 	// What happened.

@@ -82,14 +82,13 @@ func (r *racing[R]) start(ctx context.Context, pick balance.Pick, m *member) {
 }
 
 // guarded is once whose panic is an attempt that failed, and says nothing about the
-// instance.
+// instance. The pick is released by then.
 func (r *racing[R]) guarded(ctx context.Context, pick balance.Pick, m *member) (t tried[R]) {
 	began := r.now()
 	defer func() {
 		if failure := recover(); failure != nil {
 			t = tried[R]{pick: pick, attempt: attempt{member: m, began: began, took: r.now().Sub(began), outcome: balance.Canceled}}
 			t.err = wrap(m, r.Panicked(failure))
-			pick.Release()
 		}
 	}()
 	return once(ctx, r.Proxy, r.c, begun[R](pick, m, began))

@@ -254,6 +254,13 @@ func (s *session) drain(used bool) {
 // deliver passes an answer on to the client.
 func (s *session) deliver(done carried[response]) {
 	up, sending := done.answer.conn, done.answer.upload
+	held := true
+	defer func() {
+		if held { // a panic: the instance must not have the request for ever
+			up.end()
+			done.end()
+		}
+	}()
 	from := up.response.Body
 	to := from
 	if from.Kind == h1.UntilClose || from.Kind == h1.Chunked && s.request.Minor == 0 {
@@ -293,6 +300,7 @@ func (s *session) deliver(done carried[response]) {
 		s.x.err = s.p.blame(done.member, err)
 	}
 	now := s.p.now()
+	held = false
 	if reusable {
 		done.member.wire.own.give(up, s.p.system(now))
 	} else {

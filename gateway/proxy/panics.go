@@ -34,6 +34,9 @@ func (p *Proxy) rescue(w *statusRecorder, r *http.Request) {
 	}
 	if failure != http.ErrAbortHandler {
 		w.x.err = p.Panicked(failure)
+		if w.x.held != nil {
+			_ = w.x.held.Close() // ReverseProxy leaves it open then
+		}
 		if w.status < 200 {
 			answer := pageFault()
 			p.writeStd(&answer, w, r)

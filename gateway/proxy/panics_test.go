@@ -79,7 +79,7 @@ func TestAPanicOutsideTheRequestsGoroutineEndsThatRequestAlone(t *testing.T) {
 	}
 	for _, r := range l.Routes().Routes {
 		for _, i := range r.Instances {
-			if i.Avoided {
+			if i.Avoided || i.InFlight != 0 {
 				t.Errorf("an instance has to bear it: %+v", i)
 			}
 		}
@@ -163,6 +163,54 @@ func TestAPanicUnderNetHTTPEndsThatRequestAlone(t *testing.T) {
 		}
 		if n := l.panics(t) - before; n != 1 {
 			t.Errorf("fault in %q: %d panics are counted", where, n)
+		}
+		meshtest.Wait(t, "no request is left with the instance", func() bool { return l.inFlight("/web") == 0 })
+	}
+}
+
+// breakingWriter panics when its listener's connections do.
+type breakingWriter struct {
+	http.ResponseWriter
+	client *breakingListener
+}
+
+func (w *breakingWriter) Write(p []byte) (int, error) {
+	if w.client.writes.Load() {
+		panic("a fault of ours in a write")
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+func (w *breakingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// TestARequestThatAPanicHasEndedIsNoLongerWithItsInstance: else an instance with maxconn
+// would be full for ever.
+func TestARequestThatAPanicHasEndedIsNoLongerWithItsInstance(t *testing.T) {
+	world := meshtest.New(t)
+	world.Policy.Set(allowWeb)
+	serve(world, "web", "web-1", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1<<20)) }, "urlprefix-/web")
+	f := &fault{Dialer: world.Dialer("gateway", nil)}
+	l := with(t, world, proxy.Config{Dialer: f, Policy: world.Policy, Tracer: f})
+	client := &breakingListener{}
+	if withStd() {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { l.ServeHTTP(&breakingWriter{w, client}, r) }))
+		t.Cleanup(server.Close)
+		l.url = server.URL
+	} else {
+		l.impatient(t, proxy.OwnConfig{}, func(c net.Conn) net.Conn { return &breakingConn{c, client} })
+	}
+	for where, broken := range map[string]*atomic.Bool{"an attempt": &f.trying, "the answer": &client.writes} {
+		before := l.panics(t)
+		broken.Store(true)
+		conn := l.dial(t)
+		fmt.Fprint(conn, "GET /web HTTP/1.1\r\nHost: x\r\n\r\n")
+		_, _ = io.Copy(io.Discard, conn)
+		broken.Store(false)
+		if n := l.panics(t) - before; n != 1 {
+			t.Errorf("a fault in %s: %d panics are counted", where, n)
+		}
+		if n := l.inFlight("/web"); n != 0 {
+			t.Errorf("after a fault in %s the instance has %d requests", where, n)
 		}
 	}
 }

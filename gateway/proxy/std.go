@@ -172,6 +172,7 @@ func (rt roundTripper) RoundTrip(request *http.Request) (*http.Response, error) 
 		return nil, errTimeout
 	}
 	response.Body = endWith(response.Body, done.end)
+	x.held = response.Body
 	switch body := response.Body.(type) {
 	case *trackedBody:
 		body.broken = func(err error) { x.broke = rt.p.blame(done.member, err) }
