@@ -81,6 +81,8 @@ func flagsOf(err error) accesslog.Flags {
 		return accesslog.NoHealthy
 	case clientsFault(err):
 		return clientsFlag(err)
+	case errors.Is(err, errCutOff):
+		return accesslog.Drained
 	case errors.Is(err, context.Canceled), errors.Is(err, errClientGone):
 		return accesslog.ClientGone
 	case errors.As(err, &refused) && refused.Status != http.StatusBadGateway:

@@ -228,7 +228,7 @@ func TestTheAccessLogSaysThatARequestWasCutByAStop(t *testing.T) {
 	serve(world, "web", "web-1", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "urlprefix-/web")
 	dialer := &held{Dialer: world.Dialer("gateway", nil), begun: make(chan struct{}), goOn: make(chan struct{})}
 	l, log := logged(t, world, proxy.Config{Dialer: dialer, Policy: world.Policy}, "$request_uri $flags")
-	_, _, cut := stopping(t, l)
+	_, _, _, cut := stopping(t, l)
 	<-dialer.begun
 	cut()
 	if line := log.has(t, "/web "); line != "/web DR" {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -40,9 +41,9 @@ func (h *held) DialInstance(ctx context.Context, instance mesh.Instance) (*mesh.
 	return h.Dialer.DialInstance(ctx, instance)
 }
 
-// stopping serves one request of a client, and returns the answer, what begins the
-// stop, and what cuts the connections when the drain is over.
-func stopping(t *testing.T, l *lab) (answer <-chan string, stop, cut context.CancelFunc) {
+// stopping serves one request of a client, and returns what it has got so far, the
+// answer, what begins the stop, and what cuts the connections when the drain is over.
+func stopping(t *testing.T, l *lab) (so *lines, answer <-chan string, stop, cut context.CancelFunc) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -69,11 +70,13 @@ func stopping(t *testing.T, l *lab) (answer <-chan string, stop, cut context.Can
 	if _, err := io.WriteString(client, "GET /web HTTP/1.1\r\nHost: a.example\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
+	so = &lines{}
 	go func() {
-		text, _ := io.ReadAll(client)
-		got <- string(text[:min(len(text), 12)])
+		_, _ = io.Copy(so, client)
+		text := so.String()
+		got <- text[:min(len(text), 12)]
 	}()
-	return got, stop, cut
+	return so, got, stop, cut
 }
 
 func TestARequestThatIsBeingConnectedWhenAStopBeginsIsAnswered(t *testing.T) {
@@ -85,7 +88,7 @@ func TestARequestThatIsBeingConnectedWhenAStopBeginsIsAnswered(t *testing.T) {
 			serve(world, "web", node, func(http.ResponseWriter, *http.Request) {}, "urlprefix-/web")
 		}
 		dialer := &held{Dialer: world.Dialer("gateway", nil), begun: make(chan struct{}), goOn: make(chan struct{}), fail: fails}
-		answer, stop, _ := stopping(t, with(t, world, proxy.Config{Dialer: dialer, Policy: world.Policy}))
+		_, answer, stop, _ := stopping(t, with(t, world, proxy.Config{Dialer: dialer, Policy: world.Policy}))
 		<-dialer.begun
 		stop()
 		close(dialer.goOn)
@@ -101,7 +104,7 @@ func TestARequestThatIsStillBeingConnectedWhenTheDrainIsOverIsCut(t *testing.T) 
 	world.Policy.Set(allowWeb)
 	serve(world, "web", "web-1", func(http.ResponseWriter, *http.Request) {}, "urlprefix-/web")
 	dialer := &held{Dialer: world.Dialer("gateway", nil), begun: make(chan struct{}), goOn: make(chan struct{})}
-	answer, stop, cut := stopping(t, with(t, world, proxy.Config{Dialer: dialer, Policy: world.Policy}))
+	_, answer, stop, cut := stopping(t, with(t, world, proxy.Config{Dialer: dialer, Policy: world.Policy}))
 	<-dialer.begun
 	stop()
 	cut()
@@ -110,25 +113,26 @@ func TestARequestThatIsStillBeingConnectedWhenTheDrainIsOverIsCut(t *testing.T) 
 	}
 }
 
-func TestAnAnswerThatPausesWhenTheDrainIsOverIsCutAtOnce(t *testing.T) {
+func TestAnAnswerThatPausesWhenTheDrainIsOverIsCutAtOnceAndLoggedSo(t *testing.T) {
 	onlyOwn(t)
-	for name, begins := range map[string]string{
-		"a body":   "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello",
-		"chunks":   "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
-		"events":   "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
-		"no piece": "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n",
+	for name, c := range map[string]struct{ begins, got string }{
+		"a body":   {"Content-Length: 9\r\n\r\nhello", "hello"},
+		"chunks":   {"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "hello"},
+		"events":   {"Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "hello"},
+		"no piece": {"Content-Length: 9\r\n\r\n", "\r\n\r\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			begun := make(chan struct{})
-			l := rawLab(t, func(conn net.Conn) {
+			world := meshtest.New(t)
+			world.Policy.Set(allowWeb)
+			instanceOf(world, "web-1", func(conn net.Conn) {
 				if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
-					_, _ = io.WriteString(conn, begins)
-					close(begun)
+					_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n"+c.begins)
 					_, _ = io.Copy(io.Discard, conn)
 				}
-			}, proxy.Config{})
-			answer, stop, cut := stopping(t, l)
-			<-begun
+			}, "urlprefix-/web")
+			l, log := logged(t, world, proxy.Config{Dialer: world.Dialer("gateway", nil), Policy: world.Policy}, `$request_uri $flags "$reason"`)
+			so, answer, stop, cut := stopping(t, l)
+			meshtest.Wait(t, "the client has what has come", func() bool { return strings.Contains(so.String(), c.got) })
 			stop()
 			began := time.Now()
 			cut()
@@ -136,6 +140,10 @@ func TestAnAnswerThatPausesWhenTheDrainIsOverIsCutAtOnce(t *testing.T) {
 			case <-answer:
 			case <-time.After(3 * time.Second): // an event stream's client is looked at after 5 s
 				t.Fatalf("the answer goes on %v after the end of the drain", time.Since(began))
+			}
+			const want = `/web DR "call web-web-1: the gateway is stopping`
+			if line := log.has(t, "/web "); !strings.HasPrefix(line, want) {
+				t.Errorf("got %s, want %s", line, want)
 			}
 		})
 	}
