@@ -232,6 +232,37 @@ func TestEjectedAreUsedAgainWhenLessThanHalfAreLeft(t *testing.T) {
 	}
 }
 
+// TestWhereEveryInstanceFailsEveryRequestStillReachesOne is an outage of what all of them
+// need, and its end.
+func TestWhereEveryInstanceFailsEveryRequestStillReachesOne(t *testing.T) {
+	for _, strategy := range strategies() {
+		for n := range 8 {
+			group, es := endpoints(n+1, balance.Ejection{Max: 20 * time.Second})
+			p := balance.NewPicker(balance.Config{Strategy: strategy, Members: members(es), Datacenters: []string{"dc1", "dc2"}, SlowStart: -1})
+			now, most := start(), 0
+			for i := range 3000 { // a minute
+				now = now.Add(20 * time.Millisecond)
+				try(t, p, balance.Request{Now: now, Hash: uint64(i)}, balance.OriginFailure)
+				if out, of := group.Ejected(); out > max(1, of/2) {
+					t.Fatalf("%s: %d of %d are ejected", strategy, out, of)
+				} else if out > most {
+					most = out
+				}
+			}
+			if most != max(1, (n+1)/2) {
+				t.Errorf("%s: at most %d of %d were ejected, so it shows little", strategy, most, n+1)
+			}
+			for i := range 3000 {
+				now = now.Add(20 * time.Millisecond)
+				try(t, p, balance.Request{Now: now, Hash: uint64(i)}, balance.Success)
+			}
+			if out, of := group.Ejected(); out > 0 {
+				t.Errorf("%s: a minute after the outage %d of %d are ejected", strategy, out, of)
+			}
+		}
+	}
+}
+
 func TestEjectedDatacenterIsLeftForTheNext(t *testing.T) {
 	near := balance.NewGroup(balance.Ejection{}).Update(start(), []balance.Instance{{Key: "a", Datacenter: "dc1"}})
 	far := balance.NewGroup(balance.Ejection{}).Update(start(), []balance.Instance{{Key: "b", Datacenter: "dc2"}})
