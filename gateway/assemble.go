@@ -307,10 +307,7 @@ func (g *gateway) streamEnded(info tcp.Info, err error) {
 // red, lets requests end, and only then lets go of identity and catalog.
 func (g *gateway) join() {
 	g.group.Logger = g.log
-	if wait := g.cfg.StopDelay + g.cfg.Drain + time.Second; wait > service.DefaultGrace {
-		g.group.Grace = wait
-		g.group.Bound = g.group.Grace + service.DefaultBound - service.DefaultGrace
-	}
+	g.group.Grace, g.group.Bound = stopTimes(g.cfg.StopDelay, g.cfg.Drain)
 	g.group.Add("operations endpoint", g.ops.Run)
 	g.group.Add("identity", g.identity.Run)
 	g.group.Add("intentions", g.policy.Run)
@@ -338,9 +335,7 @@ func (g *gateway) join() {
 		}
 		return g.proxy.Run(ctx)
 	})
-	for _, server := range g.listeners {
-		g.group.Add("listener "+server.Addr().String(), server.Run)
-	}
+	g.group.Add("listeners", g.listen)
 	g.group.Add("registrations of routes", g.standIns.registrar.Run)
 	// Added last, so that it ends first.
 	g.group.Add("registration", func(ctx context.Context) error {

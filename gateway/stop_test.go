@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bufio"
+	"fmt"
 	"net"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"sluice/internal/consultest"
+	"sluice/internal/service"
 )
 
 func TestAStopTurnsHealthRedWhileRequestsAreStillTaken(t *testing.T) {
@@ -37,5 +41,55 @@ func TestAStopTurnsHealthRedWhileRequestsAreStillTaken(t *testing.T) {
 	}
 	if code := gateway.wait(t, 20*time.Second); code != 0 || time.Since(began) < delay {
 		t.Errorf("exit code %d after %v", code, time.Since(began))
+	}
+}
+
+// TestAStopDrainsAllListenersAtOnce has half a request on each of them, which is waited
+// for.
+func TestAStopDrainsAllListenersAtOnce(t *testing.T) {
+	agent := consultest.Start(t, consultest.Config{})
+	intend(agent, "allow")
+	startWeb(t, agent)
+	const drain = 4 * time.Second
+	args := []string{"-node", agent.Node, "-address", agent.Host, "-loopback", agent.Host, "-drain", drain.String(), "-header-timeout", "1m", "-consul", agent.Address, "-token-file", agent.ServiceFile("gateway")}
+	var fronts []string
+	for _, port := range []string{"9995", "9996", "9997"} {
+		front := net.JoinHostPort(agent.Host, port)
+		fronts, args = append(fronts, front), append(args, "-listen", front)
+	}
+	gateway := startProcess(t, args...)
+	for _, front := range fronts {
+		consultest.Await(t, 20*time.Second, front+" serves", answers("http://"+front+"/web", 200))
+		conn, err := net.Dial("tcp", front)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
+		fmt.Fprint(conn, "GET /web HTTP/1.1\r\nHost: x\r\n\r\nGET /web HTT") // what the gateway reads at once
+		if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, "200") {
+			t.Fatalf("%s: %q, %v", front, line, err)
+		}
+	}
+	began := time.Now()
+	_ = gateway.command.Process.Signal(syscall.SIGTERM)
+	code := gateway.wait(t, time.Minute)
+	if took := time.Since(began); code != 0 || took < drain || took > 2*drain {
+		t.Errorf("exit code %d after %v; want 0 after one drain, %v", code, took, drain)
+	}
+}
+
+func TestWhatIsInFlightHasItsDrainThoughTheAgentHangsAtTheStop(t *testing.T) {
+	for _, c := range []struct{ delay, drain, grace, bound time.Duration }{
+		{0, 1500 * time.Millisecond, 3 * time.Second, 4500 * time.Millisecond}, // the defaults: within 5 s whatever happens
+		{0, 0, 3 * time.Second, 4500 * time.Millisecond},
+		{0, 10 * time.Second, 15 * time.Second, 16500 * time.Millisecond},
+		{30 * time.Second, 0, 35 * time.Second, 36500 * time.Millisecond},
+		{30 * time.Second, 10 * time.Second, 45 * time.Second, 46500 * time.Millisecond},
+	} {
+		grace, bound := stopTimes(c.delay, c.drain)
+		if grace != c.grace || bound != c.bound || grace > service.DefaultGrace && grace < leaving+c.delay+c.drain {
+			t.Errorf("-stop-delay %v -drain %v: %v and %v, want %v and %v", c.delay, c.drain, grace, bound, c.grace, c.bound)
+		}
 	}
 }
