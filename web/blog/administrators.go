@@ -76,12 +76,13 @@ type PasswordChange struct {
 // *NoLoginError when the password is changed and there is no new session.
 func (s *Store) ChangePassword(ctx context.Context, change PasswordChange) (secret string, err error) {
 	id := rand.Text()
-	if err := s.countAttempt(ctx, id, Attempt{Name: change.Name, Address: change.Address, Now: change.Now}); err != nil {
-		return "", err
+	err = s.countAttempt(ctx, id, Attempt{Name: change.Name, Address: change.Address, Now: change.Now})
+	if err != nil {
+		return "", untouched(err)
 	}
 	known, err := s.account(ctx, change.Name)
 	if err != nil {
-		return "", err
+		return "", untouched(err)
 	}
 	if !known.active() || !matches(known.Hash, change.Old) {
 		return "", ErrLogin
@@ -120,6 +121,14 @@ func (s *Store) ChangePassword(ctx context.Context, change PasswordChange) (secr
 		return "", &NoLoginError{err}
 	}
 	return secret, nil
+}
+
+// untouched is an error from before an account was written to.
+func untouched(err error) error {
+	if refusal(err) {
+		return err
+	}
+	return &unsentError{err}
 }
 
 // generation is the value that a filter selects this generation with.
@@ -227,7 +236,7 @@ func (s *Store) administer(ctx context.Context, by string, change func(ctx conte
 func (s *Store) hash(password string) (string, error) {
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), s.passwordCost())
 	if err != nil {
-		return "", fmt.Errorf("hash the password: %w", err)
+		return "", untouched(fmt.Errorf("hash the password: %w", err))
 	}
 	return string(hash), nil
 }

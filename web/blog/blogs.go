@@ -42,7 +42,8 @@ func (s *Store) DeletedBlogs(ctx context.Context, now time.Time) ([]Blog, error)
 }
 
 // AddBlog stores a new blog as its first revision; ErrSlugTaken means that its ID
-// is in use, and ErrConflict that the same edit was stored with other words.
+// is in use, ErrConflict that the same edit was stored with other words, and ErrNotFound
+// that it was, and is deleted since.
 func (s *Store) AddBlog(ctx context.Context, blog Blog) error {
 	if blog.ID == Visitors {
 		return ErrSlugTaken
@@ -58,12 +59,17 @@ func (s *Store) AddBlog(ctx context.Context, blog Blog) error {
 		switch {
 		case errors.Is(err, ErrNotFound):
 			return errPending // a primary alone has it, which may roll it back: see committed
-		case err == nil && stored.Edit != blog.Edit:
+		case err != nil:
+			return err
+		case stored.Edit != blog.Edit:
 			return ErrSlugTaken
-		case err == nil && (stored.Name != blog.Name || stored.Tagline != blog.Tagline):
+		case stored.Name == blog.Name && stored.Tagline == blog.Tagline:
+			return nil
+		case !stored.Deleted.IsZero():
+			return ErrNotFound
+		default:
 			return ErrConflict
 		}
-		return err
 	})
 }
 

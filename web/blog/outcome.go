@@ -48,6 +48,15 @@ func OutcomeOf(err error) Outcome {
 	}
 }
 
+// outcome is what the driver says of it: a denial of the way tells what becomes of the
+// next connection, and nothing of what had left by the one before.
+func (e *Error) outcome() Outcome {
+	if e.Driver == nil {
+		return Unknown
+	}
+	return OutcomeOf(e.Driver)
+}
+
 // refusal reports whether err is our own refusal.
 func refusal(err error) bool {
 	var own Refusal

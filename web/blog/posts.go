@@ -105,8 +105,9 @@ func (e Entry) says(other Entry) bool {
 }
 
 // AddEntry stores a new entry of a blog as its first revision. It is Add with a slug
-// and a blog, so that it can be ErrSlugTaken and ErrNoBlog, too. It is ErrConflict when
-// the same edit was stored with other words, and ErrNotFound when it was deleted since.
+// and a blog, so that it can be ErrSlugTaken and ErrNoBlog, too. Where the entry is
+// already there it is ErrConflict when the same edit was stored with other words, or when
+// somebody has changed it since, and ErrNotFound when it was deleted since.
 func (s *Store) AddEntry(ctx context.Context, entry Entry) error {
 	entry.Revision = 1
 	return s.do(ctx, WriteTimeout, func(ctx context.Context) error {
@@ -125,9 +126,7 @@ func (s *Store) AddEntry(ctx context.Context, entry Entry) error {
 		switch {
 		case err != nil:
 			return err
-		case stored.Edit != entry.Edit:
-			return ErrTaken
-		case stored.says(entry):
+		case stored.Edit == entry.Edit && stored.says(entry):
 			return nil
 		case !stored.Deleted.IsZero():
 			return ErrNotFound

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -70,6 +71,7 @@ func TestBlogAgainstARealMongod(t *testing.T) {
 		"the address of a deleted entry is free":                       freedAddress,
 		"the index of an older version is replaced":                    olderIndex,
 		"a password that is changed is never said to be unchanged":     changedAndLost,
+		"a password that was not written to is known to be unchanged":  lostBeforeTheChange,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, l) })
 	}
@@ -113,8 +115,8 @@ func slugs(t *testing.T, l *lab) {
 	}
 	other = post(1, "second")
 	other.Edit = "another edit"
-	if err := l.AddEntry(ctx, other); !errors.Is(err, blog.ErrTaken) {
-		t.Errorf("the ID of another: %v", err)
+	if err := l.AddEntry(ctx, other); !errors.Is(err, blog.ErrConflict) || blog.OutcomeOf(err) != blog.Refused {
+		t.Errorf("added again after somebody has changed it: %v", err)
 	}
 	other = post(2, "first")
 	other.Blog = "elsewhere"
@@ -435,6 +437,8 @@ func TestTheOutcomesOfAWriteAreToldApart(t *testing.T) {
 		{"conflict", fmt.Errorf("x: %w", blog.ErrConflict), blog.Refused},
 		{"denied before it began", denied, blog.Refused},
 		{"timed out", &blog.Error{Driver: context.DeadlineExceeded}, blog.Unknown},
+		{"cut, and denied since", &blog.Error{Way: denied, Driver: io.EOF}, blog.Unknown},
+		{"refused, and denied since", &blog.Error{Way: denied, Driver: mongo.CommandError{Code: 13}}, blog.Refused},
 		{"not by a majority", mongo.WriteException{WriteConcernError: &mongo.WriteConcernError{Code: 64}}, blog.Unknown},
 		{"refused by the server", mongo.CommandError{Code: 13}, blog.Refused},
 		{"role moved", mongo.CommandError{Code: 10107}, blog.Unknown},

@@ -3,6 +3,7 @@ package blog_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -14,6 +15,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"sluice/internal/meshtest"
+	"sluice/internal/mongotest"
+	"sluice/mesh"
 	"sluice/web/blog"
 )
 
@@ -67,6 +70,14 @@ func corrected(t *testing.T, l *lab) {
 	}
 	b.Tagline = "corrected"
 	refused("a blog with another tagline", l.ChangeBlog(ctx, b))
+	gone := blog.Blog{ID: "corrected-late", Name: "First", Edit: "e"}
+	if err := errors.Join(l.AddBlog(ctx, gone), l.DeleteBlog(ctx, gone.ID, time.Now())); err != nil {
+		t.Fatal(err)
+	}
+	gone.Name = "Corrected"
+	if err := l.AddBlog(ctx, gone); !errors.Is(err, blog.ErrNotFound) {
+		t.Errorf("a blog with another name that is deleted since: %v", err)
+	}
 }
 
 func freedAddress(t *testing.T, l *lab) {
@@ -147,5 +158,36 @@ func changedAndLost(t *testing.T, l *lab) {
 	}
 	if _, err := l.loginAs("unlucky", change.New); err != nil {
 		t.Errorf("the new password: %v", err)
+	}
+}
+
+// lostBeforeTheChange: the way is denied while a change of a password only reads.
+func lostBeforeTheChange(t *testing.T, l *lab) {
+	accounts(t, l, "early")
+	var closed atomic.Bool
+	closing := l.open(blog.Config{PasswordCost: 4, Commands: &event.CommandMonitor{
+		Started: func(_ context.Context, e *event.CommandStartedEvent) {
+			if e.CommandName != "find" || !closed.CompareAndSwap(false, true) {
+				return
+			}
+			l.Policy.Set(meshtest.Deny("web", "mongo-primary"))
+			mongotest.Wait(t, 10*time.Second, "the way knows that it is denied", func(context.Context) error {
+				if err := l.upstream.Err(); !errors.Is(err, mesh.ErrDenied) {
+					return fmt.Errorf("it says %w", err)
+				}
+				return nil
+			})
+		},
+		Failed:    func(context.Context, *event.CommandFailedEvent) {},
+		Succeeded: func(context.Context, *event.CommandSucceededEvent) {},
+	}})
+	change := blog.PasswordChange{Name: "early", Old: "given to early", New: "chosen by early", Address: "192.0.2.80", Now: time.Now()}
+	_, err := closing.ChangePassword(t.Context(), change)
+	l.Policy.Set(allow)
+	if !errors.Is(err, mesh.ErrDenied) || blog.OutcomeOf(err) != blog.Refused {
+		t.Errorf("%v, outcome %v; want a denial, and a password that is known to be as it was", err, blog.OutcomeOf(err))
+	}
+	if _, err := l.loginAs("early", change.Old); err != nil {
+		t.Errorf("the old password: %v", err)
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"sluice/mesh"
 )
 
-// unsentError is the failure of an operation of which no command ever left: it was
-// not done and will not be.
+// unsentError is the failure of an operation of which no command ever left, or none
+// that changes what it is to change: it was not done and will not be.
 type unsentError struct{ error }
 
 func (e *unsentError) Unwrap() error { return e.error }
