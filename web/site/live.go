@@ -82,11 +82,17 @@ func (l *lookout) look(ctx context.Context) {
 	var hello, second blog.Hello
 	var quorum blog.Quorum
 	var err, secondErr error
+	var at, secondAt time.Time // of the answers: one does not wait for the other
 	var group errgroup.Group
 	leaderless := next.sight.primary.kind == kindNoInstance
-	group.Go(func() error { hello, err = l.primary.Store.Hello(ctx); return nil })
 	group.Go(func() error {
-		if second, secondErr = l.secondary.Store.Hello(ctx); secondErr == nil && leaderless {
+		hello, err = l.primary.Store.Hello(ctx)
+		at = l.now()
+		return nil
+	})
+	group.Go(func() error {
+		second, secondErr = l.secondary.Store.Hello(ctx)
+		if secondAt = l.now(); secondErr == nil && leaderless {
 			quorum, _ = l.secondary.Store.Quorum(ctx) // without it the page says less
 		}
 		return nil
@@ -97,12 +103,12 @@ func (l *lookout) look(ctx context.Context) {
 	l.mu.Unlock()
 	if next.asked = err == nil; next.asked {
 		next.hello = hello
-		if hello.Primary != "" {
-			next.leader = hello.Primary
+		if hello.Primary != "" && hello.Primary != next.leader {
+			next.leader, next.leaderSince = hello.Primary, at
 		}
 	}
 	if next.secondAsks = secondErr == nil; next.secondAsks {
-		l.readers = l.readers.hear(second.Me, next.leader, l.now())
+		l.readers = l.readers.hear(second.Me, next.leader, secondAt)
 		next.secondaryHello, next.reader, next.readerSince = second, l.readers.member, l.readers.since
 	}
 	next.quorum = quorum

@@ -83,34 +83,56 @@ func TestARequestOfTheTopologyPageIsBoundedAndAHeldWriteIsNot(t *testing.T) {
 	})
 }
 
+// frozen is a store that does not answer.
+type frozen struct{ *memory }
+
+func (frozen) Hello(ctx context.Context) (blog.Hello, error) {
+	<-ctx.Done()
+	return blog.Hello{}, ctx.Err()
+}
+
+func TestARoleChangeHasItsTimeThoughAnotherMemberDoesNotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		primary := &memory{hello: blog.Hello{Primary: "a:1", Me: "a:1"}}
+		pages := alone(t, primary, frozen{&memory{}})
+		roleChange(t, pages, primary, time.Second)
+	})
+}
+
 func TestARoleChangeHasItsTimeThoughNobodyLooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		primary := &memory{hello: blog.Hello{Primary: "a:1", Me: "a:1"}}
 		pages := alone(t, primary, &memory{hello: blog.Hello{Me: "b:1"}})
-		ctx, stop := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- pages.Run(ctx) }()
-		time.Sleep(10 * time.Second)
-		changed := time.Now()
-		primary.mu.Lock()
-		primary.hello = blog.Hello{Primary: "b:1", Me: "b:1"}
-		primary.mu.Unlock()
-		time.Sleep(time.Minute)
-		got := ask(pages, httptest.NewRequest(http.MethodGet, "/web", nil), "application/json")
-		var page struct {
-			Events []site.Event `json:"events"`
-		}
-		if err := json.Unmarshal(got.Body.Bytes(), &page); err != nil || len(page.Events) != 1 {
-			t.Fatalf("%v: %s", err, got.Body)
-		}
-		if event := page.Events[0]; event.Text != "b:1 is primary now. It was a:1." || event.At.Sub(changed) > 500*time.Millisecond {
-			t.Errorf("%q, %s after it changed", event.Text, event.At.Sub(changed))
-		}
-		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
+		roleChange(t, pages, primary, 500*time.Millisecond)
 	})
+}
+
+// roleChange has a set elect another primary, and holds the page to a time of that.
+func roleChange(t *testing.T, pages *site.Site, primary *memory, late time.Duration) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- pages.Run(ctx) }()
+	time.Sleep(10*time.Second + time.Millisecond)
+	changed := time.Now()
+	primary.mu.Lock()
+	primary.hello = blog.Hello{Primary: "b:1", Me: "b:1"}
+	primary.mu.Unlock()
+	time.Sleep(time.Minute)
+	got := ask(pages, httptest.NewRequest(http.MethodGet, "/web", nil), "application/json")
+	var page struct {
+		Events []site.Event `json:"events"`
+	}
+	if err := json.Unmarshal(got.Body.Bytes(), &page); err != nil || len(page.Events) != 1 {
+		t.Fatalf("%v: %s", err, got.Body)
+	}
+	if event := page.Events[0]; event.Text != "b:1 is primary now. It was a:1." || event.At.Sub(changed) > late {
+		t.Errorf("%q, %s after it changed", event.Text, event.At.Sub(changed))
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestEveryAnswerTellsABrowserWhatItMayDo(t *testing.T) {

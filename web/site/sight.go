@@ -26,8 +26,10 @@ type Event struct {
 // sight is what is seen of the ways to the database at one moment.
 type sight struct {
 	primary, secondary wayState
-	// leader is the primary's address as the set says, "" while unknown.
-	leader string
+	// leader is the primary's address as the set says, "" while unknown, and leaderSince
+	// when it was first named.
+	leader      string
+	leaderSince time.Time
 	// reader is the member that answers for mongo-secondary, "" while unknown, and
 	// readerSince since when if it was another before.
 	reader      string
@@ -101,7 +103,7 @@ func changes(old, now sight, at time.Time) []Event {
 		}
 	}
 	if old.leader != "" && now.leader != "" && old.leader != now.leader {
-		events = append(events, Event{at, "role", fmt.Sprintf("%s is primary now. It was %s.", now.leader, old.leader)})
+		events = append(events, Event{now.leaderSince, "role", fmt.Sprintf("%s is primary now. It was %s.", now.leader, old.leader)})
 	}
 	if old.reader != "" && now.reader != "" && old.reader != now.reader {
 		events = append(events, Event{now.readerSince, "role", fmt.Sprintf("mongo-secondary is %s now. It was %s.", now.reader, old.reader)})

@@ -30,6 +30,7 @@ func TestWhatChangedIsToldInWords(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
+			test.now.leaderSince, test.now.readerSince = start, start
 			events := changes(test.old, test.now, start)
 			got := ""
 			if len(events) > 0 {
