@@ -43,6 +43,7 @@
   const named = e => (e.labels?.length ? [...e.labels].map(l => l.textContent).join('') : e.getAttribute('aria-label') || document.getElementById(e.getAttribute('aria-labelledby'))?.textContent || '').trim();
   for (const e of all('input:not([type=hidden]), select, textarea')) if (!named(e)) bad.push('3.3.2: no label: ' + e.name);
   for (const e of all('button, a[href]')) if (!(e.textContent.trim() || named(e))) bad.push('4.1.2: no name: ' + e.outerHTML.slice(0, 60));
+  for (const e of all('[aria-label], [aria-labelledby]')) if (e.matches('div, span, p, pre, code, strong, em') && !e.getAttribute('role')) bad.push('4.1.2: a name that is of no role: ' + name(e));
   for (const e of all('[aria-describedby]')) for (const id of e.getAttribute('aria-describedby').split(' ')) if (!document.getElementById(id)) bad.push('1.3.1: describedby nothing: ' + id);
   for (const e of all('[aria-invalid]')) if (!e.getAttribute('aria-describedby')) bad.push('3.3.1: invalid, and no word why: ' + e.name);
   for (const e of all('[tabindex]')) if (e.tabIndex > 0) bad.push('2.4.3: tabindex ' + e.tabIndex);

@@ -40,6 +40,7 @@ func TestEachCheckOfAPageGoesRed(t *testing.T) {
 		{"3.3.2", `for="a"`, `for="b"`},
 		{"3.3.1", `name="a"`, `name="a" aria-invalid="true"`},
 		{"4.1.2", "<button>Go</button>", "<button></button>"},
+		{"4.1.2", "<p>", `<pre aria-label="Their text">x</pre><p>`},
 		{"4.1.3", "<p>", `<div class="problem">No</div><p>`},
 		{"4.1.3", `name="a"`, `name="a" aria-invalid="true" aria-describedby="main"`},
 		{"4.1.3", "<p>", `<div data-stream="/x">Now</div><p>`},
