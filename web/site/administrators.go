@@ -35,8 +35,10 @@ func (s *Site) printAdministrators(c echo.Context, status int, shown staff, wron
 	if wrong != "" {
 		page.Wrong = map[string]string{"name": wrong}
 	}
+	ctx, cancel := s.soon(c, shown.Doubt)
+	defer cancel()
 	var err error
-	if shown.All, err = s.desk(c).Administrators(c.Request().Context()); err != nil && shown.Password == "" {
+	if shown.All, err = s.desk(c).Administrators(ctx); err != nil && shown.Password == "" {
 		return &untriedError{err}
 	}
 	page.Staff, page.Problem = &shown, shown.Doubt

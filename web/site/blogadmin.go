@@ -71,24 +71,29 @@ func (s *Site) saveBlog(c echo.Context) error {
 		page.Wrong = map[string]string{"id": "Another blog has this address. One that is deleted keeps it for a minute or two."}
 		return s.print(c, http.StatusConflict, "blogform", page)
 	case errors.Is(err, blog.ErrConflict):
-		theirs, err := s.cfg.Library.Blog(c.Request().Context(), page.BlogDraft.ID)
-		if err != nil {
-			page.Problem = s.writeProblem(c, err)
-			return s.print(c, page.Problem.Status, "blogform", page)
-		}
-		page.TheirBlog, page.Before = &theirs, theirs.Edit == page.BlogDraft.Edit
-		page.BlogDraft.Revision, page.BlogDraft.Edit = theirs.Revision, newID()
-		return s.print(c, http.StatusConflict, "blogform", page)
+		return s.printBlogConflict(c, page)
 	case errors.Is(err, blog.ErrNotFound):
-		page.Problem = &Problem{
-			Status: http.StatusGone, Kind: "gone", Title: "Somebody has deleted this blog",
-			Reason: "Nothing was saved. What you typed is below: undo the deletion, or use it for a new blog.",
-		}
+		page.Problem = deletedBlog()
 		return s.print(c, http.StatusGone, "blogform", page)
 	default:
 		page.Problem = s.writeProblem(c, err)
 		return s.print(c, page.Problem.Status, "blogform", page)
 	}
+}
+
+// printBlogConflict shows both, as printConflict does.
+func (s *Site) printBlogConflict(c echo.Context, page paper) error {
+	theirs, err := s.cfg.Library.Blog(c.Request().Context(), page.BlogDraft.ID)
+	switch {
+	case errors.Is(err, blog.ErrNotFound):
+		page.Problem = deletedBlog()
+	case err != nil:
+		page.Problem = s.conflictProblem(c, err)
+	default:
+		page.TheirBlog, page.Before = &theirs, theirs.Edit == page.BlogDraft.Edit
+		page.BlogDraft.Revision, page.BlogDraft.Edit = theirs.Revision, newID()
+	}
+	return s.print(c, http.StatusConflict, "blogform", page)
 }
 
 func (s *Site) readBlogDraft(c echo.Context) blog.Blog {

@@ -15,6 +15,8 @@ const (
 	requestIDHeader = "X-Request-Id"
 	// retryAfter is what a page under maintenance asks for, in seconds.
 	retryAfter = 30
+	// nothingLost is for whoever has typed nothing.
+	nothingLost = "Nothing is lost. "
 )
 
 // errMaintenance and errHost are refusals by configuration.
@@ -35,17 +37,26 @@ func (s *Site) current() settings.Snapshot {
 // stays open under maintenance, because it shows the configuration.
 func (s *Site) configured(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		now := s.current()
-		app := s.appOf(c.Request().URL.Path)
-		switch {
-		case !now.Allows(c.Request().Host):
-			return errHost
-		case !now.Serves(app), app == settings.Feed && !now.Serves(settings.Blog):
-			return echo.ErrNotFound
-		case now.Maintenance && app != settings.Admin:
-			return errMaintenance
+		if err := s.unserved(c.Request()); err != nil {
+			return err
 		}
 		return next(c)
+	}
+}
+
+// unserved returns why the configuration lets nobody have what a request asks for now,
+// or nil.
+func (s *Site) unserved(r *http.Request) error {
+	now, app := s.current(), s.appOf(r.URL.Path)
+	switch {
+	case !now.Allows(r.Host):
+		return errHost
+	case !now.Serves(app), app == settings.Feed && !now.Serves(settings.Blog):
+		return echo.ErrNotFound
+	case now.Maintenance && app != settings.Admin:
+		return errMaintenance
+	default:
+		return nil
 	}
 }
 
@@ -96,7 +107,7 @@ func configurationProblem(err error) *Problem {
 	case errors.Is(err, errMaintenance):
 		return &Problem{
 			Status: http.StatusServiceUnavailable, Kind: "maintenance", Title: "Under maintenance", Again: retryAfter,
-			Reason: "This is being worked on and will be back soon.", Hint: "Nothing is lost. Try again in half a minute.",
+			Reason: "This is being worked on and will be back soon.", Hint: nothingLost + "Try again in half a minute.",
 		}
 	case errors.Is(err, errStreams):
 		return &Problem{

@@ -1,6 +1,7 @@
 package site
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strconv"
@@ -60,7 +61,9 @@ func (s *Site) editEntry(c echo.Context) error {
 // printEditor answers with the form. Without the database it shows the draft all
 // the same.
 func (s *Site) printEditor(c echo.Context, status int, page paper) error {
-	blogs, err := s.desk(c).Blogs(c.Request().Context())
+	ctx, cancel := s.soon(c, page.Problem)
+	defer cancel()
+	blogs, err := s.desk(c).Blogs(ctx)
 	if err != nil && page.Problem == nil {
 		page.Problem = s.paperProblem(c, err)
 	}
@@ -69,6 +72,15 @@ func (s *Site) printEditor(c echo.Context, status int, page paper) error {
 	}
 	page.Blogs = blogs
 	return s.print(c, status, "editor", page)
+}
+
+// soon bounds what a page reads beside a problem: whoever has waited for a change does
+// not wait again for less.
+func (s *Site) soon(c echo.Context, beside *Problem) (context.Context, context.CancelFunc) {
+	if beside == nil {
+		return c.Request().Context(), func() {}
+	}
+	return context.WithTimeout(c.Request().Context(), checkTimeout)
 }
 
 // saveEntry answers the editor's form: it saves or shows a preview.
@@ -100,10 +112,7 @@ func (s *Site) saveEntry(c echo.Context) error {
 	case errors.Is(err, blog.ErrConflict):
 		return s.printConflict(c, page)
 	case errors.Is(err, blog.ErrNotFound):
-		page.Problem = &Problem{
-			Status: http.StatusGone, Kind: "gone", Title: "Somebody has deleted this entry",
-			Reason: "Nothing was saved. Your text is below: undo the deletion, or copy it into a new entry.",
-		}
+		page.Problem = deletedEntry()
 		return s.printEditor(c, http.StatusGone, page)
 	default:
 		page.Problem = s.writeProblem(c, err)
@@ -145,8 +154,12 @@ func (s *Site) store(c echo.Context, d draft, user string) error {
 // printConflict shows both: what somebody else has saved, and what was typed.
 func (s *Site) printConflict(c echo.Context, page paper) error {
 	theirs, err := s.cfg.Library.Entry(c.Request().Context(), page.Draft.ID)
+	if errors.Is(err, blog.ErrNotFound) {
+		page.Problem = deletedEntry()
+		return s.printEditor(c, http.StatusGone, page)
+	}
 	if err != nil {
-		page.Problem = s.writeProblem(c, err)
+		page.Problem = s.conflictProblem(c, err)
 		return s.printEditor(c, page.Problem.Status, page)
 	}
 	page.Theirs, page.Before = &item{Entry: theirs, URL: s.address(theirs)}, theirs.Edit == page.Draft.Edit

@@ -276,9 +276,17 @@ func (s *Site) changeProblem(c echo.Context, err error) *Problem {
 		return s.outcome(c, err, "Whether it is done is not known: look before you do it again.", "Nothing was changed.")
 	}
 	p := s.paperProblem(c, err)
-	if errors.As(err, &refused) || inWords(err) == nil {
+	if errors.As(err, &refused) || inWords(err) == nil || configurationProblem(err) != nil {
 		p.Reason = trimDot(p.Reason) + ". Nothing was changed."
 	}
+	return p
+}
+
+// conflictProblem is the problem of a change to what somebody else has changed, when that
+// cannot be read.
+func (s *Site) conflictProblem(c echo.Context, err error) *Problem {
+	p := s.paperProblem(c, err)
+	p.Reason = trimDot(p.Reason) + ". Nothing was saved, because it is not as it was when you began: send it again from this page to see both."
 	return p
 }
 

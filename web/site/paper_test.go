@@ -48,6 +48,8 @@ type failing struct {
 	unknown       error // who is logged in
 	once          error // the same, for one question
 	unread        error // blogs
+	unshown       error // entries, one by one
+	hangs         bool  // when the blogs are listed
 	limits        *limits
 }
 
@@ -386,6 +388,8 @@ func TestBlogAndItsAdministrationOnARealMongod(t *testing.T) {
 		{"a change over a change shows where the entry is, and where saving moves it", placesShown},
 		{"what is deleted can be had back", undone},
 		{"the outcome of a failed write is told and a second form stores once", outcomes},
+		{"a conflict that cannot be shown is not said to be saved, perhaps", conflictsUnread},
+		{"who has waited for a write does not wait for the list of blogs", waitsOnce},
 		{"a form that is corrected after an unknown outcome is not dropped", correctedForms},
 		{"a blog is made and is deleted and had back with its entries", blogs},
 		{"an undo that cannot be done says why", undoneInVain},

@@ -31,6 +31,9 @@ func (v View) plain(body *bytes.Buffer) {
 		}
 		fmt.Fprintf(body, "\n  %s %s\n", printable(n.Text), n.Command)
 	}
+	if v.Bare {
+		return
+	}
 	for _, row := range v.rows() {
 		fmt.Fprintf(body, "%-23s %s\n", row[0]+":", printable(row[1]))
 	}

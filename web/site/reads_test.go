@@ -202,6 +202,7 @@ func configured(d *desk) {
 	becomes("/admin/configuration", 200, "was written and is not in force: holds a control character", "Words &lt;through&gt; tunnels", "blog admin")
 	d.keys.set("allowed_hosts", ".example.org", "debug", "true")
 	becomes("/blog/main", 421, "Not served under this name", "Request <code>")
+	d.wants(d.send(http.MethodPost, "/admin/blogs/main/delete", "csrf=x"), 421, "not one that this site answers to. Nothing was changed.")
 	d.keys.set("debug", "true")
 	becomes("/blog/none", 404, "Request <code>")
 	d.near.fail(denied("web", "mongo-secondary"))

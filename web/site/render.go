@@ -128,6 +128,14 @@ func (s *Site) write(c echo.Context, view View) error {
 	return c.Blob(status, "text/html; charset=utf-8", bytes.ToValidUTF8(body.Bytes(), []byte("\uFFFD")))
 }
 
+// look fills in what is seen of the database without asking it, for a page that is an
+// answer to something else.
+func (s *Site) look(c echo.Context, view *View) {
+	seen, _ := s.lookout.current()
+	view.take(s.lookout.ways(seen))
+	view.Edges = s.edges(c.Request())
+}
+
 // serveError answers a request that no handler has answered.
 func (s *Site) serveError(err error, c echo.Context) {
 	if c.Response().Committed {
@@ -138,13 +146,14 @@ func (s *Site) serveError(err error, c echo.Context) {
 		return
 	}
 	view := s.view()
-	view.Edges = s.edges(c.Request())
 	var form *badForm
 	var known *echo.HTTPError
-	if view.Problem = configurationProblem(err); view.Problem != nil {
-		view.Bare = true
+	view.Problem = configurationProblem(err)
+	if view.Bare = view.Problem != nil || !view.Has.Topology; view.Bare {
+		view.Identity = nil
+	} else {
+		s.look(c, &view)
 	}
-	view.Bare = view.Bare || !view.Has.Topology
 	switch {
 	case view.Problem != nil:
 	case errors.As(err, &form):
@@ -163,6 +172,10 @@ func (s *Site) serveError(err error, c echo.Context) {
 	default:
 		s.logOf(c.Request().Context()).Error("request failed", "err", err)
 		view.Problem = &Problem{Status: http.StatusInternalServerError, Kind: "internal", Title: "Something is wrong in web", Reason: "The page cannot be made. The log has the reason.", Command: "sluice logs"}
+	}
+	if view.Bare && c.Request().Method == http.MethodPost {
+		view.Problem.Reason = trimDot(view.Problem.Reason) + ". Nothing was stored: what you typed is on the page before this one."
+		view.Problem.Hint = strings.TrimPrefix(view.Problem.Hint, nothingLost)
 	}
 	s.detail(c, view.Problem, err)
 	if err := s.write(c, view); err != nil {

@@ -169,7 +169,8 @@ func (s *Site) add(c echo.Context) error {
 	if err != nil {
 		s.logOf(c.Request().Context()).Warn("cannot store an entry", "destination", "mongo-primary", "err", err)
 		view := s.view()
-		view.Problem, view.Form, view.Edges = problem("mongo-primary", err), form, s.edges(c.Request())
+		s.look(c, &view)
+		view.Problem, view.Form = problem("mongo-primary", err), form
 		s.detail(c, view.Problem, err)
 		if reason := trimDot(view.Problem.Reason) + "."; blog.OutcomeOf(err) == blog.Unknown {
 			view.Problem.Reason = reason + " Whether your entry is stored is not known; sending it again from this page stores it once."
@@ -192,7 +193,7 @@ func (s *Site) add(c echo.Context) error {
 func (s *Site) view() View {
 	view := View{
 		Title: s.cfg.Title, Base: s.cfg.Base, Node: s.cfg.Node, Datacenter: s.cfg.Datacenter, Instance: s.cfg.Instance,
-		Now: s.cfg.Now(), Hosts: []string{}, Entries: []blog.Entry{}, Form: Form{ID: newID()},
+		Now: s.cfg.Now(), Hosts: []string{}, Edges: []Edge{}, Entries: []blog.Entry{}, Form: Form{ID: newID()},
 	}
 	view.Notices = s.notices()
 	view.Tagline, view.Has = s.current().Tagline, s.parts()

@@ -52,7 +52,7 @@ func (s *Site) stream(c echo.Context) error {
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	sent := ""
-	for {
+	for s.unserved(c.Request()) == nil {
 		seen, changed := s.lookout.current()
 		text := ": \n\n"
 		if part, err := s.liveEvent(c, seen); err != nil {
@@ -79,6 +79,7 @@ func (s *Site) stream(c echo.Context) error {
 			return nil
 		}
 	}
+	return nil
 }
 
 // pause waits; false means that ctx or stopped has ended.

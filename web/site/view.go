@@ -51,7 +51,7 @@ type View struct {
 	Tagline        string    `json:"tagline,omitempty"`
 	// Has are the parts that the page may lead to.
 	Has parts `json:"-"`
-	// Bare shows the problem and nothing else.
+	// Bare shows the problem and nothing of the database or the mesh.
 	Bare bool `json:"-"`
 	// Near says that the entries are read from a secondary where that can be done.
 	Near bool `json:"-"`

@@ -103,6 +103,21 @@ func brokenProblem() *Problem {
 	}
 }
 
+// deletedEntry and deletedBlog are what a form says of a change to what is deleted.
+func deletedEntry() *Problem {
+	return &Problem{
+		Status: http.StatusGone, Kind: "gone", Title: "Somebody has deleted this entry",
+		Reason: "Nothing was saved. Your text is below: undo the deletion, or copy it into a new entry.",
+	}
+}
+
+func deletedBlog() *Problem {
+	return &Problem{
+		Status: http.StatusGone, Kind: "gone", Title: "Somebody has deleted this blog",
+		Reason: "Nothing was saved. What you typed is below: undo the deletion, or use it for a new blog.",
+	}
+}
+
 // gone is the refusal of what was deleted: why it cannot be had back.
 type gone struct {
 	status        int
