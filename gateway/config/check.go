@@ -44,8 +44,9 @@ func (a *adminAddress) String() string {
 // finish fills in what follows from other values, and judges how the values go
 // together.
 func (c *Config) finish() (problems []error) {
-	if problems := c.Problems(c.in); len(problems) > 0 {
-		return problems
+	problems = c.Problems(c.in)
+	if !c.Loopback.IsLoopback() {
+		return problems // listeners are placed by it
 	}
 	add := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if strings.Contains(c.ConsulAddress, "@") {

@@ -263,6 +263,19 @@ func TestAFaultBetweenSettingsSaysWhereEachOfThemIs(t *testing.T) {
 	}
 }
 
+func TestWhatIsWrongWithWhereItIsHidesNoOtherFault(t *testing.T) {
+	_, err := config.Parse(config.Input{Args: []string{"-config", "gw.conf"}, ReadFile: reader("log-level = loud\neject-max = 1s")})
+	const want = "-address is missing\n-node is missing\ngw.conf:1: log-level \"loud\": want debug, info, warn or error\ngw.conf:2: eject-max 1s is less than -eject-base 10s"
+	if err == nil {
+		t.Fatal("it was taken")
+	}
+	lines := strings.Split(err.Error(), "\n")
+	slices.Sort(lines)
+	if got := strings.Join(lines, "\n"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestEachListenerOfAFileIsShownWithItsLine(t *testing.T) {
 	c, err := config.Parse(config.Input{Args: place("-config", "gw.conf"), ReadFile: reader("listen = 127.0.0.1:1\n\nlisten = 127.0.0.1:2")})
 	if err != nil {
