@@ -184,17 +184,15 @@ func (i *Intentions) follow(ctx context.Context) error {
 
 // learnDefault asks for the default if it is due: it is unknown, the agent may
 // have been restarted, or it was last asked for a while ago. What was known
-// stays when the agent does not say.
+// stays when the agent does not say. While an intention hides the default nothing is
+// asked: the agent keeps its answer, and would go on giving it when the intention has
+// gone (see Verdicts).
 func (i *Intentions) learnDefault(ctx context.Context, learned *defaultPolicy, rules State[[]intentions.Rule]) {
 	due := defaultCheck
-	switch {
-	case !learned.known && slices.ContainsFunc(rules.Value, fromAnybody):
-		// The rules decide every case, or nearly: no hurry.
-		due = defaultRetry
-	case !learned.known:
+	if !learned.known {
 		due = 0
 	}
-	if learned.recoveries == rules.Recoveries && time.Since(learned.asked) < due {
+	if slices.ContainsFunc(rules.Value, i.hidesDefault) || learned.recoveries == rules.Recoveries && time.Since(learned.asked) < due {
 		return
 	}
 	learned.asked = time.Now()
@@ -204,7 +202,10 @@ func (i *Intentions) learnDefault(ctx context.Context, learned *defaultPolicy, r
 	}
 }
 
-func fromAnybody(rule intentions.Rule) bool { return rule.Source == intentions.Wildcard }
+// hidesDefault reports whether a rule is about every source of the service itself.
+func (i *Intentions) hidesDefault(rule intentions.Rule) bool {
+	return rule.Source == intentions.Wildcard && (rule.Destination == i.service || rule.Destination == intentions.Wildcard)
+}
 
 // askDefault asks the agent for a verdict on a source that does not exist. An
 // answer counts only if the agent says that it is the default: an intention

@@ -3,6 +3,8 @@ package consul
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -75,6 +77,41 @@ func TestTheDefaultPolicyIsLearnedFromTheAgent(t *testing.T) {
 				t.Errorf("the agent had to refuse a question:\n%s", log)
 			}
 		})
+	}
+}
+
+// The agent's own answer would stay the same when the intention has gone.
+func TestTheDefaultIsNotAskedForWhileAnIntentionHidesIt(t *testing.T) {
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		_, _ = w.Write([]byte(`{"Authorized":true,"Reason":"Default behavior configured by ACLs"}`))
+	}))
+	defer server.Close()
+	client := openAt(t, server.URL, "")
+	rule := func(source, destination string) intentions.Rule {
+		return intentions.Rule{Source: source, Destination: destination, Action: intentions.Allow}
+	}
+	for name, test := range map[string]struct {
+		policy *Intentions
+		rules  []intentions.Rule
+		asks   bool
+	}{
+		"no rule":               {client.DestinationPolicy("web"), nil, true},
+		"a rule of one source":  {client.DestinationPolicy("web"), []intentions.Rule{rule("app", "web")}, true},
+		"a rule of any source":  {client.DestinationPolicy("web"), []intentions.Rule{rule("app", "web"), rule("*", "web")}, false},
+		"a rule of all":         {client.SourcePolicy("web"), []intentions.Rule{rule("*", "*")}, false},
+		"of any to the source":  {client.SourcePolicy("web"), []intentions.Rule{rule("*", "web")}, false},
+		"of any to another one": {client.SourcePolicy("web"), []intentions.Rule{rule("*", "db")}, true},
+	} {
+		for _, known := range []bool{false, true} {
+			asked = 0
+			learned := defaultPolicy{known: known, recoveries: 1} // and not since the agent is back
+			test.policy.learnDefault(t.Context(), &learned, State[[]intentions.Rule]{Known: true, Value: test.rules, Recoveries: 2})
+			if (asked == 1) != test.asks || learned.known != (known || test.asks) || test.asks && learned.action != intentions.Allow {
+				t.Errorf("%s, known before: %t: asked %d times, then %+v", name, known, asked, learned)
+			}
+		}
 	}
 }
 
