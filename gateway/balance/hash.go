@@ -28,26 +28,33 @@ func mix(h uint64) uint64 {
 // spread allows are passed over. One that defers keeps its own requests, but gets none
 // of those that others are passed over for, and makes nobody else look crowded.
 func (p *Picker) hashed(t *tier, q *query) *member {
-	c := p.crowd(t, q)
-	var owner, best bid
-	room := false // of the owner
+	c, owner := crowd{inFlight: 1}, bid{}
 	for i := range t.members {
 		m := &t.members[i]
 		weight := p.weight(m, nil, q)
 		if weight == 0 {
 			continue
 		}
-		b := bid{member: m, weight: weight, number: mix(m.hash ^ q.hash)}
-		back := c.standsBack(m, q)
-		fits := float64(m.inFlight.Load()) < math.Ceil(weight*c.perWeight(back))
-		if b.beats(&owner) {
-			owner, room = b, fits
+		c.add(m, weight, q)
+		if b := (bid{member: m, weight: weight, number: mix(m.hash ^ q.hash)}); b.beats(&owner) {
+			owner = b
 		}
-		if fits && !back && b.beats(&best) {
+	}
+	if owner.member == nil || c.room(owner.member, owner.weight, q) {
+		return owner.member
+	}
+	var best bid
+	for i := range t.members {
+		m := &t.members[i]
+		weight := p.weight(m, nil, q)
+		if weight == 0 || c.standsBack(m, q) || !c.room(m, weight, q) {
+			continue
+		}
+		if b := (bid{member: m, weight: weight, number: mix(m.hash ^ q.hash)}); b.beats(&best) {
 			best = b
 		}
 	}
-	if room || best.member == nil { // nil is that everybody got requests since they were counted
+	if best.member == nil { // everybody got requests since they were counted
 		return owner.member
 	}
 	return best.member
@@ -55,41 +62,37 @@ func (p *Picker) hashed(t *tier, q *query) *member {
 
 // crowd is what the usable members of a tier have together, one request more included.
 type crowd struct {
+	members, backs   int
 	weight, inFlight float64
-	// frontWeight and frontInFlight are the same of those that do not defer.
-	frontWeight, frontInFlight float64
+	// backWeight and backInFlight are the parts of those that defer, backs of members.
+	backWeight, backInFlight float64
 }
 
-func (p *Picker) crowd(t *tier, q *query) crowd {
-	c := crowd{inFlight: 1, frontInFlight: 1}
-	for i := range t.members {
-		m := &t.members[i]
-		weight := p.weight(m, nil, q)
-		if weight == 0 {
-			continue
-		}
-		inFlight := float64(m.inFlight.Load())
-		c.weight += weight
-		c.inFlight += inFlight
-		if m.deferrals.at(q.now) != deferring {
-			c.frontWeight += weight
-			c.frontInFlight += inFlight
-		}
+func (c *crowd) add(m *member, weight float64, q *query) {
+	inFlight := float64(m.inFlight.Load())
+	c.members++
+	c.weight += weight
+	c.inFlight += inFlight
+	if m.deferrals.at(q.now) == deferring {
+		c.backs++
+		c.backWeight += weight
+		c.backInFlight += inFlight
 	}
-	return c
 }
 
 // standsBack reports whether a member defers while another does not.
 func (c *crowd) standsBack(m *member, q *query) bool {
-	return c.frontWeight > 0 && m.deferrals.at(q.now) == deferring
+	return c.backs > 0 && c.backs < c.members && m.deferrals.at(q.now) == deferring
 }
 
-// perWeight is how much a member may have in flight for each unit of its weight.
-func (c *crowd) perWeight(back bool) float64 {
-	if back || c.frontWeight == 0 {
-		return spread * c.inFlight / c.weight
+// room reports whether a member may have one more in flight, beside all others if it
+// stands back, and else beside those that do not.
+func (c *crowd) room(m *member, weight float64, q *query) bool {
+	total, inFlight := c.weight, c.inFlight
+	if c.backs > 0 && c.backs < c.members && !c.standsBack(m, q) {
+		total, inFlight = total-c.backWeight, inFlight-c.backInFlight
 	}
-	return spread * c.frontInFlight / c.frontWeight
+	return float64(m.inFlight.Load()) < math.Ceil(weight*(spread*inFlight/total))
 }
 
 // bid is what a member draws.
