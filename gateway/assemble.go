@@ -335,7 +335,9 @@ func (g *gateway) join() {
 		}
 		return g.proxy.Run(ctx)
 	})
-	g.group.Add("listeners", g.listen)
+	listeners := newListening(g.listeners)
+	g.group.Add("listeners", listeners.run)
+	g.group.Add("a listener", listeners.watch)
 	g.group.Add("registrations of routes", g.standIns.registrar.Run)
 	// Added last, so that it ends first.
 	g.group.Add("registration", func(ctx context.Context) error {

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"sluice/gateway/listen"
 	"sluice/internal/service"
 )
 
@@ -23,27 +24,40 @@ func stopTimes(delay, drain time.Duration) (grace, bound time.Duration) {
 	return grace, grace + service.DefaultBound - service.DefaultGrace
 }
 
-// listen runs all listeners until ctx ends, or one of them fails. They are one actor of
-// the group, so that they are drained at the same time: one after the other, the time of
-// the first would be over before the last had begun.
-func (g *gateway) listen(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	failures := make(chan error, len(g.listeners))
+// listening runs all listeners until ctx ends. They are one actor of the group, so that
+// they are drained at the same time: one after the other, the time of the first would be
+// over before the last had begun.
+type listening struct {
+	servers []*listen.Server
+	failed  chan error
+}
+
+func newListening(servers []*listen.Server) listening {
+	return listening{servers, make(chan error, len(servers))}
+}
+
+// run is for the actor that serves.
+func (l listening) run(ctx context.Context) error {
 	var running sync.WaitGroup
-	for _, server := range g.listeners {
+	for _, server := range l.servers {
 		running.Go(func() {
-			defer stop()
 			if err := server.Run(ctx); err != nil {
-				failures <- err
+				l.failed <- err
 			}
 		})
 	}
 	running.Wait()
+	<-ctx.Done()
+	return nil
+}
+
+// watch is for one behind it, which begins a stop if a listener fails: the others serve
+// until the registration is gone.
+func (l listening) watch(ctx context.Context) error {
 	select {
-	case err := <-failures:
+	case err := <-l.failed:
 		return err
-	default:
+	case <-ctx.Done():
 		return nil
 	}
 }

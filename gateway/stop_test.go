@@ -2,13 +2,18 @@ package main
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"sluice/gateway/config"
+	"sluice/gateway/listen"
 	"sluice/internal/consultest"
 	"sluice/internal/service"
 )
@@ -76,6 +81,41 @@ func TestAStopDrainsAllListenersAtOnce(t *testing.T) {
 	code := gateway.wait(t, time.Minute)
 	if took := time.Since(began); code != 0 || took < drain || took > 2*drain {
 		t.Errorf("exit code %d after %v; want 0 after one drain, %v", code, took, drain)
+	}
+}
+
+func TestWhereOneListenerFailsTheOthersServeUntilTheStop(t *testing.T) {
+	var servers []*listen.Server
+	for range 2 {
+		l, err := config.ParseListener("127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		server, err := listen.Open(listen.Config{Listener: l, Std: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		servers = append(servers, server)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	l, ended := newListening(servers), make(chan error, 1)
+	go func() { ended <- l.run(ctx) }()
+	url := "http://" + servers[1].Addr().String()
+	consultest.Await(t, 10*time.Second, "it serves", answers(url, 200))
+	_ = servers[0].Close()
+	if err := l.watch(ctx); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the failure is told as %v", err)
+	}
+	if err := answers(url, 200)(); err != nil {
+		t.Errorf("the other one: %v", err)
+	}
+	stop()
+	if err := <-ended; err != nil || l.watch(ctx) != nil {
+		t.Errorf("after the stop: %v", err)
+	}
+	if err := answers(url, 200)(); err == nil {
+		t.Error("it serves after the stop")
 	}
 }
 

@@ -233,7 +233,7 @@ func operationSettings() []setting {
 		}),
 		text("access-log-format", "json|common|combined|TEXT", "a format with a name, or a text with fields, as in '$remote_host $response_status'", func(c *Config) *string { return &c.AccessLogFormat }, accesslog.CheckFormat),
 		{
-			name: "access-log-mask", value: "NAME,NAME", usage: "parameters of queries and paths whose values all logs, spans and pages replace by ***; default stands for the usual names of secrets (access_token, code, key, password, sig, token and others), none masks nothing",
+			name: "access-log-mask", value: "NAME,NAME", usage: "parameters of queries and paths whose values no log, span or page has: there is *** instead, and REDACTED in url.full; default stands for the usual names of secrets (access_token, code, key, password, sig, token and others), none masks nothing",
 			set: func(c *Config, text string) (err error) { c.AccessLogMask, err = parseMask(text); return err },
 			get: one(func(c *Config) string { return strings.Join(c.AccessLogMask, ",") }),
 		},
