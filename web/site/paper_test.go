@@ -49,7 +49,7 @@ type failing struct {
 	once          error // the same, for one question
 	unread        error // blogs
 	unshown       error // entries, one by one
-	hangs         bool  // when the blogs are listed
+	hangs         bool  // when blogs are read
 	limits        *limits
 }
 
@@ -63,7 +63,7 @@ func (f *failing) Blog(ctx context.Context, id string) (blog.Blog, error) {
 	f.mu.Lock()
 	err := f.unread
 	f.mu.Unlock()
-	if err != nil {
+	if err = errors.Join(err, f.hung(ctx)); err != nil {
 		return blog.Blog{}, err
 	}
 	return f.Library.Blog(ctx, id)
@@ -401,6 +401,7 @@ func TestBlogAndItsAdministrationOnARealMongod(t *testing.T) {
 		{"the topology page is live in a browser", liveInABrowser},
 		{"every page is held to what people need who see, hear or move otherwise", accessiblePages},
 		{"without a primary the blog is read, says so, and keeps what is typed", leaderless},
+		{"without a primary that can be elected a page does not wait for one", readsInVain},
 		{"without a primary the administration is read from a secondary, at once", readOnlyDesk},
 		{"a feed says nothing of a failure but when to come back", feedInTrouble},
 		{"a form waits for a primary while its login is checked", askedAgain},

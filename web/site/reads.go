@@ -43,6 +43,16 @@ type reading struct {
 	near, far Reads // near is nil when only the primary is to be read
 	// service and member served the newest read.
 	service, member string
+	// patience bounds the wait for the primary; nil does not.
+	patience func(context.Context) (context.Context, context.CancelFunc)
+}
+
+// awaiting bounds a read from the primary.
+func (r *reading) awaiting(ctx context.Context) (context.Context, context.CancelFunc) {
+	if r.patience == nil {
+		return context.WithCancel(ctx)
+	}
+	return r.patience(ctx)
 }
 
 // preference is how a request wants to read: "read" in its address, which is
@@ -63,7 +73,10 @@ func (s *Site) preference(c echo.Context, otherwise string) string {
 // choose finds out how a request of the blog wants to read.
 func (s *Site) choose(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		r := &reading{far: s.cfg.Library}
+		r := &reading{far: s.cfg.Library, patience: func(ctx context.Context) (context.Context, context.CancelFunc) {
+			seen, _ := s.lookout.current()
+			return s.patience(ctx, s.lookout.ways(seen).sight)
+		}}
 		if s.preference(c, s.readPreference()) == ReadNearest {
 			r.near = s.cfg.Nearby
 		}
@@ -110,7 +123,8 @@ func ask[T any](ctx context.Context, r *reading, read func(context.Context, Read
 			r.near = nil // the rest of this request does not wait for it again
 		}
 	}
-	traced := blog.Traced(ctx)
+	traced, cancel := r.awaiting(blog.Traced(ctx))
+	defer cancel()
 	got, err := read(traced, r.far)
 	if err == nil {
 		r.service, r.member = "mongo-primary", r.far.Member(traced)

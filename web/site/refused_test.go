@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sluice/internal/mongotest"
 	"sluice/web/blog"
 	"sluice/web/settings"
 	"sluice/web/site"
@@ -28,13 +29,21 @@ func (f *failing) Entry(ctx context.Context, id string) (blog.Entry, error) {
 	return f.Library.Entry(ctx, id)
 }
 
-func (f *failing) Blogs(ctx context.Context) ([]blog.Blog, error) {
+// hung waits for as long as a page lets it, while a database hangs.
+func (f *failing) hung(ctx context.Context) error {
 	f.mu.Lock()
 	hangs := f.hangs
 	f.mu.Unlock()
 	if hangs {
 		<-ctx.Done()
-		return nil, ctx.Err()
+		return ctx.Err()
+	}
+	return nil
+}
+
+func (f *failing) Blogs(ctx context.Context) ([]blog.Blog, error) {
+	if err := f.hung(ctx); err != nil {
+		return nil, err
 	}
 	return f.Library.Blogs(ctx)
 }
@@ -90,6 +99,25 @@ func waitsOnce(d *desk) {
 	d.library.set(unanswered(), nil)
 	d.library.hide(nil, true)
 	d.wants(d.send(http.MethodPost, "/admin/entries", form.Encode()), 503, "Waited for", form.Get("edit"), `<option value="main" selected>`)
+}
+
+// readsInVain: a page of the blog does not wait as if a primary were about to be elected.
+func readsInVain(d *desk) {
+	d.voters.quorum.Store(&blog.Quorum{Heard: 2, Voters: 5})
+	defer d.voters.quorum.Store(nil)
+	d.way.fail(errGone)
+	defer d.way.fail(nil)
+	mongotest.Wait(d.T, 5*time.Second, "the page says that none can be elected", func(context.Context) error {
+		if got := d.send(http.MethodGet, "/blog/none", ""); !strings.Contains(got.body, "no majority, 2 of 5") {
+			return errors.New("it does not")
+		}
+		return nil
+	})
+	d.near.fail(errGone)
+	defer d.near.fail(nil)
+	d.library.hide(nil, true)
+	defer d.library.hide(nil, false)
+	d.wants(d.send(http.MethodGet, "/blog/main", ""), 504, "mongo-primary did not answer in time.", "no majority, 2 of 5")
 }
 
 func TestWhatIsNotServedTellsNothingOfTheMesh(t *testing.T) {
