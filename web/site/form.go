@@ -59,7 +59,7 @@ func (s *Site) readForm(c echo.Context) (blog.Entry, Form, error) {
 		Title: strings.TrimSpace(r.PostForm.Get("title")),
 		Body:  strings.TrimSpace(strings.ReplaceAll(r.PostForm.Get("body"), "\r\n", "\n")),
 	}
-	if form.ID == "" && wantsJSON(r) {
+	if form.ID == "" && !wantsHTML(r) {
 		form.ID = newID() // a program that gives no ID forgoes safe repetition
 	}
 	if wrong := checkForm(form); wrong != "" {

@@ -21,6 +21,11 @@
       live.innerHTML = event.data;
       const served = live.querySelector('[data-node]').dataset; // the stream may come from another instance, in another datacenter
       for (const part of ['node', 'datacenter']) document.getElementById(part).textContent = served[part];
+      const passing = document.querySelector('[data-passes]'); // why the page was refused when it was loaded
+      if (passing && served.answers.split(' ').includes(passing.dataset.passes)) {
+        document.title = passing.dataset.title;
+        passing.remove();
+      }
       const words = unheard();
       if (words) news.textContent = words;
     });

@@ -489,6 +489,9 @@ func TestFormStoresOnceAndLeadsBackToThePage(t *testing.T) {
 	if got := l.post(url.Values{"title": {"a"}, "body": {"b"}}, "Accept", "application/json"); got.status != 201 {
 		t.Errorf("a program: %d %s", got.status, got.body)
 	}
+	if got := l.post(url.Values{"title": {"c"}, "body": {"d"}}, "Accept", "*/*"); got.status != 303 || len(l.primary.entries) != 3 {
+		t.Errorf("a bare curl: %d %s", got.status, got.body)
+	}
 }
 
 func TestFormFromElsewhereIsRefused(t *testing.T) {

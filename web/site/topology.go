@@ -58,7 +58,11 @@ func (s *Site) show(c echo.Context) error {
 			view.EntriesMember = s.cfg.Secondary.Store.Member(traced)
 		}
 	}
-	view.Edges = s.edges(c.Request())
+	if view.Edges = s.edges(c.Request()); view.Problem != nil {
+		if view.Passes = "mongo-primary"; from == readSecondary {
+			view.Passes = "mongo-secondary"
+		}
+	}
 	if view.Problem != nil && view.Problem.Detail != "" {
 		view.Problem.RequestID = c.Response().Header().Get(requestIDHeader)
 	}

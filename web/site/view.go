@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"sluice/internal/service"
@@ -51,10 +52,24 @@ type View struct {
 	Tagline        string    `json:"tagline,omitempty"`
 	// Has are the parts that the page may lead to.
 	Has parts `json:"-"`
+	// Passes is the service whose next answer ends the problem; "" is one that stays.
+	Passes string `json:"-"`
 	// Bare shows the problem and nothing of the database or the mesh.
 	Bare bool `json:"-"`
 	// Near says that the entries are read from a secondary where that can be done.
 	Near bool `json:"-"`
+}
+
+// Answers names the services that have answered last time they were asked.
+func (v View) Answers() string {
+	var answer []string
+	if v.Me != "" {
+		answer = append(answer, "mongo-primary")
+	}
+	if v.Secondary.OK {
+		answer = append(answer, "mongo-secondary")
+	}
+	return strings.Join(answer, " ")
 }
 
 // Since returns when the way to a service became what it is, zero if unknown.
