@@ -20,6 +20,11 @@ const (
 	// requests fail. One failure in a thousand makes it 5 % heavier, which is noise;
 	// a third makes it avoided.
 	failurePenalty = 50
+	// failurePrice is the latency, in microseconds, that an endpoint is believed to have
+	// beside its own if all its requests fail: who fails a hundred times as fast as others
+	// answer is not the fastest. It counts by the fourth power of the rate, so that a
+	// failure among successes costs next to nothing.
+	failurePrice = 1_000_000
 )
 
 // stamped is a number and the tick when it was true, in one word, so that both
@@ -133,12 +138,20 @@ func (e *Endpoint) load(now int64) float32 {
 	slow, slowNow := e.latency.read(now)
 	failing, failingNow := e.failures.read(now)
 	if inFlight <= 0 {
-		return slowNow * (1 + failurePenalty*failingNow)
+		return penalized(slowNow, failingNow)
 	}
 	if slow == 0 {
 		return math.MaxFloat32
 	}
-	return slow * (inFlight + 1) * (1 + failurePenalty*failing)
+	return penalized(slow, failing) * (inFlight + 1)
+}
+
+// penalized is a latency, made worse by the rate of failures.
+func penalized(latency, failing float32) float32 {
+	if failing == 0 {
+		return latency
+	}
+	return latency*(1+failurePenalty*failing) + failurePrice*failing*failing*failing*failing
 }
 
 func microseconds(d time.Duration) float32 {
