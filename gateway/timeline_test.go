@@ -126,6 +126,7 @@ func TestTheTimelineHasTheIndexOfEachChangeInARealConsul(t *testing.T) {
 	admin := "http://" + net.JoinHostPort(agent.Host, "9998")
 	consultest.Await(t, 20*time.Second, "both instances serve", answers(admin+"/routes", 200, "web-1", "web-2"))
 
+	tells(t, admin, 0, "route", "/web new: ") // it is written down after it serves
 	began := newest(t, admin)
 	for _, c := range []struct {
 		kind, text string

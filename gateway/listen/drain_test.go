@@ -273,21 +273,28 @@ func TestManyConnectionsLeaveNothingBehind(t *testing.T) {
 }
 
 func TestTheLifeOfAConnectionOutlivesAStopByTheDrain(t *testing.T) {
-	begun, stopped := make(chan struct{}), make(chan error, 1)
-	s := start(t, "proto=http", listen.Config{Std: newSlow(), Drain: 50 * time.Millisecond, Own: func(ctx context.Context, conn net.Conn, info listen.Info) {
-		defer conn.Close()
-		close(begun)
-		<-ctx.Done()
-		stopped <- info.Life.Err()
-		<-info.Life.Done()
-	}})
-	dial(t, s.addr)
-	<-begun
-	s.halt()
-	if err := <-stopped; err != nil {
-		t.Errorf("at the stop: %v", err)
-	}
-	if err := s.stop(); err != nil {
-		t.Error(err)
+	for _, test := range []struct {
+		drain time.Duration
+		waits bool // for the end of its life
+	}{{long, false}, {20 * time.Millisecond, true}} {
+		begun, stopped := make(chan struct{}), make(chan error, 1)
+		s := start(t, "proto=http", listen.Config{Std: newSlow(), Drain: test.drain, Own: func(ctx context.Context, conn net.Conn, info listen.Info) {
+			defer conn.Close()
+			close(begun)
+			<-ctx.Done()
+			if test.waits {
+				<-info.Life.Done()
+			}
+			stopped <- info.Life.Err()
+		}})
+		dial(t, s.addr)
+		<-begun
+		s.halt()
+		if err := <-stopped; (err != nil) != test.waits {
+			t.Errorf("with a drain of %v: %v", test.drain, err)
+		}
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
 	}
 }

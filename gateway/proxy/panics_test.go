@@ -77,9 +77,11 @@ func TestAPanicOutsideTheRequestsGoroutineEndsThatRequestAlone(t *testing.T) {
 			t.Errorf("%s: the next request got %d %q", name, got.status, got.body)
 		}
 	}
+	// A client may have the whole answer before the gateway has let go of the instance.
+	meshtest.Wait(t, "nothing is in flight", func() bool { return l.inFlight("/hedged") == 0 })
 	for _, r := range l.Routes().Routes {
 		for _, i := range r.Instances {
-			if i.Avoided || i.InFlight != 0 {
+			if i.Avoided {
 				t.Errorf("an instance has to bear it: %+v", i)
 			}
 		}
@@ -206,11 +208,11 @@ func TestARequestThatAPanicHasEndedIsNoLongerWithItsInstance(t *testing.T) {
 		fmt.Fprint(conn, "GET /web HTTP/1.1\r\nHost: x\r\n\r\n")
 		_, _ = io.Copy(io.Discard, conn)
 		broken.Store(false)
+		// The connection may end before the rest is done.
+		meshtest.Wait(t, "a fault in "+where+" is counted", func() bool { return l.panics(t) > before })
+		meshtest.Wait(t, "after a fault in "+where+" the instance has no request", func() bool { return l.inFlight("/web") == 0 })
 		if n := l.panics(t) - before; n != 1 {
 			t.Errorf("a fault in %s: %d panics are counted", where, n)
-		}
-		if n := l.inFlight("/web"); n != 0 {
-			t.Errorf("after a fault in %s the instance has %d requests", where, n)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,10 +41,15 @@ func streams(t *testing.T, world *meshtest.World) (l *lab, connect func() net.Co
 	echoing(t, world, "db-1", "urlprefix-:"+port+" proto=tcp")
 	table := tcp.NewTable(nil)
 	l = with(t, world, proxy.Config{Dialer: world.Dialer("gateway", nil), Policy: world.Policy, Streams: table})
-	server := tcp.New(tcp.Config{Route: l.RouteStream, Table: table})
+	server := tcp.New(tcp.Config{Route: l.RouteStream, Table: table, Ended: l.StreamEnded})
 	world.Run("streams", func(ctx context.Context) error { return server.Serve(ctx, listener) })
 	return l, func() net.Conn {
 		conn, err := net.Dial("tcp", listener.Addr().String())
+		if errors.Is(err, syscall.ECONNRESET) { // a refusal may come before the dial returns
+			var far net.Conn
+			conn, far = net.Pipe()
+			err = far.Close()
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
