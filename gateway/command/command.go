@@ -42,6 +42,8 @@ type Streams struct{ Out, Err io.Writer }
 type verb struct {
 	name, form, text, examples string
 	run                        func(ctx context.Context, s Streams, o options, args []string) error
+	// gateways says that the flags are those of the gateway itself.
+	gateways bool
 }
 
 // options are the flags that all commands have.
@@ -53,22 +55,28 @@ type options struct {
 func verbs() []verb {
 	return []verb{
 		{
+			"check", "check [flags of the gateway]",
+			"Read flags, environment and file as the gateway would, and every file that they name:\ncertificates, passwords, tokens and error pages. Nothing is started.",
+			"  gateway check -config /etc/gateway/gateway.conf\n",
+			check, true,
+		},
+		{
 			"explain", "explain [flags] URL | REQUEST-ID",
 			"Tell which host, path and route take a request, who may use it, and which\ninstances could get it; or what became of a recent request, try by try.",
 			"  gateway explain http://shop.example/cart\n  gateway explain -client 192.0.2.7 /admin\n  gateway explain tcp://:5432\n  gateway explain 4FZ2K7QWMBN3XHYAAAAAAAAAAC\n",
-			explain,
+			explain, false,
 		},
 		{
 			"lint", "lint [flags] [TAG ...]",
 			"Look for faults: in the tags and override commands that are given, in those that\ncome line by line from the standard input (-), or in all that a running gateway sees.",
 			"  gateway lint\n  gateway lint 'urlprefix-/shop strip=/shop'\n  consul kv get fabio/config | gateway lint -\n",
-			lint,
+			lint, false,
 		},
 		{
 			"import-fabio", "import-fabio [flags] FILE",
 			"Read a fabio.properties (or - for the standard input), print the flags that mean the\nsame, and name every property that has none, with the reason.",
 			"  gateway import-fabio /etc/fabio/fabio.properties\n",
-			importFabio,
+			importFabio, false,
 		},
 	}
 }
@@ -112,6 +120,9 @@ func sameLetters(a, b string) bool {
 
 func (v verb) start(ctx context.Context, s Streams, args []string) error {
 	var o options
+	if v.gateways {
+		return v.run(ctx, s, o, args)
+	}
 	fs := flag.NewFlagSet("gateway "+v.name, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.StringVar(&o.output, "o", "text", "`form` of the output: text or json")

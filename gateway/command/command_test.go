@@ -12,7 +12,7 @@ import (
 
 func TestAWrongCallIsAnsweredWithWhatIsRight(t *testing.T) {
 	for _, c := range []struct{ args, want, of string }{
-		{"explian /a", `there is no command "explian"; do you mean explain? The commands are explain, lint and import-fabio`, ""},
+		{"explian /a", `there is no command "explian"; do you mean explain? The commands are check, explain, lint and import-fabio`, ""},
 		{"import f", "do you mean import-fabio?", ""},
 		{"nonsense", "without one it is the gateway, which takes flags alone", ""},
 		{"explain", "want one URL, or the ID of a request", "explain"},

@@ -64,6 +64,9 @@ func printExplained(s Streams, e proxy.Explained) {
 		row("time for the head of the answer", e.Timeout)
 		row("attempts", fmt.Sprintf("at most %d; the budget has %d further ones", e.Attempts, e.BudgetLeft))
 	}
+	if e.Panic {
+		row("ejected instances", "are used, because too few others are left")
+	}
 	if len(e.Credentials) > 0 {
 		row("credentials", strings.Join(e.Credentials, ", "))
 	}

@@ -112,7 +112,7 @@ Examples
 func Usage() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Usage: %s -node NAME -address IP [flags]\n", program)
-	for _, command := range []string{"explain URL | REQUEST-ID", "lint [TAG ...]", "import-fabio FILE"} {
+	for _, command := range []string{"check [flags]", "explain URL | REQUEST-ID", "lint [TAG ...]", "import-fabio FILE"} {
 		fmt.Fprintf(&b, "       %s %s\n", program, command)
 	}
 	group := ""
