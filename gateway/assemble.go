@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"runtime/pprof"
 	"sync/atomic"
@@ -18,12 +16,10 @@ import (
 	"sluice/gateway/auth"
 	"sluice/gateway/config"
 	"sluice/gateway/errorpages"
-	"sluice/gateway/h1"
 	"sluice/gateway/listen"
 	"sluice/gateway/override"
 	"sluice/gateway/proxy"
 	"sluice/gateway/tcp"
-	"sluice/gateway/tlsfiles"
 	"sluice/gateway/trace"
 	"sluice/internal/service"
 	"sluice/internal/service/tracing"
@@ -162,7 +158,7 @@ func (g *gateway) openFiles() (err error) {
 		return nil
 	case config.Stdout:
 	default:
-		file, err := os.OpenFile(g.cfg.AccessLog, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+		file, err := accesslog.OpenFile(g.cfg.AccessLog)
 		if err != nil {
 			return fmt.Errorf("access log: %w", err)
 		}
@@ -177,17 +173,10 @@ func (g *gateway) openFiles() (err error) {
 
 func (g *gateway) makeProxy() error {
 	g.standIns = newRegistry(g.client.Registrar(), g.cfg)
-	cfg := proxy.Config{
-		Source: name, Prefix: g.cfg.Prefix, Match: g.cfg.Match, Datacenter: g.cfg.Datacenter, Datacenters: others(g.cfg),
-		Catalog: g.catalog, Dialer: g.dialer, Credentials: g.identity, Policy: g.policy,
-		BodyIdle: g.cfg.BodyIdle, MinBodyRate: g.cfg.MinBodyRate, MaxFields: g.cfg.MaxHeaders,
-		AllowPlain: g.cfg.AllowPlain, Trusted: g.cfg.TrustedProxies, Auth: g.auth,
-		Strategy: g.cfg.Strategy, Timeout: g.cfg.Timeout, Retries: g.cfg.Retries, Budget: g.cfg.Budget(), Ejection: g.cfg.Ejection(),
-		SlowStart: g.cfg.SlowStart(), MaxConn: g.cfg.MaxConn, Dial: g.cfg.Dial, IdleConns: g.cfg.IdleConns, KeepAlive: g.cfg.KeepAlive,
-		ServedBy: g.cfg.ServedBy, ServedDC: g.cfg.ServedDC, ExplainErrors: g.cfg.ExplainErrors, NoRouteStatus: g.cfg.NoRouteStatus,
-		Registry: g.standIns, HealthPath: g.cfg.HealthPath, Healthy: g.healthy, Absent: g.absent, Streams: g.streams,
-		Logger: g.log, Access: g.access, Secrets: g.cfg.MaskedParameters(), Registerer: g.ops.Registry(), MetricsPrefix: g.cfg.MetricsPrefix,
-	}
+	cfg := proxyConfig(g.cfg)
+	cfg.Catalog, cfg.Dialer, cfg.Credentials, cfg.Policy, cfg.Auth = g.catalog, g.dialer, g.identity, g.policy, g.auth
+	cfg.Registry, cfg.Healthy, cfg.Absent, cfg.Streams = g.standIns, g.healthy, g.absent, g.streams
+	cfg.Logger, cfg.Access, cfg.Registerer = g.log, g.access, g.ops.Registry()
 	if os.Getenv("GOGC") == "" { // whoever sets it has decided
 		cfg.Published = newHeadroom().fit
 	}
@@ -197,9 +186,6 @@ func (g *gateway) makeProxy() error {
 	if g.pages != nil {
 		cfg.ErrorPages = g.pages
 	}
-	if g.cfg.Retries == 0 {
-		cfg.Retries = -1 // the flag's 0 is none
-	}
 	if g.cfg.OverrideKey != "" {
 		g.overrides = newOverrides(g.client.KVTreeWatch(g.cfg.OverrideKey),
 			override.Config{Datacenter: g.cfg.Datacenter, Match: g.cfg.Match, Check: cfg.Check}, g.log)
@@ -207,20 +193,6 @@ func (g *gateway) makeProxy() error {
 	}
 	g.proxy = proxy.New(cfg)
 	return nil
-}
-
-// others are the datacenters after the gateway's own, in order of preference.
-func others(cfg config.Config) []string {
-	list := cfg.Failover
-	if len(cfg.Datacenters) > 0 {
-		list = nil
-	}
-	for _, dc := range cfg.Datacenters {
-		if dc != cfg.Datacenter {
-			list = append(list, dc)
-		}
-	}
-	return list
 }
 
 // absent names the unhealthy instances of a service, for explanations.
@@ -237,60 +209,6 @@ func (g *gateway) absent(ctx context.Context, service string) ([]proxy.Absent, e
 		})
 	}
 	return absent, nil
-}
-
-// boundBodies is http.MaxBytesHandler, but leaves a request without a body without one:
-// it may be sent twice.
-func boundBodies(next http.Handler, most int64) http.Handler {
-	bounded := http.MaxBytesHandler(next, most)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Body == nil || r.Body == http.NoBody {
-			next.ServeHTTP(w, r)
-			return
-		}
-		bounded.ServeHTTP(w, r)
-	})
-}
-
-func (g *gateway) openListeners() error {
-	var std http.Handler = g.proxy
-	if g.cfg.MaxBody > 0 {
-		std = boundBodies(std, g.cfg.MaxBody)
-	}
-	for _, l := range g.cfg.Listeners {
-		var server *listen.Server
-		cfg := listen.Config{
-			Listener: l, Std: std, TCP: tcp.Config{Route: g.proxy.RouteStream, Table: g.streams, Ended: g.streamEnded},
-			Header: g.cfg.HeaderTimeout, Idle: g.cfg.IdleTimeout, MaxHeader: int(g.cfg.MaxHeaderBytes), Drain: g.cfg.Drain, Logger: g.log, Panicked: g.proxy.Panicked,
-			Reloaded: func(which listen.Files, change tlsfiles.Change) { g.reloaded(l.Address.String(), which, change) },
-		}
-		if g.cfg.Codec == config.CodecOwn {
-			own := g.proxy.Own(proxy.OwnConfig{
-				Limits: h1.Limits{Head: int(g.cfg.MaxHeaderBytes), Fields: g.cfg.MaxHeaders},
-				Header: least(g.cfg.HeaderTimeout, l.Read), Idle: least(l.Idle, g.cfg.IdleTimeout), BodyIdle: g.cfg.BodyIdle, Write: l.Write,
-				MaxBody: g.cfg.MaxBody, MinBodyRate: g.cfg.MinBodyRate,
-				Fallback: func(conn net.Conn) { server.PassOn(conn) },
-			})
-			cfg.Own = func(ctx context.Context, conn net.Conn, info listen.Info) {
-				own.Serve(ctx, conn, proxy.Connection{TLS: info.TLS != nil, Life: info.Life})
-			}
-		}
-		var err error
-		if server, err = listen.Open(cfg); err != nil {
-			return fmt.Errorf("listen for requests: %w", err)
-		}
-		g.listeners = append(g.listeners, server)
-		g.closers = append(g.closers, server)
-	}
-	return nil
-}
-
-// least is the shorter time; 0 is none.
-func least(a, b time.Duration) time.Duration {
-	if a == 0 || b != 0 && b < a {
-		return b
-	}
-	return a
 }
 
 // streamEnded tells of a TCP connection, and why it has failed.

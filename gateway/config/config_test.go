@@ -153,7 +153,7 @@ func TestEachFaultIsSaidWithItsPlaceItsValueAndWhatIsAllowed(t *testing.T) {
 		{"-datacenters dc1,dc1", `"dc1" is given twice`},
 		{"-datacenters dc1,,dc2", `between the commas is empty`},
 		{"-datacenters DC1", `small letters`},
-		{"-no-route-status 99", `from 100 to 999`},
+		{"-no-route-status 204", `from 400 to 599`}, // a page has a body, and is no success
 		{"-drain=\u00a01s", `begins or ends with a blank`},
 		{"-node a\x01b", `a control character`},
 		{"-listen 127.0.0.1:1|127.0.0.1:2", `stands between two values`},

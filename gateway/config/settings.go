@@ -221,11 +221,11 @@ func operationSettings() []setting {
 		},
 		toggle("explain-errors", "tell clients why there is no answer, with the names of services and instances", func(c *Config) *bool { return &c.ExplainErrors }),
 		text("error-pages", "DIR", "folder of templates for the pages of errors: 503.html for one status, error.html for the others", func(c *Config) *string { return &c.ErrorPages }, anything),
-		whole("no-route-status", "status of the answer where no route takes a request", span[int]{100, 999}, func(c *Config) *int { return &c.NoRouteStatus }),
+		whole("no-route-status", "status of the answer where no route takes a request", span[int]{400, 599}, func(c *Config) *int { return &c.NoRouteStatus }),
 		duration("stop-delay", "how long requests are still taken after the signal to stop, while the registration is gone and health is red, so that load balancers in front learn of it", span[time.Duration]{0, anHour}, func(c *Config) *time.Duration { return &c.StopDelay }),
 		duration("drain", "how long what is in flight may go on after that", span[time.Duration]{0, anHour}, func(c *Config) *time.Duration { return &c.Drain }),
 		text("metrics-prefix", "NAME", "what the name of every metric begins with", func(c *Config) *string { return &c.MetricsPrefix }, checkMetricsPrefix),
-		text("access-log", "stdout|none|FILE", "where the access log goes; a file is appended to", func(c *Config) *string { return &c.AccessLog }, func(text string) error {
+		text("access-log", "stdout|none|FILE", "where the access log goes; a file is appended to, and made anew when it was moved away", func(c *Config) *string { return &c.AccessLog }, func(text string) error {
 			if text != Stdout && text != NoAccessLog && !strings.Contains(text, "/") {
 				return errors.New("want stdout, none, or the path of a file with a slash in it" + suggestion(text, []string{Stdout, NoAccessLog}, ""))
 			}

@@ -88,6 +88,8 @@ func propertyTests() []struct{ text, want string } {
 		{"proxy.strategy=rnd", "-strategy random"},
 		{"proxy.strategy=least", "malformed: \"least\" is none of rnd, rr"},
 		{"proxy.noroutestatus=99", "malformed"},
+		{"proxy.noroutestatus=204", "not supported"},
+		{"proxy.noroutestatus=503", "-no-route-status 503"},
 		{"proxy.noroutestatus=x", "malformed"},
 		{"proxy.shutdownwait=90s", "-drain 1m30s"},
 		{"proxy.shutdownwait=-1s", "malformed"},

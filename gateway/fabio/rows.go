@@ -29,7 +29,7 @@ func proxyRows() []row {
 		{name: "proxy.auth", convert: (*converter).schemes},
 		{name: "proxy.strategy", convert: oneOf("strategy", map[string]string{"rnd": "random", "rr": "rr"})},
 		{name: "proxy.matcher", convert: oneOf("match", map[string]string{"prefix": "prefix", "iprefix": "iprefix", "glob": "glob"})},
-		{name: "proxy.noroutestatus", convert: number("no-route-status", 100, 999)},
+		{name: "proxy.noroutestatus", convert: (*converter).noRoute},
 		{name: "proxy.shutdownwait", convert: duration("drain", time.Hour)},
 		{name: "proxy.responseheadertimeout", convert: (*converter).answerTimeout},
 		{name: "proxy.readtimeout", convert: (*converter).listenerTimeout},

@@ -36,6 +36,20 @@ func number(flag string, least, most int) func(*converter, string) {
 	}
 }
 
+// noRoute makes a flag of the status where no route takes a request. The gateway has a
+// page for that, which says that it is an error.
+func (c *converter) noRoute(value string) {
+	n, err := strconv.Atoi(value)
+	switch {
+	case err != nil || n < 100 || n > 999:
+		c.note(Malformed, "%q is no number from 100 to 999", value)
+	case n < 400 || n > 599:
+		c.note(Unsupported, "%d: a request without a route is an error, from 400 to 599; the default of -no-route-status holds", n)
+	default:
+		c.flag("no-route-status", strconv.Itoa(n))
+	}
+}
+
 // duration makes a flag of a time; 0 is the time too.
 func duration(flag string, most time.Duration) func(*converter, string) {
 	return func(c *converter, value string) {

@@ -125,8 +125,12 @@ func (s *session) next(ctx context.Context) (ready, idle bool) {
 	s.busy.Store(true)
 	s.idle = time.Time{}
 	s.body.head = s.own.cfg.Header
+	s.body.readUntil = s.until(s.own.cfg.Request)
 	err := s.reader.ReadRequest(&s.request)
 	s.body.head = 0
+	if s.own.cfg.Answer > 0 {
+		s.body.writeUntil, s.body.wrote = s.until(s.own.cfg.Answer), time.Time{}
+	}
 	s.begin()
 	if err == nil {
 		return true, false
@@ -139,6 +143,14 @@ func (s *session) next(ctx context.Context) (ready, idle bool) {
 		s.account(refused.Status)
 	}
 	return false, false
+}
+
+// until is when a time is over that begins now; zero if there is none.
+func (s *session) until(d time.Duration) time.Time {
+	if d <= 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(d)
 }
 
 const (

@@ -14,6 +14,9 @@ type client struct {
 	patience     time.Duration
 	write        time.Duration
 	armed, wrote time.Time
+	// readUntil and writeUntil end the request, and the answer, however they move; zero is
+	// never.
+	readUntil, writeUntil time.Time
 	// head is how long the rest of a head may take, from the next Read on; 0 if none is
 	// awaited, or the deadline is set.
 	head time.Duration
@@ -55,7 +58,7 @@ func (c *client) Read(p []byte) (int, error) {
 	}
 	now := time.Now()
 	if now.Sub(c.armed) > c.patience/4 {
-		c.setRead(now.Add(c.patience))
+		c.setRead(earlier(now.Add(c.patience), c.readUntil))
 		c.armed = now
 		if c.stopped.Load() {
 			return 0, os.ErrDeadlineExceeded // stop came before the deadline was moved
@@ -66,6 +69,14 @@ func (c *client) Read(p []byte) (int, error) {
 		err = os.ErrDeadlineExceeded
 	}
 	return n, err
+}
+
+// earlier is the first of two moments; a zero limit is none.
+func earlier(t, limit time.Time) time.Time {
+	if !limit.IsZero() && limit.Before(t) {
+		return limit
+	}
+	return t
 }
 
 // setRead moves the deadline of reads. If that fails, so does the next read.
@@ -83,7 +94,7 @@ func (c *client) stop() {
 // Write sends to the client.
 func (c *client) Write(p []byte) (int, error) {
 	if now := time.Now(); now.Sub(c.wrote) > c.write/4 {
-		if err := c.SetWriteDeadline(now.Add(c.write)); err != nil {
+		if err := c.SetWriteDeadline(earlier(now.Add(c.write), c.writeUntil)); err != nil {
 			return 0, err
 		}
 		c.wrote = now

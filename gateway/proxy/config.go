@@ -102,6 +102,9 @@ type Config struct {
 	Datacenter string
 	// Datacenters are the others, in order of preference.
 	Datacenters []string
+	// Order is in which datacenters instances are looked for where a tag does not say;
+	// empty is Datacenter and then Datacenters.
+	Order []string
 	// Catalog and Dialer are required.
 	Catalog Catalog
 	Dialer  Dialer
@@ -165,7 +168,7 @@ type Config struct {
 	HealthPath string
 	Healthy    func() error
 	// IdleConns is how many idle connections are kept to one instance, 256, and
-	// KeepAlive for how long, 60 s.
+	// KeepAlive for how long, 60 s; negative keeps none.
 	IdleConns int
 	KeepAlive time.Duration
 	// Dial bounds a connection to a plain instance; 0 is 5 s. Those over the mesh

@@ -177,7 +177,7 @@ func (p *Proxy) authenticate(ctx context.Context, x *exchange, authorization str
 // stick works out what ties the client to an instance. get returns a header of
 // the request, cookie the value of a cookie.
 func (x *exchange) stick(get, cookie func(string) string) {
-	switch x.plan.options.Sticky {
+	switch x.plan.sticky {
 	case tag.StickyIP:
 		x.hash = balance.Hash(x.client.String())
 	case tag.StickyHeader:

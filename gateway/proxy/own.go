@@ -24,9 +24,12 @@ type OwnConfig struct {
 	Limits h1.Limits
 	// Header is how long a request's head may take, 10 s; Idle how long a connection
 	// may wait for the next request, 90 s; BodyIdle how long a body may pause in
-	// either direction, 60 s, but for server-sent events; Write how long a client may
-	// take no bytes, 60 s.
+	// either direction, 60 s, but for server-sent events, and negative for ever; Write how
+	// long a client may take no bytes, 60 s.
 	Header, Idle, BodyIdle, Write time.Duration
+	// Request bounds a request from its first byte to the end of its body, and Answer an
+	// answer from the end of the request's head to its own end; 0 is no bound.
+	Request, Answer time.Duration
 	// MaxBody bounds the body of a request, in bytes, and MinBodyRate is the least it
 	// may come with, in bytes per second, after a grace of 10 s; 0 is no bound.
 	MaxBody, MinBodyRate int64
@@ -34,6 +37,9 @@ type OwnConfig struct {
 	// with that request and what follows. It owns them. nil refuses such requests.
 	Fallback func(net.Conn)
 }
+
+// forever is longer than any connection lives.
+const forever = 10 * 365 * 24 * time.Hour
 
 // Own serves HTTP/1.1 connections with the gateway's own codec: one goroutine per
 // connection, heads read in place, and bodies copied once.
@@ -50,6 +56,9 @@ func (p *Proxy) Own(cfg OwnConfig) *Own {
 	cfg.Header = cmp.Or(cfg.Header, 10*time.Second)
 	cfg.Idle = cmp.Or(cfg.Idle, 90*time.Second)
 	cfg.BodyIdle = cmp.Or(cfg.BodyIdle, time.Minute)
+	if cfg.BodyIdle < 0 {
+		cfg.BodyIdle = forever
+	}
 	cfg.Write = cmp.Or(cfg.Write, time.Minute)
 	cfg.Limits.Body = cfg.MaxBody
 	return &Own{p: p, cfg: cfg, pool: h1.NewPool()}

@@ -35,6 +35,8 @@ type terms struct {
 	// schemes are the names under which credentials are checked, all of them.
 	schemes []string
 	timeout time.Duration
+	// sticky is what ties a client to an instance.
+	sticky tag.Stickiness
 	// attempts is the limit for attempts at one request.
 	attempts int
 	cookie   string
@@ -160,6 +162,10 @@ func (p *Proxy) terms(pl *plan, shared made) *terms {
 	}
 	t.guard(pl.route.Guards)
 	t.timeout = cmp.Or(t.options.Timeout, p.cfg.Timeout)
+	t.sticky = t.options.Sticky
+	if t.sticky == "" && cmp.Or(t.options.Strategy, p.cfg.Strategy) == tag.Hash {
+		t.sticky = tag.StickyIP // as in a tag
+	}
 	t.attempts = 1 + p.cfg.Retries
 	if t.options.RetriesSet {
 		t.attempts = 1 + t.options.Retries
@@ -216,6 +222,9 @@ func (p *Proxy) staff(pl *plan, f *fleet, shared made) *staff {
 		}
 	}
 	tiers := pl.options.Datacenters
+	if len(tiers) == 0 {
+		tiers = p.cfg.Order
+	}
 	if len(tiers) == 0 && p.cfg.Datacenter != "" {
 		tiers = append([]string{p.cfg.Datacenter}, p.cfg.Datacenters...)
 	}

@@ -52,7 +52,7 @@ func (i *idle) take(now time.Time) *conn {
 func (i *idle) give(c *conn, now time.Time) {
 	c.since, c.reused, c.patience, c.uploading, c.listener, c.headBy, c.life = now, true, 0, 0, nil, time.Time{}, nil
 	i.mu.Lock()
-	keep := !i.over && c.era == i.era && len(i.conns) < i.most
+	keep := !i.over && i.keep > 0 && c.era == i.era && len(i.conns) < i.most
 	var old *conn
 	if keep {
 		if len(i.conns) > 0 && now.Sub(i.conns[0].since) > i.keep {
