@@ -40,12 +40,12 @@ func (g *gateway) admin() error {
 	g.ops.Handle("GET /config", answer(func() any { return g.cfg.Render() }))
 	g.ops.Handle("GET /listeners", answer(func() any { return g.snapshots() }))
 	g.ops.Handle("GET /streams", answer(func() any { return g.streams.Connections() }))
-	g.ops.Handle("GET /datacenters", answer(func() any { return g.elsewhere() }))
+	g.ops.Handle("GET /datacenters", answer(func() any { return g.followed() }))
 	g.ops.Handle("GET /registered", g.standIns.checkHandler())
 	g.ops.Handle("GET /overrides", answer(func() any { return g.overrideState() }))
 	page := g.proxy.Admin(proxy.AdminConfig{
 		Node: g.cfg.Node, Datacenter: g.cfg.Datacenter, Version: service.Version(), Codec: string(g.cfg.Codec),
-		Listeners: g.listenerStates, Overrides: g.overrideState, Elsewhere: g.elsewhere, ErrorPages: g.errorPages, Refused: g.refusedPasswords, Changes: token != nil,
+		Listeners: g.listenerStates, Overrides: g.overrideState, Followed: g.followed, ErrorPages: g.errorPages, Refused: g.refusedPasswords, Changes: token != nil,
 	})
 	g.ops.Handle("GET /{$}", page.Index())
 	g.ops.Handle("GET /parts", page.Parts())
@@ -98,15 +98,15 @@ func (g *gateway) listenerStates() []proxy.ListenerState {
 	return list
 }
 
-// elsewhere is what is known of the other datacenters.
-func (g *gateway) elsewhere() []proxy.ElsewhereState {
-	list := []proxy.ElsewhereState{}
-	for _, state := range g.catalog.Datacenters()[1:] {
-		elsewhere := proxy.ElsewhereState{Datacenter: state.Name, Stale: state.Stale(), Confirmed: state.Confirmed}
+// followed is what is known of each datacenter, the own one first.
+func (g *gateway) followed() []proxy.DatacenterState {
+	list := []proxy.DatacenterState{}
+	for i, state := range g.datacenters() {
+		followed := proxy.DatacenterState{Datacenter: state.Name, Own: i == 0, Stale: state.Stale(), Confirmed: state.Confirmed}
 		if state.Err != nil {
-			elsewhere.Reason = state.Err.Error()
+			followed.Reason = state.Err.Error()
 		}
-		list = append(list, elsewhere)
+		list = append(list, followed)
 	}
 	return list
 }

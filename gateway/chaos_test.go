@@ -309,12 +309,20 @@ func TestTheLastGoodTableServesWhileConsulIsKilledAndStartedAgain(t *testing.T) 
 	a := startArena(t)
 	before := a.table()
 	a.Kill()
+	for path, text := range map[string]string{
+		"/metrics":     `sluice_gateway_datacenter_stale{datacenter="dc1"} 1`,
+		"/datacenters": `"stale": true`,
+		"/":            "Datacenter <b>dc1</b> cannot be asked: its last known instances stay",
+	} {
+		consultest.Await(t, 20*time.Second, path+" says that the catalog is old", answers(a.admin+path, 200, text))
+	}
 	a.more(400)
 	if table := a.table(); !maps.Equal(table, before) {
 		t.Errorf("without Consul the table is %v, was %v", table, before)
 	}
 	a.Restart()
 	a.AwaitWorking()
+	consultest.Await(t, 20*time.Second, "the catalog is known to be new", answers(a.admin+"/metrics", 200, `sluice_gateway_datacenter_stale{datacenter="dc1"} 0`))
 	a.more(100)
 	a.end()
 	a.only("/web", "200")

@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sluice/consul"
 	"sluice/gateway/listen"
 )
 
@@ -60,6 +61,16 @@ func processMetrics() []processMetric {
 			"streams", "TCP connections that are carried.", prometheus.GaugeValue,
 			func(g *gateway) (float64, bool) { return float64(len(g.streams.Connections())), true },
 		},
+		{
+			"leaf_expiry_timestamp_seconds", "When the leaf of the gateway expires.", prometheus.GaugeValue,
+			func(g *gateway) (float64, bool) {
+				own, err := g.identity.Credentials()
+				if err != nil || own.Certificate == nil || own.Certificate.Leaf == nil {
+					return 0, false
+				}
+				return float64(own.Certificate.Leaf.NotAfter.Unix()), true
+			},
+		},
 		ofLog("access_log_lines_total", "Lines written to the access log.", func(g *gateway) uint64 { return g.access.Counters().Written }),
 		ofLog("access_log_dropped_total", "Requests that the access log had no room for.", func(g *gateway) uint64 { return g.access.Counters().Dropped }),
 		ofLog("access_log_lost_total", "Lines that the access log's output did not take.", func(g *gateway) uint64 { return g.access.Counters().Lost }),
@@ -115,8 +126,37 @@ func fileMetrics() []processMetric {
 	}
 }
 
-// staleHelp is of the one metric with a datacenter as its label.
-const staleName, staleHelp = "datacenter_stale", "1 while another datacenter cannot be asked and its last known instances are used."
+// datacenterMetric is one value of each datacenter that is followed, the own one
+// included; false where it has none.
+type datacenterMetric struct {
+	name, help string
+	value      func(consul.DatacenterState) (float64, bool)
+}
+
+func datacenterMetrics() []datacenterMetric {
+	return []datacenterMetric{
+		{
+			"datacenter_stale", "1 while the datacenter cannot be asked, so that its last known instances are used.",
+			func(s consul.DatacenterState) (float64, bool) {
+				if s.Err != nil {
+					return 1, true
+				}
+				return 0, true
+			},
+		},
+		{
+			"datacenter_confirmed_timestamp_seconds", "When Consul has last said which services the datacenter has; it is asked twice a minute at least.",
+			func(s consul.DatacenterState) (float64, bool) { return float64(s.Confirmed.Unix()), s.Known },
+		},
+	}
+}
+
+// datacenters are what is known of each, by name.
+func (g *gateway) datacenters() []consul.DatacenterState {
+	states := g.catalog.Datacenters()
+	states[0].Name = g.cfg.Datacenter
+	return states
+}
 
 func (c *collector) desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(c.g.cfg.MetricsPrefix+"_"+name, help, labels, nil)
@@ -130,7 +170,9 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, m := range processMetrics() {
 		out <- c.desc(m.name, m.help)
 	}
-	out <- c.desc(staleName, staleHelp, "datacenter")
+	for _, m := range datacenterMetrics() {
+		out <- c.desc(m.name, m.help, "datacenter")
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -147,11 +189,11 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			out <- prometheus.MustNewConstMetric(c.desc(m.name, m.help), m.kind, value)
 		}
 	}
-	for _, elsewhere := range c.g.elsewhere() {
-		value := 0.0
-		if elsewhere.Stale {
-			value = 1
+	for _, state := range c.g.datacenters() {
+		for _, m := range datacenterMetrics() {
+			if value, ok := m.value(state); ok {
+				out <- prometheus.MustNewConstMetric(c.desc(m.name, m.help, "datacenter"), prometheus.GaugeValue, value, state.Name)
+			}
 		}
-		out <- prometheus.MustNewConstMetric(c.desc(staleName, staleHelp, "datacenter"), prometheus.GaugeValue, value, elsewhere.Datacenter)
 	}
 }

@@ -31,6 +31,9 @@ const (
 	Deferred
 )
 
+// Outcomes is how many there are, for what counts them.
+const Outcomes = int(Deferred) + 1
+
 // String returns the outcome in words, for logs.
 func (o Outcome) String() string {
 	switch o {

@@ -37,7 +37,7 @@ func (p *Proxy) account(x *exchange, h head, end ending) {
 	case x.plan != nil:
 		service = x.plan.route.Services[0]
 	}
-	p.metrics.request(service, status, now.Sub(x.started))
+	p.metrics.request(service, end, now.Sub(x.started))
 	if x.unauthorized {
 		p.metrics.unauthorized.Inc()
 	}
@@ -48,6 +48,7 @@ func (p *Proxy) account(x *exchange, h head, end ending) {
 		p.failed.put(x, status, now)
 	}
 	if x.err != nil {
+		p.metrics.failed(service, x.err)
 		p.complain(x, service, status, now)
 	}
 	if p.cfg.Access != nil {
@@ -56,16 +57,20 @@ func (p *Proxy) account(x *exchange, h head, end ending) {
 	}
 }
 
-// measure counts the attempts for the instances that they were at, by the time to
-// the head of the answer. What says nothing about an instance is not counted: a
-// denial, and an attempt that nobody waited for.
+// measure counts the attempts for the instances that they were at.
 func (x *exchange) measure(now time.Time) {
 	for i := range x.attempts {
-		switch a := &x.attempts[i]; a.outcome {
-		case balance.Policy, balance.Canceled:
-		default:
-			a.member.target.recent.Observe(now, a.took, a.outcome.Failure())
-		}
+		a := &x.attempts[i]
+		a.member.target.count(now, a.outcome, a.took)
+	}
+}
+
+// count counts an attempt at the instance. What says nothing about it is not in its
+// last minute: a denial, and an attempt that nobody waited for.
+func (t *target) count(now time.Time, outcome balance.Outcome, took time.Duration) {
+	t.outcomes[outcome].Add(1)
+	if outcome != balance.Policy && outcome != balance.Canceled {
+		t.recent.Observe(now, took, outcome.Failure())
 	}
 }
 

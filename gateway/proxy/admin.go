@@ -155,6 +155,9 @@ func (p *Proxy) instanceState(m *member, e balance.MemberExplanation) InstanceSt
 		Eligible: e.Eligible, Why: string(e.Reason), Share: e.Share, Plain: !m.mesh(), Deferred: e.Deferred, DeferringFor: e.DeferringFor,
 		Draining: e.Draining, PerSecond: minute.PerSecond, P50: minute.P50, P99: minute.P99, Failed: minute.Failed,
 	}
+	if e.Reason == balance.Ejected {
+		state.Why += ", until " + e.EjectedUntil.UTC().Format(time.TimeOnly) + " UTC"
+	}
 	if state.Deferred {
 		state.Why += "; " + deferralText(state.DeferringFor)
 	}

@@ -47,8 +47,8 @@ type AdminConfig struct {
 	// Listeners may be nil, and Overrides where there are none.
 	Listeners func() []ListenerState
 	Overrides func() OverrideState
-	// Elsewhere are the other datacenters that are followed; nil where none are.
-	Elsewhere func() []ElsewhereState
+	// Followed are the datacenters that are followed, the own one first; may be nil.
+	Followed func() []DatacenterState
 	// ErrorPages may be nil, and returns nil while only the gateway's own are used.
 	ErrorPages func() *errorpages.State
 	// Refused are password files of which what they hold now is not used; nil where there
@@ -69,9 +69,11 @@ type ListenerState struct {
 	Problem string
 }
 
-// ElsewhereState is what is known of the services of another datacenter.
-type ElsewhereState struct {
+// DatacenterState is what is known of the services of a datacenter.
+type DatacenterState struct {
 	Datacenter string `json:"datacenter"`
+	// Own is true for the gateway's.
+	Own bool `json:"own,omitempty"`
 	// Stale says that it cannot be asked, and that its instances are those that were
 	// known last, as of Confirmed; Reason is why. A datacenter that has never answered
 	// has a Reason and is not Stale.
@@ -128,7 +130,7 @@ type adminView struct {
 	Found     Found
 	Problems  []route.Problem
 	Overrides OverrideState
-	Elsewhere []ElsewhereState
+	Followed  []DatacenterState
 	Events    []Event
 	Failed    []Trace
 	Listeners []ListenerState
@@ -229,8 +231,8 @@ func (a *Admin) fill(v *adminView, r *http.Request) {
 	if a.cfg.Listeners != nil {
 		v.Listeners = a.cfg.Listeners()
 	}
-	if a.cfg.Elsewhere != nil {
-		v.Elsewhere = a.cfg.Elsewhere()
+	if a.cfg.Followed != nil {
+		v.Followed = a.cfg.Followed()
 	}
 	if a.cfg.ErrorPages != nil {
 		v.Theme = a.cfg.ErrorPages()
@@ -249,6 +251,9 @@ func (p *Proxy) totals() totals {
 	now := p.now()
 	for _, t := range p.state.Load().targets {
 		status, minute := t.endpoint.Status(now), t.recent.Summary(now)
+		if status.Gone { // a table's instances include those that went with it
+			continue
+		}
 		sum.Instances++
 		sum.InFlight += status.InFlight
 		sum.PerSecond += minute.PerSecond

@@ -365,9 +365,9 @@ func (p *Proxy) pause(ctx context.Context, d time.Duration) bool {
 func (p *Proxy) countRefusal(m *member, err error) {
 	switch {
 	case errors.Is(err, mesh.ErrWrongIdentity):
-		p.metrics.refused(p.metrics.impostors, m.target.service)
+		p.metrics.one(p.metrics.impostors, m.target.service)
 	case byDestination(err):
-		p.metrics.refused(p.metrics.denied, m.target.service)
+		p.metrics.one(p.metrics.denied, m.target.service)
 	}
 }
 

@@ -216,8 +216,12 @@ func (f *follower) followRoots(roots *x509.CertPool, from mesh.Provenance, heard
 	f.timeline.add(Event{At: now, Kind: "root", Subject: "trusted roots", Text: text, Index: from.RootsIndex, Effect: now.Sub(heard)})
 }
 
-// tellEjection writes down that an instance is left out because it fails, or is back.
+// tellEjection counts and writes down that an instance is left out because it fails, or
+// is back.
 func (p *Proxy) tellEjection(t balance.Transition) {
+	if service, _, _ := strings.Cut(t.Key, "|"); !t.Until.IsZero() { // see target.name
+		p.metrics.one(p.metrics.ejections, service)
+	}
 	subject := t.Key
 	for _, known := range p.state.Load().targets {
 		if known.name() == t.Key {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"sluice/gateway/balance"
-	"sluice/mesh"
 )
 
 // errStopped is the end of a dial because the gateway stops.
@@ -111,7 +110,7 @@ func (w *pending) leave(tell func(error)) bool {
 
 // dialPending is dial for net/http, which goes on with it whatever becomes of the
 // request; who that is, ctx knows.
-func (p *Proxy) dialPending(ctx context.Context, instance mesh.Instance, m manner) (conn net.Conn, err error) {
+func (p *Proxy) dialPending(ctx context.Context, t *target, m manner) (conn net.Conn, err error) {
 	w, ok := ctx.Value(pendingKey{}).(*pending)
 	if !ok {
 		w = &pending{}
@@ -123,7 +122,7 @@ func (p *Proxy) dialPending(ctx context.Context, instance mesh.Instance, m manne
 	defer leave()
 	w.begin()
 	defer func() { w.end(err) }()
-	if conn, err = p.dialGuarded(ctx, instance, m); err != nil {
+	if conn, err = p.dialGuarded(ctx, t, m); err != nil {
 		return nil, err
 	}
 	return &guardedConn{conn, p.Panicked}, nil
@@ -131,7 +130,7 @@ func (p *Proxy) dialPending(ctx context.Context, instance mesh.Instance, m manne
 
 // dialApart is dial for an attempt that may be given up: it returns when ctx ends,
 // and the dial goes on by itself unless it was its time that has passed.
-func (p *Proxy) dialApart(ctx context.Context, w *pending, instance mesh.Instance, m manner) (net.Conn, error) {
+func (p *Proxy) dialApart(ctx context.Context, w *pending, t *target, m manner) (net.Conn, error) {
 	dialing, leave, err := p.dials.enter(context.WithoutCancel(ctx))
 	if err != nil {
 		return nil, &dialError{err}
@@ -146,7 +145,7 @@ func (p *Proxy) dialApart(ctx context.Context, w *pending, instance mesh.Instanc
 	go func() {
 		defer leave()
 		defer cancel()
-		conn, err := p.dialGuarded(dialing, instance, m)
+		conn, err := p.dialGuarded(dialing, t, m)
 		select {
 		case ended <- result{conn, err}:
 		case <-ctx.Done():
@@ -169,13 +168,13 @@ func (p *Proxy) dialApart(ctx context.Context, w *pending, instance mesh.Instanc
 
 // dialGuarded is dial in a goroutine that is not the request's, and whose panic ends
 // the request alone.
-func (p *Proxy) dialGuarded(ctx context.Context, instance mesh.Instance, m manner) (conn net.Conn, err error) {
+func (p *Proxy) dialGuarded(ctx context.Context, t *target, m manner) (conn net.Conn, err error) {
 	defer func() {
 		if failure := recover(); failure != nil {
 			conn, err = nil, &dialError{p.Panicked(failure)}
 		}
 	}()
-	return p.dial(ctx, instance, m)
+	return p.dial(ctx, t, m)
 }
 
 // abandon leaves the pick of an attempt that was given up to the dial that it waited

@@ -42,6 +42,8 @@ type target struct {
 	token string
 	// recent is what its last minute was like, for people.
 	recent rate.Window
+	// outcomes counts the attempts at it by what became of them.
+	outcomes [balance.Outcomes]atomic.Uint64
 	// impostor is who answered at its address instead, the last time; nil if it did.
 	impostor atomic.Pointer[impostor]
 	// wires belong to Run; plans hold what a request needs.
@@ -77,21 +79,23 @@ func (e *dialError) Error() string { return e.err.Error() }
 func (e *dialError) Unwrap() error { return e.err }
 
 // dial connects to an instance.
-func (p *Proxy) dial(ctx context.Context, instance mesh.Instance, m manner) (net.Conn, error) {
+func (p *Proxy) dial(ctx context.Context, t *target, m manner) (net.Conn, error) {
 	var conn net.Conn
 	var err error
+	began := time.Now()
 	if m.plain {
 		dialer := net.Dialer{Timeout: p.cfg.Dial}
-		conn, err = dialer.DialContext(ctx, "tcp", instance.Address)
+		conn, err = dialer.DialContext(ctx, "tcp", t.instance.Address)
 	} else {
 		var meshed *mesh.Conn
-		if meshed, err = p.cfg.Dialer.DialInstance(ctx, instance); err == nil {
+		if meshed, err = p.cfg.Dialer.DialInstance(ctx, t.instance); err == nil {
 			conn = meshed
 		}
 	}
 	if err != nil {
 		return nil, &dialError{err}
 	}
+	p.metrics.connected(t.service, time.Since(began))
 	return conn, nil
 }
 
@@ -109,30 +113,30 @@ func serialOf(conn net.Conn) string {
 }
 
 // transport returns a net/http client for one instance.
-func (p *Proxy) transport(instance mesh.Instance, m manner) *http.Transport {
-	t := &http.Transport{
-		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dialPending(ctx, instance, m) },
+func (p *Proxy) transport(t *target, m manner) *http.Transport {
+	transport := &http.Transport{
+		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dialPending(ctx, t, m) },
 		DisableCompression:     true, // bodies pass as they are
 		MaxIdleConns:           p.cfg.IdleConns,
 		MaxIdleConnsPerHost:    p.cfg.IdleConns,
-		IdleConnTimeout:        p.cfg.KeepAlive,
+		IdleConnTimeout:        max(p.cfg.KeepAlive, 1), // 0 would be for ever
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: maxResponseHead,
 		ReadBufferSize:         8 << 10,
 		WriteBufferSize:        8 << 10,
 		Protocols:              new(http.Protocols),
 	}
-	t.Protocols.SetHTTP1(!m.h2)
-	t.Protocols.SetHTTP2(m.h2 && m.tls)
-	t.Protocols.SetUnencryptedHTTP2(m.h2 && !m.tls)
+	transport.Protocols.SetHTTP1(!m.h2)
+	transport.Protocols.SetHTTP2(m.h2 && m.tls)
+	transport.Protocols.SetUnencryptedHTTP2(m.h2 && !m.tls)
 	if m.tls {
-		t.TLSClientConfig = &tls.Config{
+		transport.TLSClientConfig = &tls.Config{
 			MinVersion: tls.VersionTLS12, ServerName: m.serverName,
 			InsecureSkipVerify: m.skipVerify, //nolint:gosec // the tag asks for it, -allow-plain permits it, the page marks it
 		}
-		t.TLSHandshakeTimeout = p.cfg.Dial
+		transport.TLSHandshakeTimeout = p.cfg.Dial
 	}
-	return t
+	return transport
 }
 
 // crew are the instances of one service, a group of endpoints per datacenter.

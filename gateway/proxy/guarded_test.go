@@ -72,7 +72,7 @@ func TestTheTransportGetsGuardedConnections(t *testing.T) {
 	instance := world.Serve("web", "web-1", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	p := New(Config{Catalog: world.Catalog, Dialer: world.Dialer("gateway", nil), Policy: world.Policy})
 	for _, m := range []manner{{}, {plain: true}} {
-		conn, err := p.dialPending(t.Context(), instance, m)
+		conn, err := p.dialPending(t.Context(), &target{instance: instance, service: "web"}, m)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -39,22 +39,22 @@ func TestAServiceThatComesBackWhileItsSeriesGoHasThemAgain(t *testing.T) {
 		m.requests.WithLabelValues(fmt.Sprint("other-", i), "200")
 	}
 	for round := range rounds {
-		var ending sync.WaitGroup
+		var requests sync.WaitGroup
 		begin := make(chan struct{})
 		for range 2 {
-			ending.Go(func() {
+			requests.Go(func() {
 				<-begin
 				for status := range each {
-					m.request("brief", 200+status, time.Millisecond)
+					m.request("brief", ending{status: 200 + status}, time.Millisecond)
 				}
 			})
 		}
 		close(begin)
 		m.prune(nil) // no route names it
-		ending.Wait()
+		requests.Wait()
 		beforeCounted, beforeTimed := requestsOf(t, registry, "brief")
 		for status := range each {
-			m.request("brief", 200+status, time.Millisecond)
+			m.request("brief", ending{status: 200 + status}, time.Millisecond)
 		}
 		counted, timed := requestsOf(t, registry, "brief")
 		if counted != beforeCounted+each || timed != beforeTimed+each {
@@ -66,8 +66,8 @@ func TestAServiceThatComesBackWhileItsSeriesGoHasThemAgain(t *testing.T) {
 func TestWhatWasRefusedGoesWithItsServiceThoughNoRequestWasAnswered(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	m := newMetrics("x", registry)
-	m.refused(m.denied, "brief")
-	m.refused(m.impostors, "stays")
+	m.one(m.denied, "brief")
+	m.one(m.impostors, "stays")
 	m.prune(map[string]int{"stays": 1})
 	for service, want := range map[string]uint64{"brief": 0, "stays": 1} {
 		if got, _ := requestsOf(t, registry, service); got != want {

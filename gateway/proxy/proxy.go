@@ -53,6 +53,9 @@ func New(cfg Config) *Proxy {
 	p := &Proxy{cfg: cfg, ownClock: ownClock, log: cfg.Logger, now: cfg.Now, metrics: newMetrics(cfg.MetricsPrefix, cfg.Registerer), mask: mask.New(cfg.Secrets), ids: newIDs(), complaints: newComplaints(), dials: newDials(), timeline: newTimeline(time.Now())}
 	p.recent, p.failed = newHistory(historySize, p.mask), newHistory(failedSize, p.mask)
 	p.state.Store(&snapshot{table: route.New(route.Config{}), replaced: make(chan struct{})})
+	if cfg.Registerer != nil {
+		cfg.Registerer.MustRegister(newInstanceMetrics(p))
+	}
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:        rewrite,
 		Transport:      roundTripper{p},

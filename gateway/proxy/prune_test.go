@@ -52,7 +52,14 @@ func TestTheSeriesOfAServiceGoWithItsLastRoute(t *testing.T) {
 		l.get(path)
 	}
 	all := []string{"", "brief", "denied", "web", "wrong"}
-	before := map[string][]string{"requests_total": all, "request_duration_seconds": all, "denied_by_destination_total": {"denied"}, "wrong_identity_total": {"wrong"}}
+	before := map[string][]string{"denied_by_destination_total": {"denied"}, "wrong_identity_total": {"wrong"}, "connect_duration_seconds": {"brief", "web"}}
+	after := map[string][]string{"connect_duration_seconds": {"web"}}
+	for _, metric := range []string{"requests_total", "request_duration_seconds", "request_body_bytes_total", "response_body_bytes_total"} {
+		before[metric], after[metric] = all, []string{"", "web"}
+	}
+	for _, metric := range []string{"intention_denied_total", "ejections_total", "retry_budget_left", "instance_requests_in_flight", "instance_available", "instance_attempts_total"} {
+		before[metric], after[metric] = all[1:], []string{"web"}
+	}
 	meshtest.Wait(t, "every service has series", func() bool { return maps.EqualFunc(l.servicesIn(t), before, slices.Equal) })
 	world.Catalog.Remove(brief)
 	world.Catalog.Remove(denied)
@@ -60,7 +67,6 @@ func TestTheSeriesOfAServiceGoWithItsLastRoute(t *testing.T) {
 	meshtest.Wait(t, "the routes have nobody", func() bool { r, _ := l.Table().Lookup("", "/brief"); return len(r.Instances) == 0 })
 	l.get("/brief") // 503, and counted for its service
 	later.Add(int64(11 * time.Minute))
-	after := map[string][]string{"requests_total": {"", "web"}, "request_duration_seconds": {"", "web"}}
 	meshtest.Wait(t, "the series of those that are gone are gone", func() bool { return maps.EqualFunc(l.servicesIn(t), after, slices.Equal) })
 	serve(world, "brief", "b-2", hello, "urlprefix-/brief")
 	meshtest.Wait(t, "it is back", func() bool {

@@ -104,28 +104,22 @@ func (c *ownCarrier) connect(ctx context.Context, dialing *pending, m *member) (
 	ctx, cancel := context.WithDeadlineCause(ctx, c.deadline, errTimeout)
 	defer cancel()
 	era := m.wire.own.current()
+	began := time.Now()
 	var dialled net.Conn
 	var err error
 	if c.x.plan.options.Hedge > 0 {
-		dialled, err = c.p.dialApart(ctx, dialing, m.target.instance, m.wire.manner)
+		dialled, err = c.p.dialApart(ctx, dialing, m.target, m.wire.manner)
 	} else {
-		dialled, err = c.p.dial(ctx, m.target.instance, m.wire.manner)
+		dialled, err = c.p.dial(ctx, m.target, m.wire.manner)
 	}
 	if err != nil {
 		return nil, err
 	}
 	serial := serialOf(dialled)
 	if m.wire.manner.tls {
-		name, _, _ := net.SplitHostPort(m.target.instance.Address)
-		secure := tls.Client(dialled, &tls.Config{
-			MinVersion: tls.VersionTLS12, ServerName: name,
-			InsecureSkipVerify: m.wire.manner.skipVerify, //nolint:gosec // see transport
-		})
-		if err := secure.HandshakeContext(ctx); err != nil {
-			_ = dialled.Close()
-			return nil, &dialError{err}
+		if dialled, err = c.p.secure(ctx, dialled, m, began); err != nil {
+			return nil, err
 		}
-		dialled = secure
 	}
 	_, bare := dialled.(*net.TCPConn)
 	up := &conn{Conn: dialled, era: era, bare: bare, serial: serial}
@@ -133,6 +127,23 @@ func (c *ownCarrier) connect(ctx context.Context, dialing *pending, m *member) (
 	up.reader = c.own.pool.NewReader(up, h1.Limits{Head: maxResponseHead})
 	up.writer = c.own.pool.NewWriter(up)
 	return up, nil
+}
+
+// secure speaks TLS without the mesh with an instance, within the time for a dial that
+// began then. It closes the connection if that fails.
+func (p *Proxy) secure(ctx context.Context, conn net.Conn, m *member, began time.Time) (net.Conn, error) {
+	ctx, cancel := context.WithDeadline(ctx, began.Add(p.cfg.Dial))
+	defer cancel()
+	name, _, _ := net.SplitHostPort(m.target.instance.Address)
+	secure := tls.Client(conn, &tls.Config{
+		MinVersion: tls.VersionTLS12, ServerName: name,
+		InsecureSkipVerify: m.wire.manner.skipVerify, //nolint:gosec // see transport
+	})
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, &dialError{err}
+	}
+	return secure, nil
 }
 
 // exchange sends the request and waits for the head of the answer.

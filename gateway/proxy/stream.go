@@ -35,7 +35,7 @@ func (p *Proxy) RouteStream(ctx context.Context, call tcp.Call) (tcp.Target, err
 	}
 	x := &exchange{ask: ask{host: call.ServerName, peer: client, client: client}, state: state, plan: pl}
 	x.begin("", p.now())
-	if pl.options.Sticky == tag.StickyIP {
+	if pl.sticky == tag.StickyIP {
 		x.hash = balance.Hash(client.String())
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, pl.timeout, errTimeout)
@@ -73,8 +73,10 @@ func (p *Proxy) dialStream(ctx context.Context, x *exchange) (tcp.Target, error)
 		if outcome == balance.Canceled && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 			outcome = balance.LocalFailure // the listener's patience is not the client's
 		}
-		pick.Report(p.now(), outcome, p.now().Sub(began))
-		m.target.identify(err, p.now())
+		now := p.now()
+		pick.Report(now, outcome, now.Sub(began))
+		m.target.count(now, outcome, now.Sub(began))
+		m.target.identify(err, now)
 		if err == nil {
 			return p.streamTarget(x, m, &stream{Conn: conn, end: sync.OnceFunc(pick.Release), blame: func(err error) error { return p.blame(m, err) }}), nil
 		}
@@ -94,7 +96,7 @@ func (p *Proxy) dialMember(ctx context.Context, m *member) (net.Conn, error) {
 			return nil, err
 		}
 	}
-	return p.dial(ctx, m.target.instance, m.wire.manner)
+	return p.dial(ctx, m.target, m.wire.manner)
 }
 
 func (p *Proxy) streamTarget(x *exchange, m *member, conn *stream) tcp.Target {

@@ -15,16 +15,18 @@ import (
 // errRefused is a TCP connection that its route does not admit.
 var errRefused = errors.New("refused")
 
-// StreamEnded writes a TCP connection into the access log: method and protocol are TCP,
+// StreamEnded counts a TCP connection and writes it into the access log: method and protocol are TCP,
 // the target is where it came in, the host its server name. err is what has ended it; nil
 // is that both sides have. It is safe for concurrent use.
 func (p *Proxy) StreamEnded(info tcp.Info, err error) {
+	flags := streamFlags(err)
+	p.metrics.stream(info, flags, err)
 	if p.cfg.Access == nil {
 		return
 	}
 	e := accesslog.Entry{
 		Start: info.Since, End: p.now(), Client: info.Client, Method: "TCP", Protocol: "TCP", Target: info.Server.String(), Host: info.ServerName,
-		BytesIn: int64(info.BytesIn), BytesOut: int64(info.BytesOut), Service: info.Service, Flags: streamFlags(err), //nolint:gosec // no connection carries 8 EiB
+		BytesIn: int64(info.BytesIn), BytesOut: int64(info.BytesOut), Service: info.Service, Flags: flags, //nolint:gosec // no connection carries 8 EiB
 	}
 	if err != nil {
 		e.Reason = err.Error()

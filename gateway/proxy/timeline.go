@@ -94,8 +94,8 @@ func (t *timeline) after(number uint64) ([]Event, <-chan struct{}) {
 // It is safe for concurrent use.
 func (p *Proxy) Record(e Event) { p.timeline.add(e) }
 
-// Events returns the last changes, the oldest first.
+// Events returns the last changes, the oldest first; not nil.
 func (p *Proxy) Events() []Event {
 	events, _ := p.timeline.after(0)
-	return events
+	return append([]Event{}, events...)
 }

@@ -22,7 +22,7 @@ func (p *Proxy) wire(t *target, m manner) *wire {
 	if w := t.wires[m]; w != nil {
 		return w
 	}
-	w := &wire{manner: m, make: func() *http.Transport { return p.transport(t.instance, m) }}
+	w := &wire{manner: m, make: func() *http.Transport { return p.transport(t, m) }}
 	w.own.keep, w.own.most = p.cfg.KeepAlive, p.cfg.IdleConns
 	w.std.Store(w.make())
 	t.wires[m] = w

@@ -133,7 +133,7 @@ func (t *trial) stale(want bool) error {
 	if err := json.Unmarshal(body, &states); err != nil {
 		return err
 	}
-	if len(states) != 1 || states[0].Datacenter != "dc2" || states[0].Stale != want {
+	if len(states) != 2 || states[0].Datacenter != "dc1" || states[1].Datacenter != "dc2" || states[1].Stale != want {
 		return fmt.Errorf("it says %s", body)
 	}
 	return nil
