@@ -74,7 +74,7 @@ func (b *bench) inLayout(ctx context.Context, l layout) error {
 	if err != nil {
 		return err
 	}
-	targets := hits(l.served, hitRoutes)
+	targets := hits(l.served, hitRequests)
 	ours, control, err := b.startBoth(ctx, l, targets)
 	defer stopAll([]*proxy{ours, control})
 	if err != nil || ours == nil {

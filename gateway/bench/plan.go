@@ -39,9 +39,8 @@ func (r hostRoute) wildcard() (suffix string, ok bool) { return strings.CutPrefi
 // hit is one request: a host and a path.
 type hit struct{ Host, Path string }
 
-// hits returns requests that the routes serve, at most n, spread evenly over them.
+// hits returns n requests that differ, spread evenly over the routes that serve them.
 func hits(routes []hostRoute, n int) []hit {
-	n = min(n, len(routes))
 	found := make([]hit, 0, n)
 	for i := range n {
 		r := routes[i*len(routes)/n]
@@ -49,7 +48,7 @@ func hits(routes []hostRoute, n int) []hit {
 		if suffix, ok := r.wildcard(); ok {
 			host = "any" + suffix
 		}
-		found = append(found, hit{host, r.Path + "item"})
+		found = append(found, hit{host, fmt.Sprintf("%sitem-%d", r.Path, i)})
 	}
 	return found
 }

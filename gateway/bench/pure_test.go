@@ -91,32 +91,6 @@ func TestMemoryIsReadInBytes(t *testing.T) {
 	}
 }
 
-func TestTenThousandRoutesHaveTwoThousandHostsOfWhichATenthAreWildcards(t *testing.T) {
-	routes, hosts, wild := makeRoutes(10_000), map[string]bool{}, map[string]bool{}
-	for _, r := range routes {
-		hosts[r.Host] = true
-		if _, ok := r.wildcard(); ok {
-			wild[r.Host] = true
-		}
-	}
-	if len(routes) != 10_000 || len(hosts) != 2_000 || len(wild) != 200 {
-		t.Errorf("%d routes, %d hosts, %d wildcards", len(routes), len(hosts), len(wild))
-	}
-	seen := map[hit]bool{}
-	for _, h := range hits(routes, 1_000) {
-		if strings.Contains(h.Host, "*") {
-			t.Errorf("%s is no host that a client could ask for", h.Host)
-		}
-		seen[h] = true
-	}
-	if len(seen) != 1_000 {
-		t.Errorf("%d different requests", len(seen))
-	}
-	if got := len(hits(makeRoutes(10), 1_000)); got != 10 {
-		t.Errorf("%d requests for 10 routes", got)
-	}
-}
-
 func TestEveryPeerIsToldItsRoutesItsUpstreamAndWhereToListen(t *testing.T) {
 	p := plan{
 		host: "127.9.9.9", port: 20001, admin: 20002, folder: "/f", agent: "127.9.9.9:8500", routes: makeRoutes(60), root: true,
@@ -343,52 +317,6 @@ func TestTheTableSaysWhatTheRunWasAskedFor(t *testing.T) {
 	r.Settings = cfg.settings()
 	if text := render(r); !strings.Contains(text, "8 client connections, 1 rounds of 8s each; sluice with -codec=std.") {
 		t.Error(text)
-	}
-}
-
-func TestEveryLayoutDeclaresAllRoutesAndServesSomeOfThem(t *testing.T) {
-	routes := makeRoutes(10_000)
-	many, served := inManyServices(routes, "127.9.9.9", manyServices)
-	for name, l := range map[string]struct {
-		instances []instance
-		services  int
-	}{
-		"one service":   {inOneService(routes, "127.9.9.9"), 1},
-		"many services": {many, manyServices},
-	} {
-		tags, services, ids := map[string]bool{}, map[string]bool{}, map[string]bool{}
-		for _, i := range l.instances {
-			services[i.Name], ids[i.ID] = true, true
-			for _, tag := range i.Tags {
-				tags[tag] = true
-			}
-		}
-		if len(tags) != len(routes) || len(services) != l.services || len(ids) != len(l.instances) || !services[upstreamService] {
-			t.Errorf("%s: %d routes of %d services, %d instances of %d names", name, len(tags), len(services), len(l.instances), len(ids))
-		}
-	}
-	for _, i := range many[:routeInstances] {
-		if i.Name != upstreamService || len(i.Tags) != len(served) || i.Tags[0] != "urlprefix-"+served[0].Host+served[0].Path {
-			t.Errorf("%s has %d routes, want the %d that are asked for", i.ID, len(i.Tags), len(served))
-		}
-	}
-}
-
-func TestEachLayoutIsHeldToTheBarsByItself(t *testing.T) {
-	for _, name := range []string{layoutOne, layoutMany} {
-		for figure, limit := range map[string]float64{"p99 ratio": 1.2, "rebuild": 6, "resident more": 26, "effect p99": 101} {
-			r := newResults(time.Now(), "a machine")
-			r.Values = []value{{Scenario: name, Peer: sluice, Name: figure, Value: limit}, {Scenario: name, Peer: nginx, Name: figure, Value: 0}}
-			found := 0
-			for _, b := range judge(r) {
-				if b.Verdict == missed {
-					found++
-				}
-			}
-			if found != 1 {
-				t.Errorf("%s, %s of %g: %d bars are missed, want 1", name, figure, limit, found)
-			}
-		}
 	}
 }
 

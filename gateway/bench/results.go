@@ -123,9 +123,11 @@ func (r *results) value(scenario, peer, name string) (value, bool) {
 	return value{}, false
 }
 
-// refuse records why a proxy has no row.
+// refuse records why a proxy has no row, once however many rounds say so.
 func (r *results) refuse(scenario, peer string, why string) {
-	r.Refusals = append(r.Refusals, refusal{scenario, peer, why})
+	if f := (refusal{scenario, peer, why}); !slices.Contains(r.Refusals, f) {
+		r.Refusals = append(r.Refusals, f)
+	}
 }
 
 // why returns the reason for which a proxy has no figures in a scenario.

@@ -17,34 +17,59 @@ const (
 	routeInstances = 4
 	// routeWarmUp is how many times the usual warm-up fills them.
 	routeWarmUp = 3
-	// hitRoutes is over how many routes requests are spread.
-	hitRoutes = 1_000
+	// hitRequests is how many different requests are sent, in turn. They are as many
+	// with 10 routes as with 10,000: how many a generator has to send changes what is in
+	// the caches of the processor, and so what a request costs.
+	hitRequests = 1_000
 )
 
-// manyRoutes measures every proxy with every size of table.
+// manyRoutes measures every proxy with every size of table. The sizes take turns as the
+// proxies do: on a machine whose speed changes within minutes, rounds of one size after
+// rounds of another would compare the minutes.
 func (b *bench) manyRoutes(ctx context.Context) error {
-	for _, n := range routeCounts() {
-		if err := b.withRoutes(ctx, n); err != nil {
-			return err
+	resident := residents{}
+	for n := range b.cfg.rounds {
+		for _, size := range routeCounts() {
+			if err := b.withRoutes(ctx, size, n, resident); err != nil {
+				return err
+			}
 		}
 	}
-	many := routesScenario(routeCounts()[2])
-	few, ok := b.results.value(routesScenario(routeCounts()[0]), sluice, "resident")
+	b.results.Values = append(b.results.Values, resident.values(b.found)...)
+	few, many := routesScenario(routeCounts()[0]), routesScenario(routeCounts()[2])
+	without, ok := b.results.value(few, sluice, "resident")
 	with, also := b.results.value(many, sluice, "resident")
 	if ok && also {
-		b.results.Values = append(b.results.Values, value{Scenario: many, Peer: sluice, Name: "resident more", Unit: "MB", Value: with.Value - few.Value, Note: "than with 10 routes"})
+		b.results.Values = append(b.results.Values, value{Scenario: many, Peer: sluice, Name: "resident more", Unit: "MB", Value: with.Value - without.Value, Note: "than with 10 routes"})
 	}
 	return nil
 }
 
-func (b *bench) withRoutes(ctx context.Context, n int) error {
+// residents are the megabytes of each proxy after each round, by scenario and proxy.
+type residents map[[2]string][]float64
+
+// values are the medians, in the order of the scenarios and of the proxies.
+func (r residents) values(peers []foundPeer) []value {
+	var all []value
+	for _, size := range routeCounts() {
+		for _, p := range peers {
+			if of := r[[2]string{routesScenario(size), p.name}]; len(of) > 0 {
+				all = append(all, value{Scenario: routesScenario(size), Peer: p.name, Name: "resident", Unit: "MB", Value: median(of), Note: "after a round"})
+			}
+		}
+	}
+	return all
+}
+
+// withRoutes starts every proxy with n routes for one round.
+func (b *bench) withRoutes(ctx context.Context, n, round int, resident residents) error {
 	name, routes := routesScenario(n), makeRoutes(n)
 	forget, err := b.registerAll(ctx, inOneService(routes, b.lab.host))
 	defer forget()
 	if err != nil {
 		return err
 	}
-	targets := hits(routes, hitRoutes)
+	targets := hits(routes, hitRequests)
 	proxies, err := b.startAll(ctx, name, routes, targets[len(targets)-1], false)
 	if err != nil {
 		return err
@@ -60,7 +85,7 @@ func (b *bench) withRoutes(ctx context.Context, n int) error {
 			return err
 		}
 	}
-	if err := b.rounds(ctx, name, proxies, func(*proxy) loadConfig { return b.load(targets) }); err != nil {
+	if err := b.turn(ctx, name, round, proxies, func(*proxy) loadConfig { return b.load(targets) }); err != nil {
 		return err
 	}
 	for _, p := range proxies {
@@ -68,7 +93,8 @@ func (b *bench) withRoutes(ctx context.Context, n int) error {
 		if err != nil {
 			return err
 		}
-		b.results.Values = append(b.results.Values, value{Scenario: name, Peer: p.peer.name, Name: "resident", Unit: "MB", Value: megabytes(m.resident), Note: "after the rounds"})
+		key := [2]string{name, p.peer.name}
+		resident[key] = append(resident[key], megabytes(m.resident))
 	}
 	return nil
 }
