@@ -21,8 +21,13 @@ func main() { service.Main(run) }
 // run is the whole process: a tool if the first argument names one, else the
 // gateway.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
-	if len(args) > 0 && args[0] == "help" { // as many programs have it
-		args = append(args[1:], "-h")
+	if len(args) > 0 { // as many programs have it
+		switch args[0] {
+		case "help":
+			args = append(args[1:], "-h")
+		case "version", "-v", "--v":
+			args[0] = "-version"
+		}
 	}
 	if len(args) > 0 && command.Meant(args[0]) {
 		return command.Run(ctx, command.Streams{Out: stdout, Err: stderr}, args)

@@ -233,6 +233,8 @@ func TestGatewaySaysWhatIsWrongAndExits(t *testing.T) {
 		{"a profile in no folder", append([]string{"-cpu-profile", "/nonexistent/p"}, place...), 1, "-cpu-profile: open /nonexistent/p"},
 		{"busy port", append([]string{"-admin-port", port}, place...), 1, "address already in use"},
 		{"version", []string{"-version"}, 0, "gateway "},
+		{"version as a command", []string{"version"}, 0, "gateway "},
+		{"version as Fabio has it", []string{"-v"}, 0, "gateway "},
 		{"help", []string{"-h"}, 0, "-admin-port"},
 	}
 	for _, test := range tests {

@@ -27,6 +27,7 @@ func TestLintJudgesTagsAndOverrideCommandsAsAGatewayWithItsFlagsWould(t *testing
 		{[]string{"urlprefix-/a"}, true, "no faults\n"},
 		{[]string{"urlprefix-/a wieght=1"}, false, "\n1 fault\n"},
 		{[]string{"urlprefix-/a wieght=1", "urlprefix-"}, false, "\n2 faults\n"},
+		{[]string{"urlprefix-/a weight=2 strip=a"}, false, `option weight: got "2": want a number from 0 to 1; option strip: got "a": want a path`},
 		{[]string{add}, false, "-allow-plain"},
 		{[]string{"-allow-plain", add}, true, "good: /old"},
 		{[]string{"route del old"}, true, "no faults"},

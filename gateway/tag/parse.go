@@ -36,6 +36,8 @@ const (
 	maxTag = 1024
 	// maxRead is as much of a longer one as is read to learn whether it guards.
 	maxRead = 64 << 10
+	// maxFaults bounds how many faults of one tag are told beside the first.
+	maxFaults = 4
 )
 
 // ErrNotRoute means that a tag does not start with the prefix: it is no route
@@ -58,14 +60,18 @@ type Error struct {
 	// like a slip in one of them, and its route could be read. Parse then returns
 	// the route's Key beside the error, and nobody may be served there.
 	Guards bool
+	// More are the other options that cannot be read, each with its reason.
+	More []string
 }
 
 func (e *Error) Error() string {
 	if e.Option == "" {
 		return "parse route: " + e.Reason
 	}
-	return "parse route: option " + e.Option + ": " + e.Reason
+	return "parse route: " + strings.Join(append([]string{e.option()}, e.More...), "; ")
 }
+
+func (e *Error) option() string { return "option " + e.Option + ": " + e.Reason }
 
 // Parser reads tags. It is a value and safe for concurrent use.
 type Parser struct {
@@ -144,8 +150,12 @@ func (p Parser) read(route string, options []string) (Route, error) {
 	r := reader{seen: map[string]bool{}, match: p.match}
 	var first *Error
 	for _, option := range options {
-		if err := r.option(option); err != nil && first == nil {
+		switch err := r.option(option); {
+		case err == nil:
+		case first == nil:
 			first = err
+		case len(first.More) < maxFaults:
+			first.More = append(first.More, err.option())
 		}
 	}
 	guards := r.guards || r.options.Guarded()
