@@ -83,7 +83,11 @@ func speaking(t *testing.T, world *meshtest.World, text string) string {
 func flagWorld(t *testing.T) *meshtest.World {
 	world := meshtest.New(t)
 	world.Policy.Set(meshtest.Allow("gateway", "*"), meshtest.Deny("gateway", "denied"))
-	slow := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	slow := func(_ http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/quick") {
+			<-r.Context().Done()
+		}
+	}
 	broken := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 	world.Serve("web", "web-1", http.HandlerFunc(hello), "urlprefix-/web", "urlprefix-/allow allow=ip:192.0.2.0/24", "urlprefix-/closed alow=ip:192.0.2.0/24",
 		"urlprefix-/auth auth=staff", "urlprefix-/strip strip=/strip")
@@ -128,6 +132,7 @@ func TestTheAccessLogSaysWhatWasOutOfTheOrdinary(t *testing.T) {
 	meshtest.Wait(t, "every route is there", func() bool { return l.Table().Len() == 20 })
 	world.Catalog.Remove(gone)
 	meshtest.Wait(t, "one instance is gone", func() bool { r, _ := l.Table().Lookup("", "/gone"); return r != nil && len(r.Instances) == 0 })
+	meshtest.Wait(t, "a connection to the slow instance is kept", func() bool { return l.get("/late/quick").status == 200 })
 
 	for _, c := range []struct{ path, want string }{
 		{"/web", `200 - ""`},

@@ -86,6 +86,7 @@ func TestAPanicOutsideTheRequestsGoroutineEndsThatRequestAlone(t *testing.T) {
 			}
 		}
 	}
+	meshtest.Wait(t, "no request is left with an instance", func() bool { return l.inFlight("/hedged") == 0 })
 }
 
 // tripping panics when the body of a request is read: behind its first bytes.
