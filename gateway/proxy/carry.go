@@ -50,6 +50,8 @@ type carrier[R any] interface {
 	drop(answer R)
 	// spent reports whether the client's body was read from and is not kept.
 	spent() bool
+	// bound is ctx with the time that the request has, for what is done beside sending.
+	bound(ctx context.Context) (context.Context, context.CancelFunc)
 }
 
 // carried is an answer with the attempt that holds it: end it with its body.
@@ -75,7 +77,7 @@ func carry[R any](ctx context.Context, p *Proxy, x *exchange, c carrier[R]) (car
 	for {
 		now := p.now()
 		pick, m, err := p.pick(x, now)
-		if err != nil && len(x.attempts) > 0 && !errors.Is(err, balance.ErrOverflow) && p.another(ctx, x) {
+		if err != nil && len(x.attempts) > 0 && !errors.Is(err, balance.ErrOverflow) && another(ctx, p, x, c) {
 			continue
 		}
 		if err != nil {
@@ -96,7 +98,7 @@ func carry[R any](ctx context.Context, p *Proxy, x *exchange, c carrier[R]) (car
 			}
 			return carried[R]{t.sent.answer, t.pick, t.member, t.cancel}, nil
 		}
-		if !p.again(ctx, x, t.sent.progress, t.outcome, c.spent()) && !p.another(ctx, x) {
+		if !p.again(ctx, x, t.sent.progress, t.outcome, c.spent()) && !another(ctx, p, x, c) {
 			return carried[R]{}, x.last(t.err)
 		}
 	}
@@ -211,6 +213,13 @@ func try[R any](ctx context.Context, p *Proxy, m *member, c carrier[R], now time
 	if answer.err == nil {
 		return answer, nil
 	}
+	return questioned(ctx, p, m, c, answer)
+}
+
+// questioned is the rest of try for an answer that has failed.
+func questioned[R any](ctx context.Context, p *Proxy, m *member, c carrier[R], answer sent[R]) (sent[R], error) {
+	ctx, stop := c.bound(ctx)
+	defer stop()
 	deadline := p.now().Add(settle)
 	for unsent(answer.err) && byDestination(answer.err) && p.now().Before(deadline) {
 		decision, known := p.decide(m.target.service)
@@ -266,13 +275,15 @@ const (
 // has answered, and the request may be repeated: instances that all end their
 // connections are mostly on their way out, and the catalog is about to say so. It
 // happens a few times per request at most.
-func (p *Proxy) another(ctx context.Context, x *exchange) bool {
+func another[R any](ctx context.Context, p *Proxy, x *exchange, c carrier[R]) bool {
 	last := &x.attempts[len(x.attempts)-1]
 	harmless := last.progress == retry.Unsent || last.progress == retry.Sent && retry.Idempotent(x.method) && !x.hasBody
 	if x.waits >= anotherTimes || !harmless || !last.outcome.Failure() || last.reason == retry.NoBudget || isTimeout(last.err) {
 		return false
 	}
 	x.waits++
+	ctx, stop := c.bound(ctx)
+	defer stop()
 	timer := time.NewTimer(anotherWait)
 	defer timer.Stop()
 	select {

@@ -50,6 +50,11 @@ func (c *ownCarrier) spent() bool { return c.used }
 
 func (c *ownCarrier) drop(r response) { r.conn.end() }
 
+// bound implements carrier: a context for each request would cost each of them.
+func (c *ownCarrier) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithDeadlineCause(ctx, c.deadline, errTimeout)
+}
+
 // send implements carrier. A connection that was kept may be over when it is
 // used again; that says nothing about the instance, so a request that may be
 // repeated is sent to it once more.

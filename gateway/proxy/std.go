@@ -194,6 +194,11 @@ func (c *stdCarrier) spent() bool { return !c.body.empty && c.body.used.Load() }
 
 func (c *stdCarrier) drop(response *http.Response) { _ = response.Body.Close() }
 
+// bound implements carrier: a clock ends the context.
+func (c *stdCarrier) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	return ctx, func() {}
+}
+
 // callOver reports whether the client's own deadline for a call has passed.
 func (c *stdCarrier) callOver() bool {
 	if !isGRPC(c.request.Header) {
