@@ -177,9 +177,6 @@ func (g *gateway) makeProxy() error {
 	cfg.Catalog, cfg.Dialer, cfg.Credentials, cfg.Policy, cfg.Auth = g.catalog, g.dialer, g.identity, g.policy, g.auth
 	cfg.Registry, cfg.Healthy, cfg.Absent, cfg.Streams = g.standIns, g.healthy, g.absent, g.streams
 	cfg.Logger, cfg.Access, cfg.Registerer = g.log, g.access, g.ops.Registry()
-	if os.Getenv("GOGC") == "" { // whoever sets it has decided
-		cfg.Published = newHeadroom().fit
-	}
 	if g.tracer != nil {
 		cfg.Tracer = g.tracer
 	}
@@ -226,6 +223,7 @@ func (g *gateway) streamEnded(info tcp.Info, err error) {
 func (g *gateway) join() {
 	g.group.Logger = g.log
 	g.group.Grace, g.group.Bound = stopTimes(g.cfg.StopDelay, g.cfg.Drain)
+	g.group.Add("headroom", newHeadroom().run)
 	g.group.Add("operations endpoint", g.ops.Run)
 	g.group.Add("identity", g.identity.Run)
 	g.group.Add("intentions", g.policy.Run)

@@ -189,9 +189,6 @@ type Config struct {
 	Access *accesslog.Log
 	// Tracer is told of requests; may be nil.
 	Tracer Tracer
-	// Published is told of each table in use, by how many routes it has, from Run alone;
-	// may be nil. It must not block.
-	Published func(routes int)
 	// Registerer receives the metrics; nil keeps them to the proxy.
 	Registerer prometheus.Registerer
 	// Now tells the time; nil is time.Now.

@@ -250,9 +250,6 @@ func (f *follower) publish(now time.Time, table *route.Table, changes []route.Ch
 	}
 	f.state.Store(next)
 	close(old.replaced)
-	if f.cfg.Published != nil {
-		f.cfg.Published(table.Len())
-	}
 	f.cutStreams(next)
 	for _, name := range services {
 		gone = append(gone, f.fleet.leave(now, name)...)
