@@ -136,7 +136,7 @@ type datacenterMetric struct {
 func datacenterMetrics() []datacenterMetric {
 	return []datacenterMetric{
 		{
-			"datacenter_stale", "1 while the datacenter cannot be asked, so that its last known instances are used.",
+			"datacenter_stale", "1 while the datacenter cannot be asked. Its last known instances are used, if there are any.",
 			func(s consul.DatacenterState) (float64, bool) {
 				if s.Err != nil {
 					return 1, true

@@ -1,7 +1,6 @@
 package tcp_test
 
 import (
-	"context"
 	"io"
 	"net"
 	"testing"
@@ -13,16 +12,7 @@ func BenchmarkBulk(b *testing.B) {
 	address := instance(b, func(conn *net.TCPConn) { _, _ = io.Copy(io.Discard, conn) })
 	for _, kernel := range []bool{true, false} {
 		b.Run(map[bool]string{true: "kernel", false: "buffers"}[kernel], func(b *testing.B) {
-			g := start(b, tcp.Config{Route: func(context.Context, tcp.Call) (tcp.Target, error) {
-				target := target(address)
-				if dial := target.Dial; !kernel {
-					target.Dial = func(ctx context.Context) (net.Conn, error) {
-						conn, err := dial(ctx)
-						return wrapped{conn}, err
-					}
-				}
-				return target, nil
-			}})
+			g := start(b, tcp.Config{Route: through(address, kernel)})
 			conn, data := g.dial(b), make([]byte, 1<<20)
 			b.SetBytes(int64(len(data)))
 			for b.Loop() {

@@ -1,7 +1,6 @@
 package tcp_test
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -51,18 +50,7 @@ func TestAResetIsToldToBeOfTheSideThatHasMadeIt(t *testing.T) {
 					client, served = m.meets, breaks
 				}
 				address := instance(t, served)
-				g := start(t, tcp.Config{Route: func(context.Context, tcp.Call) (tcp.Target, error) {
-					target := target(address)
-					dial := target.Dial
-					target.Dial = func(ctx context.Context) (net.Conn, error) {
-						conn, err := dial(ctx)
-						if err == nil && !kernel {
-							conn = wrapped{conn}
-						}
-						return conn, err
-					}
-					return target, nil
-				}})
+				g := start(t, tcp.Config{Route: through(address, kernel)})
 				client(g.dial(t))
 				err := g.ending(t).err
 				if !errors.Is(err, want) || errors.Is(err, tcp.ErrClient) == errors.Is(err, tcp.ErrUpstream) ||

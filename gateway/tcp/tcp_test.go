@@ -143,23 +143,31 @@ type wrapped struct{ net.Conn }
 func (w wrapped) CloseWrite() error     { return w.Conn.(*net.TCPConn).CloseWrite() }
 func (w wrapped) SetLinger(s int) error { return w.Conn.(*net.TCPConn).SetLinger(s) }
 
+// through is a router to one address, to which the kernel may copy by itself, or not.
+func through(address string, kernel bool) tcp.Router {
+	if kernel {
+		return to(address)
+	}
+	return func(context.Context, tcp.Call) (tcp.Target, error) {
+		target := target(address)
+		dial := target.Dial
+		target.Dial = func(ctx context.Context) (net.Conn, error) {
+			conn, err := dial(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return wrapped{conn}, nil
+		}
+		return target, nil
+	}
+}
+
 func TestEveryByteArrivesBothWaysWithAndWithoutTheKernel(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	address := instance(t, echo)
 	for _, kernel := range []bool{true, false} {
-		g := start(t, tcp.Config{Idle: time.Minute, Route: func(context.Context, tcp.Call) (tcp.Target, error) {
-			target := target(address)
-			dial := target.Dial
-			target.Dial = func(ctx context.Context) (net.Conn, error) {
-				conn, err := dial(ctx)
-				if err == nil && !kernel {
-					conn = wrapped{conn}
-				}
-				return conn, err
-			}
-			return target, nil
-		}})
+		g := start(t, tcp.Config{Idle: time.Minute, Route: through(address, kernel)})
 		for _, size := range []int{0, 1, 4095, 4096, 4097, 70_000, 5_000_000} {
 			data := make([]byte, size)
 			_, _ = rand.NewChaCha8([32]byte{byte(seed), byte(size)}).Read(data)
